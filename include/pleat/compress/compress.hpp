@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: MIT
+// The front door of compression: compress<Structure>(W, budget, calibration, options).
+#pragma once
+
+#include "pleat/compress/budget.hpp"
+#include "pleat/compress/calibration.hpp"
+#include "pleat/core/error.hpp"
+#include "pleat/core/scalar.hpp"
+
+#include <string>
+
+namespace pleat {
+inline namespace PLEAT_ABI {
+
+/// How an operator type is made. Each header of this folder specialises it for one structure, with
+///
+///     static Op run(const ConstMatrixRef<T>& W, const Budget&, const Calibration<T>&,
+///                   const typename Op::Options&);
+///
+/// which is called with a finite matrix of at least one entry, and a calibration that fits it.
+template <class Op>
+struct Compressor;
+
+/// The closest Structure to W within the budget: W is m x n, any shape from 1 x 1 up.
+///
+/// Close means: in the metric of the calibration (see `relative_error`), or the Frobenius norm without
+/// one. Deterministic for a given seed, whatever the number of threads, and blind to the scale of W and
+/// of the calibration's samples. Throws `std::invalid_argument` if W is empty or not finite, if the
+/// calibration does not fit it, on options out of range, and if the budget cannot be met: the message
+/// then says the smallest that can.
+template <template <Real> class Structure, class Derived>
+[[nodiscard]] auto compress(const Eigen::MatrixBase<Derived>& W, const Budget& budget,
+                            const Calibration<typename Derived::Scalar>& calibration = {},
+                            const typename Structure<typename Derived::Scalar>::Options& options = {}) {
+  using T = typename Derived::Scalar;
+  const ConstMatrixRef<T> weight(W.derived());
+  detail::require(weight.size() > 0, [&] {
+    return "compress: a " + detail::shape_text(weight.rows(), weight.cols()) + " matrix is empty";
+  });
+  detail::require_finite(weight, "the weights");
+  calibration.require_fit(weight.rows(), weight.cols());
+  [[maybe_unused]] const detail::SerialEigen serial;
+  return Compressor<Structure<T>>::run(weight, budget, calibration, options);
+}
+
+/// The same with options and no calibration.
+template <template <Real> class Structure, class Derived>
+[[nodiscard]] auto compress(const Eigen::MatrixBase<Derived>& W, const Budget& budget,
+                            const typename Structure<typename Derived::Scalar>::Options& options) {
+  return compress<Structure>(W, budget, Calibration<typename Derived::Scalar>(), options);
+}
+
+}  // namespace PLEAT_ABI
+}  // namespace pleat

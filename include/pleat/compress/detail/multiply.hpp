@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT
+// Matrix products of the factorizations, in double, on the library's own kernels and threads.
+#pragma once
+
+#include "pleat/matrix/dense.hpp"
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+namespace pleat {
+inline namespace PLEAT_ABI {
+namespace detail {
+
+// Eigen's own product would start threads that nobody asked for where the user compiles with OpenMP,
+// and round differently for each number of them.
+
+/// A B.
+[[nodiscard]] inline Matrix<double> multiply(const Dense<double>& A, const Matrix<double>& B) {
+  Matrix<double> C(A.rows(), B.cols());
+  A.apply(B, C);
+  return C;
+}
+
+template <class Left>
+[[nodiscard]] Matrix<double> multiply(const Eigen::MatrixBase<Left>& A, const Matrix<double>& B) {
+  return multiply(Dense<double>(A), B);
+}
+
+/// (C + C^T) / 2, for what is symmetric but for rounding. In place: these are the largest matrices here.
+[[nodiscard]] inline Matrix<double> symmetric_part(Matrix<double> C) {
+  for (Index j = 0; j < C.cols(); ++j)
+    for (Index i = 0; i < j; ++i) C(i, j) = C(j, i) = 0.5 * (C(i, j) + C(j, i));
+  return C;
+}
+
+/// A A^T.
+template <class Derived>
+[[nodiscard]] Matrix<double> outer_gram(const Eigen::MatrixBase<Derived>& A) {
+  return symmetric_part(multiply(A, Matrix<double>(A.transpose())));
+}
+
+/// Keeps Eigen's decompositions on the calling thread for the life of the object. The setting is
+/// OpenMP's own of this thread: nothing that another thread sees.
+class SerialEigen {
+ public:
+#ifdef _OPENMP
+  SerialEigen() : threads_(omp_get_max_threads()) { omp_set_num_threads(1); }
+  ~SerialEigen() { omp_set_num_threads(threads_); }
+#else
+  SerialEigen() = default;
+  ~SerialEigen() = default;
+#endif
+  SerialEigen(const SerialEigen&) = delete;
+  SerialEigen& operator=(const SerialEigen&) = delete;
+
+ private:
+#ifdef _OPENMP
+  int threads_;
+#endif
+};
+
+}  // namespace detail
+}  // namespace PLEAT_ABI
+}  // namespace pleat

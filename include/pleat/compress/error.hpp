@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MIT
+// How far an operator is from the matrix it stands for.
+#pragma once
+
+#include "pleat/compress/calibration.hpp"
+#include "pleat/compress/detail/square_root.hpp"
+#include "pleat/core/linear_operator.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace pleat {
+inline namespace PLEAT_ABI {
+
+/// The relative error of `op` as a stand-in for W, m x n, in the metric of a calibration:
+///
+///     || P^(1/2) (W - What) X ||_F / || P^(1/2) W X ||_F,
+///
+/// where X are the samples that the calibration saw and P its weights of the outputs; no samples or no
+/// weights mean the identity. 0 where both norms are 0, infinite where only the second is. What is never
+/// formed but for blocks of 64 of its rows; sums are in double. Cost: m applications of What^T and
+/// m n^2 multiply-adds (m n without samples). Throws `std::invalid_argument` if the shapes differ, or
+/// W is not finite.
+template <class Derived, LinearOperator Op>
+[[nodiscard]] double relative_error(const Eigen::MatrixBase<Derived>& W, const Op& op,
+                                    const Calibration<typename Op::Scalar>& calibration) {
+  using T = typename Op::Scalar;
+  static_assert(std::same_as<typename Derived::Scalar, T>, "W and the operator have one scalar type");
+  const ConstMatrixRef<T> weight(W.derived());
+  const Index m = weight.rows();
+  const Index n = weight.cols();
+  detail::require(op.rows() == m && op.cols() == n, [&] {
+    return "relative_error: the matrix is " + detail::shape_text(m, n) + ", the operator " +
+           detail::shape_text(static_cast<Index>(op.rows()), static_cast<Index>(op.cols()));
+  });
+  calibration.require_fit(m, n);
+  detail::require_finite(weight, "the weights");
+  if (m == 0 || n == 0) return 0;
+
+  [[maybe_unused]] const detail::SerialEigen serial;
+  // Neither norm changes if W and the Gram matrix are scaled, and squares could overflow.
+  const double largest = static_cast<double>(weight.cwiseAbs().maxCoeff());
+  const double scale = largest > 0 ? 1 / largest : 1;
+  Dense<double> gram;
+  if (calibration.samples() > 0) {
+    Matrix<double> values = calibration.gram();
+    const double trace = values.trace();
+    if (trace > 0) values *= static_cast<double>(n) / trace;
+    gram = Dense<double>(values);
+  }
+  const Matrix<double> root = calibration.output_metric().size() > 0
+                                  ? detail::square_root(calibration.output_metric())
+                                  : Matrix<double>();
+  const auto norm = [&](const Matrix<double>& rows) {  // rows of a matrix, as columns
+    if (gram.rows() == 0) return rows.squaredNorm();
+    return std::max(0.0, rows.cwiseProduct(detail::multiply(gram, rows)).sum());
+  };
+
+  constexpr Index block = 64;
+  double loss = 0;
+  double reference = 0;
+  Matrix<T> outputs(m, std::min(block, m));
+  Matrix<T> inputs(n, std::min(block, m));
+  for (Index first = 0; first < m; first += block) {
+    const Index count = std::min(block, m - first);
+    outputs.leftCols(count).setZero();
+    for (Index j = 0; j < count; ++j) {
+      if (root.size() > 0) outputs.col(j) = root.col(first + j).template cast<T>();
+      else outputs(first + j, j) = T(1);
+    }
+    op.apply_transpose(outputs.leftCols(count), inputs.leftCols(count));
+    Matrix<double> exact =
+        root.size() > 0
+            ? detail::multiply(weight.transpose().template cast<double>(),
+                               outputs.leftCols(count).template cast<double>().eval())
+            : Matrix<double>(weight.middleRows(first, count).transpose().template cast<double>());
+    Matrix<double> difference = (exact - inputs.leftCols(count).template cast<double>()) * scale;
+    exact *= scale;
+    if (calibration.row_weights().size() > 0)
+      for (Index j = 0; j < count; ++j) {
+        const double weight_root = std::sqrt(calibration.row_weights()(first + j));
+        difference.col(j) *= weight_root;
+        exact.col(j) *= weight_root;
+      }
+    loss += norm(difference);
+    reference += norm(exact);
+  }
+  if (reference > 0) return std::sqrt(loss / reference);
+  return loss > 0 ? std::numeric_limits<double>::infinity() : 0;
+}
+
+/// The plain relative error || W - What ||_F / || W ||_F.
+template <class Derived, LinearOperator Op>
+[[nodiscard]] double relative_error(const Eigen::MatrixBase<Derived>& W, const Op& op) {
+  return relative_error(W, op, Calibration<typename Op::Scalar>());
+}
+
+}  // namespace PLEAT_ABI
+}  // namespace pleat

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: MIT
+// compress<LowRank>: the closest matrix of low rank, in the metric of the calibration.
+#pragma once
+
+#include "pleat/compress/compress.hpp"
+#include "pleat/compress/detail/low_rank_solver.hpp"
+#include "pleat/compress/detail/rank_rule.hpp"
+#include "pleat/compress/error.hpp"
+#include "pleat/factor/low_rank.hpp"
+
+#include <algorithm>
+#include <string>
+
+namespace pleat {
+inline namespace PLEAT_ABI {
+
+/// compress<LowRank>: minimises || P^(1/2) (W - U V) X ||_F over all factors of rank r.
+///
+/// The optimum is U = U_r, V = U_r^T W with U_r the leading left singular vectors of W S, S S^T = X X^T:
+/// no inverse, so calibrations may be singular and need no damping (the same matrix as SVD-LLM, Wang et
+/// al. 2024, and SVD-LLM V2 reach through one). Singular vectors come from the eigenvectors of the
+/// smallest of three Gram matrices; see `detail::LowRankSolver`. All in double.
+///
+/// Rank: `Options::rank`, or what the budget and `Options::rank_rule` give; at least 1. Cost: products of
+/// m n min(m, n), and an eigendecomposition of the smaller side, randomized above 1024.
+template <Real T>
+struct Compressor<LowRank<T>> {
+  static LowRank<T> run(const ConstMatrixRef<T>& W, const Budget& budget,
+                        const Calibration<T>& calibration, const typename LowRank<T>::Options& options) {
+    const Index m = W.rows();
+    const Index n = W.cols();
+    check(W, budget, options);
+    detail::LowRankSolver solver(W, calibration,
+                                 {options.svd, options.oversampling, options.power_iterations,
+                                  options.seed, options.monitor});
+    const bool by_rule = options.rank_rule != RankRule::budget;
+    Index rank = options.rank > 0 ? options.rank : largest(m, n, budget);
+    if (options.rank == 0) {
+      if (options.rank_rule == RankRule::energy)
+        rank = std::min(rank, detail::energy_rank(solver.spectrum(), options.energy));
+      if (options.rank_rule == RankRule::elbow)
+        rank = std::min(rank, detail::elbow_rank(solver.spectrum()));
+      if (!by_rule && budget.bounds_error())
+        rank = detail::error_rank(solver.spectrum(), budget.max_error());
+    }
+    LowRank<T> best = pack(solver, rank);
+    if (!budget.bounds_error()) return best;
+
+    // The spectrum promised the error; the factors, rounded to T, must keep the promise.
+    const bool fixed = options.rank > 0 || by_rule;
+    double reached = relative_error(W, best, calibration);
+    while (reached > budget.max_error() && !fixed && rank < std::min(m, n)) {
+      rank = std::min(std::min(m, n), rank + std::max<Index>(1, rank / 64));
+      best = pack(solver, rank);
+      reached = relative_error(W, best, calibration);
+    }
+    detail::require(reached <= budget.max_error(), [&] {
+      return "compress<LowRank>: " + budget.text() + " cannot be met: rank " + std::to_string(rank) +
+             " of a " + detail::shape_text(m, n) + " matrix has relative error " +
+             detail::scientific(reached);
+    });
+    return best;
+  }
+
+ private:
+  static LowRank<T> pack(detail::LowRankSolver& solver, Index rank) {
+    const auto [U, V] = solver.factors(rank);
+    return LowRank<T>(Dense<T>(U.template cast<T>()), Dense<T>(V.template cast<T>()));
+  }
+
+  /// The largest rank within the budget.
+  static Index largest(Index m, Index n, const Budget& budget) {
+    const std::size_t fitting =
+        budget.max_bytes(m, n, sizeof(T)) / (sizeof(T) * static_cast<std::size_t>(m + n));
+    const auto most = static_cast<std::size_t>(std::min(m, n));
+    return static_cast<Index>(std::min(fitting, most));
+  }
+
+  static void check(const ConstMatrixRef<T>& W, const Budget& budget,
+                    const typename LowRank<T>::Options& options) {
+    const Index m = W.rows();
+    const Index n = W.cols();
+    const auto one_rank = sizeof(T) * static_cast<std::size_t>(m + n);
+    detail::require(options.rank >= 0 && options.rank <= std::min(m, n), [&] {
+      return "compress<LowRank>: a " + detail::shape_text(m, n) + " matrix has no rank " +
+             std::to_string(options.rank);
+    });
+    detail::require(options.rank_rule <= RankRule::elbow && options.svd <= SvdMethod::randomized,
+                    [] { return std::string("compress<LowRank>: unknown rank rule or SVD method"); });
+    detail::require(options.energy > 0 && options.energy <= 1, [&] {
+      return "compress<LowRank>: energy must lie in (0, 1], not " + std::to_string(options.energy);
+    });
+    detail::require(options.oversampling >= 0 && options.power_iterations >= 0, [] {
+      return std::string("compress<LowRank>: oversampling and power_iterations must not be negative");
+    });
+    detail::require_budget("LowRank", m, n, budget, sizeof(T), one_rank, "rank 1");
+    if (options.rank > 0)
+      detail::require_budget("LowRank", m, n, budget, sizeof(T),
+                             one_rank * static_cast<std::size_t>(options.rank),
+                             ("rank " + std::to_string(options.rank)).c_str());
+  }
+};
+
+}  // namespace PLEAT_ABI
+}  // namespace pleat

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: MIT
+// An operator with its type forgotten, so that the layers of a model fit one vector.
+#pragma once
+
+#include "pleat/core/linear_operator.hpp"
+#include "pleat/core/parts.hpp"
+
+#include <memory>
+#include <string>
+#include <typeinfo>
+#include <utility>
+
+namespace pleat {
+inline namespace PLEAT_ABI {
+
+/// Any operator of scalar T, and itself one. Copies share the operator, which never changes:
+/// copying is O(1) and safe between threads. A default-constructed one is the empty 0 x 0 operator.
+template <Real T>
+class AnyOperator : public OperatorBase<AnyOperator<T>, T> {
+ public:
+  AnyOperator() = default;
+
+  /// Holds `op`. Implicit, as for `std::function`: an AnyOperator means nothing but what it holds.
+  template <detail::OtherThan<AnyOperator> Op>
+  requires OperatorOf<Op, T> AnyOperator(Op op)  // NOLINT(google-explicit-constructor)
+      : held_(std::make_shared<const Holder<Op>>(std::move(op))) {}
+
+  // Copies only: what was moved from stays as it was.
+  AnyOperator(const AnyOperator&) = default;
+  AnyOperator& operator=(const AnyOperator&) = default;
+  ~AnyOperator() = default;
+
+  [[nodiscard]] Index rows() const { return held_ ? held_->rows() : 0; }
+  [[nodiscard]] Index cols() const { return held_ ? held_->cols() : 0; }
+  [[nodiscard]] std::size_t bytes() const { return held_ ? held_->bytes() : 0; }
+  [[nodiscard]] double flops() const { return held_ ? held_->flops() : 0; }
+  [[nodiscard]] Matrix<T> to_dense() const { return held_ ? held_->to_dense() : Matrix<T>(0, 0); }
+
+  /// The name of the structure held ("LowRank"); "custom" for a type without one, else "empty".
+  [[nodiscard]] std::string structure() const { return held_ ? held_->structure() : "empty"; }
+  [[nodiscard]] std::string parameters() const {
+    return held_ ? held_->parameters() : std::string();
+  }
+
+  /// The operator held, if it is an Op, else null.
+  template <LinearOperator Op>
+  [[nodiscard]] const Op* get_if() const noexcept {
+    if (!held_ || held_->type() != typeid(Op)) return nullptr;
+    return &static_cast<const Holder<Op>&>(*held_).op;
+  }
+
+  /// What is held, taken apart. Throws `std::invalid_argument` for a type that has no parts.
+  [[nodiscard]] Parts parts() const {
+    detail::require(held_ != nullptr, [] { return std::string("an empty operator has no parts"); });
+    return held_->parts();
+  }
+
+ private:
+  friend OperatorBase<AnyOperator, T>;
+
+  void evaluate(const ConstMatrixRef<T>& X, MatrixRef<T>& Y, Update update,
+                Workspace& workspace) const {
+    if (held_) held_->evaluate(X, Y, update, workspace);
+  }
+  void evaluate_transpose(const ConstMatrixRef<T>& Y, MatrixRef<T>& X, Workspace& workspace) const {
+    if (held_) held_->evaluate_transpose(Y, X, workspace);
+  }
+
+  struct Interface {
+    Interface() = default;
+    Interface(const Interface&) = delete;
+    Interface& operator=(const Interface&) = delete;
+    virtual ~Interface() = default;
+    virtual Index rows() const = 0;
+    virtual Index cols() const = 0;
+    virtual std::size_t bytes() const = 0;
+    virtual double flops() const = 0;
+    virtual Matrix<T> to_dense() const = 0;
+    virtual std::string structure() const = 0;
+    virtual std::string parameters() const = 0;
+    virtual Parts parts() const = 0;
+    virtual const std::type_info& type() const noexcept = 0;
+    virtual void evaluate(const ConstMatrixRef<T>&, MatrixRef<T>&, Update, Workspace&) const = 0;
+    virtual void evaluate_transpose(const ConstMatrixRef<T>&, MatrixRef<T>&, Workspace&) const = 0;
+  };
+
+  template <class Op>
+  struct Holder final : Interface {
+    explicit Holder(Op held) : op(std::move(held)) {}
+    Index rows() const override { return static_cast<Index>(op.rows()); }
+    Index cols() const override { return static_cast<Index>(op.cols()); }
+    std::size_t bytes() const override { return static_cast<std::size_t>(op.bytes()); }
+    double flops() const override { return static_cast<double>(op.flops()); }
+    Matrix<T> to_dense() const override { return op.to_dense(); }
+    std::string structure() const override {
+      if constexpr (requires { op.structure(); }) return op.structure();
+      else return "custom";
+    }
+    std::string parameters() const override {
+      if constexpr (requires { op.parameters(); }) return op.parameters();
+      else return {};
+    }
+    Parts parts() const override {
+      if constexpr (HasParts<Op>) return op.parts();
+      else
+        throw std::invalid_argument("pleat: a " + structure() +
+                                    " operator has no parts(), so it cannot be saved");
+    }
+    const std::type_info& type() const noexcept override { return typeid(Op); }
+    void evaluate(const ConstMatrixRef<T>& X, MatrixRef<T>& Y, Update update,
+                  Workspace& workspace) const override {
+      if (update == Update::overwrite) op.apply(X, Y, workspace);
+      else op.apply_add(X, Y, workspace);
+    }
+    void evaluate_transpose(const ConstMatrixRef<T>& Y, MatrixRef<T>& X,
+                            Workspace& workspace) const override {
+      op.apply_transpose(Y, X, workspace);
+    }
+
+    Op op;
+  };
+
+  std::shared_ptr<const Interface> held_;
+};
+
+template <LinearOperator Op>
+AnyOperator(Op) -> AnyOperator<typename Op::Scalar>;
+
+}  // namespace PLEAT_ABI
+}  // namespace pleat

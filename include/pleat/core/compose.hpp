@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: MIT
+// Sums and products of operators, themselves operators.
+#pragma once
+
+#include "pleat/core/linear_operator.hpp"
+#include "pleat/core/parts.hpp"
+
+#include <algorithm>
+#include <array>
+#include <string>
+#include <tuple>
+#include <utility>
+
+namespace pleat {
+inline namespace PLEAT_ABI {
+
+namespace detail {
+
+/// What Sum and Product share: they hold their operands by value, and are their operands' totals.
+template <class Derived, LinearOperator First, OperatorOf<typename First::Scalar>... Rest>
+class Composite : public OperatorBase<Derived, typename First::Scalar> {
+ public:
+  static constexpr std::size_t size = 1 + sizeof...(Rest);
+
+  /// The operand at position I, from the left.
+  template <std::size_t I>
+  [[nodiscard]] const auto& operand() const noexcept {
+    return std::get<I>(operands_);
+  }
+
+  [[nodiscard]] std::size_t bytes() const {
+    return std::apply(
+        [](const auto&... op) { return (static_cast<std::size_t>(op.bytes()) + ...); }, operands_);
+  }
+  [[nodiscard]] double flops() const {
+    return std::apply([](const auto&... op) { return (static_cast<double>(op.flops()) + ...); },
+                      operands_);
+  }
+  [[nodiscard]] std::string parameters() const {
+    std::string text;
+    std::apply(
+        [&](const auto&... op) { ((text += (text.empty() ? "[" : "; ") + describe(op)), ...); },
+        operands_);
+    return text + "]";
+  }
+
+  /// Children "0", "1", ... from the left. Only operators that have parts can be taken apart.
+  [[nodiscard]] Parts parts() const requires(HasParts<First> && (HasParts<Rest> && ...)) {
+    Parts parts{static_cast<const Derived&>(*this).structure(), {}, {}, {}};
+    std::apply(
+        [&](const auto&... op) {
+          std::size_t i = 0;
+          (parts.children.emplace(std::to_string(i++), op.parts()), ...);
+        },
+        operands_);
+    return parts;
+  }
+
+ protected:
+  using Operands = std::tuple<First, Rest...>;
+  explicit Composite(First first, Rest... rest) : operands_(std::move(first), std::move(rest)...) {}
+
+  Operands operands_;
+};
+
+}  // namespace detail
+
+/// What = A + B + ...: operators of one shape. Y = A X, then Y += B X, and so on, from the left; no
+/// scratch of its own. Cost: the sum of the operands'. Throws `std::invalid_argument` if the shapes
+/// differ.
+template <LinearOperator First, LinearOperator... Rest>
+class Sum : public detail::Composite<Sum<First, Rest...>, First, Rest...> {
+  using Base = detail::Composite<Sum, First, Rest...>;
+
+ public:
+  using typename Base::Scalar;
+
+  explicit Sum(First first, Rest... rest) : Base(std::move(first), std::move(rest)...) {
+    std::apply(
+        [](const auto& head, const auto&... tail) {
+          [[maybe_unused]] const auto check = [&](const auto& op) {
+            detail::require(op.rows() == head.rows() && op.cols() == head.cols(), [&] {
+              return "Sum: a " + detail::shape_text(head.rows(), head.cols()) + " and a " +
+                     detail::shape_text(op.rows(), op.cols()) + " operator have no sum";
+            });
+          };
+          (check(tail), ...);
+        },
+        this->operands_);
+  }
+
+  [[nodiscard]] Index rows() const { return this->template operand<0>().rows(); }
+  [[nodiscard]] Index cols() const { return this->template operand<0>().cols(); }
+  [[nodiscard]] std::string structure() const { return "Sum"; }
+
+ private:
+  friend OperatorBase<Sum, Scalar>;
+
+  void evaluate(const ConstMatrixRef<Scalar>& X, MatrixRef<Scalar>& Y, Update update,
+                Workspace& workspace) const {
+    std::apply(
+        [&](const auto& head, const auto&... tail) {
+          if (update == Update::overwrite) head.apply(X, Y, workspace);
+          else head.apply_add(X, Y, workspace);
+          (tail.apply_add(X, Y, workspace), ...);
+        },
+        this->operands_);
+  }
+
+  void evaluate_transpose(const ConstMatrixRef<Scalar>& Y, MatrixRef<Scalar>& X,
+                          Workspace& workspace) const {
+    this->template operand<0>().apply_transpose(Y, X, workspace);
+    if constexpr (Base::size > 1) {
+      Workspace::Frame frame(workspace);
+      Eigen::Map<Matrix<Scalar>> term(frame.allocate<Scalar>(X.rows() * X.cols()), X.rows(),
+                                      X.cols());
+      std::apply(
+          [&](const auto&, const auto&... tail) {
+            ((tail.apply_transpose(Y, term, workspace), X += term), ...);
+          },
+          this->operands_);
+    }
+  }
+};
+
+/// What = A B ...: Y = A (B (... X)), right to left. The batch is cut into tiles so that what lies
+/// between two operands stays in the second-level cache; scratch is two buffers of the widest
+/// intermediate by one tile. Cost: the sum of the operands'. Throws `std::invalid_argument` if the
+/// inner sizes of two neighbours differ.
+template <LinearOperator First, LinearOperator... Rest>
+class Product : public detail::Composite<Product<First, Rest...>, First, Rest...> {
+  using Base = detail::Composite<Product, First, Rest...>;
+  static constexpr std::size_t last = Base::size - 1;
+
+ public:
+  using typename Base::Scalar;
+
+  explicit Product(First first, Rest... rest) : Base(std::move(first), std::move(rest)...) {
+    check(std::make_index_sequence<last>());
+  }
+
+  [[nodiscard]] Index rows() const { return this->template operand<0>().rows(); }
+  [[nodiscard]] Index cols() const { return this->template operand<last>().cols(); }
+  [[nodiscard]] std::string structure() const { return "Product"; }
+
+ private:
+  friend OperatorBase<Product, Scalar>;
+  using Buffer = Eigen::Map<Matrix<Scalar>>;
+
+  template <std::size_t... I>
+  void check(std::index_sequence<I...>) {
+    const auto pair = [](const auto& left, const auto& right) {
+      detail::require(left.cols() == right.rows(), [&] {
+        return "Product: a " + detail::shape_text(left.rows(), left.cols()) + " and a " +
+               detail::shape_text(right.rows(), right.cols()) + " operator have no product";
+      });
+      return right.rows();
+    };
+    (void)pair;
+    ((widest_ = std::max(
+          widest_, Index{pair(this->template operand<I>(), this->template operand<I + 1>())})),
+     ...);
+  }
+
+  /// Columns per tile: an intermediate of about 256 KiB, but at least 64 so that each pass over the
+  /// weights does enough work to pay for reading them. A function of the sizes alone.
+  [[nodiscard]] Index tile(Index batch) const {
+    constexpr Index least = 64;
+    constexpr Index budget = Index{256 * 1024} / Index{sizeof(Scalar)};
+    const Index fitting = budget / std::max<Index>(widest_, 1) / least * least;
+    return std::min(batch, std::max(least, fitting));
+  }
+
+  template <class Step>
+  void tiled(Index batch, Workspace& workspace, Step&& step) const {
+    const Index width = tile(batch);
+    Workspace::Frame frame(workspace);
+    const std::array<Scalar*, 2> buffers{
+        last > 0 ? frame.template allocate<Scalar>(widest_ * width) : nullptr,
+        last > 1 ? frame.template allocate<Scalar>(widest_ * width) : nullptr};
+    for (Index begin = 0; begin < batch; begin += width)
+      step(begin, std::min(width, batch - begin), buffers);
+  }
+
+  void evaluate(const ConstMatrixRef<Scalar>& X, MatrixRef<Scalar>& Y, Update update,
+                Workspace& workspace) const {
+    tiled(X.cols(), workspace, [&](Index begin, Index count, const auto& buffers) {
+      forward<last>(ConstMatrixRef<Scalar>(X.middleCols(begin, count)),
+                    MatrixRef<Scalar>(Y.middleCols(begin, count)), update, buffers, workspace);
+    });
+  }
+
+  template <std::size_t I>
+  void forward(const ConstMatrixRef<Scalar>& in, MatrixRef<Scalar> out, Update update,
+               const std::array<Scalar*, 2>& buffers, Workspace& workspace) const {
+    const auto& op = this->template operand<I>();
+    if constexpr (I == 0) {
+      if (update == Update::overwrite) op.apply(in, out, workspace);
+      else op.apply_add(in, out, workspace);
+    } else {
+      Buffer between(buffers[I % 2 == last % 2 ? 0 : 1], op.rows(), in.cols());
+      op.apply(in, between, workspace);
+      forward<I - 1>(between, out, update, buffers, workspace);
+    }
+  }
+
+  void evaluate_transpose(const ConstMatrixRef<Scalar>& Y, MatrixRef<Scalar>& X,
+                          Workspace& workspace) const {
+    tiled(Y.cols(), workspace, [&](Index begin, Index count, const auto& buffers) {
+      backward<0>(ConstMatrixRef<Scalar>(Y.middleCols(begin, count)),
+                  MatrixRef<Scalar>(X.middleCols(begin, count)), buffers, workspace);
+    });
+  }
+
+  template <std::size_t I>
+  void backward(const ConstMatrixRef<Scalar>& in, MatrixRef<Scalar> out,
+                const std::array<Scalar*, 2>& buffers, Workspace& workspace) const {
+    const auto& op = this->template operand<I>();
+    if constexpr (I == last) {
+      op.apply_transpose(in, out, workspace);
+    } else {
+      Buffer between(buffers[I % 2], op.cols(), in.cols());
+      op.apply_transpose(in, between, workspace);
+      backward<I + 1>(between, out, buffers, workspace);
+    }
+  }
+
+  Index widest_ = 0;
+};
+
+}  // namespace PLEAT_ABI
+}  // namespace pleat

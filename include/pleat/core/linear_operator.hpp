@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: MIT
+// The one noun of the library: a matrix that is known by what it does to a vector.
+#pragma once
+
+#include "pleat/core/error.hpp"
+#include "pleat/core/scalar.hpp"
+#include "pleat/core/workspace.hpp"
+
+#include <algorithm>
+#include <concepts>
+#include <cstddef>
+#include <string>
+
+namespace pleat {
+inline namespace PLEAT_ABI {
+
+// Why one noun?
+//
+// A compressed weight is never one kind of thing. A low-rank weight is a product of two dense
+// matrices; sparse plus low-rank is a sum of a sparse one and that product; ARMOR is a
+// block-diagonal times a 2:4 matrix times a block-diagonal. What an inference engine needs of all
+// of them is the same: put activations in, get activations out, know what it costs. So a dense
+// matrix, a sparse one, a product, a sum, a named factorization, and a type of your own are all one
+// thing, a LinearOperator, and everything in the library that takes an operator takes any of them.
+//
+// The concept asks for syntax. What a compiler cannot check, an operator promises:
+//
+// * Linear: apply(a x + b z) = a apply(x) + b apply(z) and apply(X) = to_dense() X, up to rounding.
+// * apply overwrites Y and never reads it: a NaN left in Y does not survive. apply_add adds to Y.
+// * apply_transpose is the adjoint: <apply(x), y> = <x, apply_transpose(y)> up to rounding.
+// * Samples are columns, and one sample's result does not depend on its neighbours.
+// * Immutable: every member is const and keeps no scratch in the operator, so any number of threads
+//   may apply one operator at once, each with a workspace of its own.
+// * After the first call with a batch size, apply allocates nothing.
+// * Arguments that do not fit throw std::invalid_argument before Y is touched.
+// * The result is bit-identical for any number of tasks that the workspace's executor runs.
+//
+// The library's own types get their checks, and five of the six calls, from OperatorBase below. A
+// type of your own may do so too, or simply have the members.
+
+template <class Op>
+concept LinearOperator = Real<typename Op::Scalar> &&
+    requires(const Op& op, const ConstMatrixRef<typename Op::Scalar>& in,
+             MatrixRef<typename Op::Scalar> out, Workspace& workspace) {
+  { op.rows() } -> std::convertible_to<Index>;         // outputs m
+  { op.cols() } -> std::convertible_to<Index>;         // inputs n
+  op.apply(in, out);                                   // Y = What X, X is n x batch
+  op.apply(in, out, workspace);                        //
+  op.apply_add(in, out);                               // Y += What X
+  op.apply_add(in, out, workspace);                    //
+  op.apply_transpose(in, out);                         // X = What^T Y, Y is m x batch
+  op.apply_transpose(in, out, workspace);              //
+  { op.bytes() } -> std::convertible_to<std::size_t>;  // what must be stored
+  { op.flops() } -> std::convertible_to<double>;       // 2 x multiply-adds of one vector
+  { op.to_dense() } -> std::convertible_to<Matrix<typename Op::Scalar>>;  // What
+};
+
+/// An operator whose activations are of type T.
+template <class Op, class T>
+concept OperatorOf = LinearOperator<Op> && std::same_as<typename Op::Scalar, T>;
+
+/// Whether an `apply` replaces its output or adds to it.
+enum class Update : bool { overwrite, add };
+
+namespace detail {
+
+template <class T>
+void require_fit(const char* call, Index rows, Index cols, const ConstMatrixRef<T>& in,
+                 Index in_rows, const MatrixRef<T>& out, Index out_rows) {
+  require(in.rows() == in_rows && out.rows() == out_rows && in.cols() == out.cols(), [&] {
+    return std::string(call) + ": a " + shape_text(rows, cols) + " operator takes " +
+           std::to_string(in_rows) + " x batch to " + std::to_string(out_rows) +
+           " x batch, but the input is " + shape_text(in.rows(), in.cols()) + " and the output " +
+           shape_text(out.rows(), out.cols());
+  });
+  require(!overlap(extent_of(in), extent_of(out)), [&] {
+    return std::string(call) + ": the input (" + shape_text(in.rows(), in.cols()) +
+           ") and the output (" + shape_text(out.rows(), out.cols()) + ") share memory";
+  });
+}
+
+}  // namespace detail
+
+/// The six calls of the concept, made of two: `Derived` has, protected or private with this class
+/// as a friend,
+///
+///     void evaluate(in, out, Update, Workspace&) const;            // out (+)= What in
+///     void evaluate_transpose(in, out, Workspace&) const;          // out = What^T in
+///
+/// which are called with arguments that fit, do not overlap, and hold at least one column.
+template <class Derived, Real T>
+class OperatorBase {
+ public:
+  using Scalar = T;
+
+  /// Y = What X. X: cols() x batch, Y: rows() x batch; a batch of 0 is a no-op.
+  /// Throws `std::invalid_argument` on shapes that do not match, or if X and Y overlap.
+  void apply(const ConstMatrixRef<T>& X, MatrixRef<T> Y) const { apply(X, Y, thread_workspace()); }
+  void apply(const ConstMatrixRef<T>& X, MatrixRef<T> Y, Workspace& workspace) const {
+    detail::require_fit<T>("apply", self().rows(), self().cols(), X, self().cols(), Y,
+                           self().rows());
+    if (X.cols() > 0) self().evaluate(X, Y, Update::overwrite, workspace);
+  }
+
+  /// Y += What X, with the shapes and errors of `apply`.
+  void apply_add(const ConstMatrixRef<T>& X, MatrixRef<T> Y) const {
+    apply_add(X, Y, thread_workspace());
+  }
+  void apply_add(const ConstMatrixRef<T>& X, MatrixRef<T> Y, Workspace& workspace) const {
+    detail::require_fit<T>("apply_add", self().rows(), self().cols(), X, self().cols(), Y,
+                           self().rows());
+    if (X.cols() > 0) self().evaluate(X, Y, Update::add, workspace);
+  }
+
+  /// X = What^T Y. Y: rows() x batch, X: cols() x batch.
+  void apply_transpose(const ConstMatrixRef<T>& Y, MatrixRef<T> X) const {
+    apply_transpose(Y, X, thread_workspace());
+  }
+  void apply_transpose(const ConstMatrixRef<T>& Y, MatrixRef<T> X, Workspace& workspace) const {
+    detail::require_fit<T>("apply_transpose", self().rows(), self().cols(), Y, self().rows(), X,
+                           self().cols());
+    if (Y.cols() > 0) self().evaluate_transpose(Y, X, workspace);
+  }
+
+  /// What, by applying the operator to the columns of the identity, a block at a time.
+  [[nodiscard]] Matrix<T> to_dense() const {
+    constexpr Index block = 64;
+    Matrix<T> dense(self().rows(), self().cols());
+    Matrix<T> identity = Matrix<T>::Zero(self().cols(), std::min(block, self().cols()));
+    for (Index first = 0; first < self().cols(); first += block) {
+      const Index count = std::min(block, self().cols() - first);
+      for (Index j = 0; j < count; ++j) identity(first + j, j) = T(1);
+      apply(identity.leftCols(count), dense.middleCols(first, count));
+      for (Index j = 0; j < count; ++j) identity(first + j, j) = T(0);
+    }
+    return dense;
+  }
+
+ protected:
+  OperatorBase() = default;
+  ~OperatorBase() = default;
+  OperatorBase(const OperatorBase&) = default;
+  OperatorBase(OperatorBase&&) noexcept = default;
+  OperatorBase& operator=(const OperatorBase&) = default;
+  OperatorBase& operator=(OperatorBase&&) noexcept = default;
+
+ private:
+  const Derived& self() const noexcept { return static_cast<const Derived&>(*this); }
+};
+
+/// One line for people: structure, shape, hyperparameters, storage, bytes, and their share of
+/// dense. An operator may have `structure()` (its name) and `parameters()` (its hyperparameters,
+/// "rank 64"); one that has neither is called "custom".
+template <LinearOperator Op>
+[[nodiscard]] std::string describe(const Op& op) {
+  using T = typename Op::Scalar;
+  std::string text;
+  if constexpr (requires { op.structure(); }) text = op.structure();
+  else text = "custom";
+  text += ' ' + detail::shape_text(op.rows(), op.cols());
+  if constexpr (requires { op.parameters(); }) {
+    const std::string parameters = op.parameters();
+    if (!parameters.empty()) text += ", " + parameters;
+  }
+  text += std::same_as<T, float> ? ", f32, " : ", f64, ";
+  text += std::to_string(static_cast<std::size_t>(op.bytes())) + " bytes";
+  const double dense =
+      static_cast<double>(op.rows()) * static_cast<double>(op.cols()) * double{sizeof(T)};
+  if (dense > 0) {
+    const double tenths = 1000 * static_cast<double>(op.bytes()) / dense;
+    const auto rounded = static_cast<std::size_t>(tenths + 0.5);
+    text +=
+        ", " + std::to_string(rounded / 10) + '.' + std::to_string(rounded % 10) + " % of dense";
+  }
+  return text;
+}
+
+}  // namespace PLEAT_ABI
+}  // namespace pleat

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MIT
+// A weight of low rank: a tall dense matrix times a wide one.
+#pragma once
+
+#include "pleat/core/compose.hpp"
+#include "pleat/core/progress.hpp"
+#include "pleat/matrix/dense.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+
+namespace pleat {
+inline namespace PLEAT_ABI {
+
+/// How `compress<LowRank>` chooses a rank.
+enum class RankRule : std::uint8_t {
+  budget,  ///< the largest rank that the budget allows
+  energy,  ///< the smallest rank that keeps the share `energy` of the squared singular values
+  elbow,   ///< the singular value farthest from the chord of the spectrum on a logarithmic scale
+};
+
+/// How `compress<LowRank>` finds the leading singular vectors.
+enum class SvdMethod : std::uint8_t {
+  automatic,   ///< randomized where it pays, else exact
+  exact,       ///< a complete eigendecomposition
+  randomized,  ///< randomized subspace iteration (Halko, Martinsson, Tropp 2011)
+};
+
+/// What = U V with U: m x r and V: r x n.
+///
+/// Stored: r (m + n) values, which is less than dense for r < m n / (m + n). Cost of `apply`:
+/// 2 r (m + n) flops a sample, in tiles over the batch that keep V x in cache.
+template <Real T>
+class LowRank : public OperatorBase<LowRank<T>, T> {
+ public:
+  struct Options {
+    /// The rank; 0 leaves it to the budget and `rank_rule`. At most min(m, n).
+    Index rank = 0;
+    /// Which rank to take among those that the budget allows.
+    RankRule rank_rule = RankRule::budget;
+    /// For `RankRule::energy`: the share of the squared singular values to keep, in (0, 1].
+    double energy = 0.99;
+    SvdMethod svd = SvdMethod::automatic;
+    /// Vectors beyond the rank in the randomized method; 0 takes max(10, rank / 10).
+    Index oversampling = 0;
+    /// Power iterations of the randomized method, each re-orthonormalised.
+    Index power_iterations = 4;
+    /// Seed of the randomized method.
+    std::uint64_t seed = 0;
+    Monitor monitor = {};
+  };
+
+  /// From its factors, U: m x r and V: r x n. Throws `std::invalid_argument` if the inner sizes
+  /// differ.
+  LowRank(Dense<T> U, Dense<T> V) : product_(std::move(U), std::move(V)) {}
+
+  [[nodiscard]] Index rows() const { return product_.rows(); }
+  [[nodiscard]] Index cols() const { return product_.cols(); }
+  [[nodiscard]] Index rank() const { return U().cols(); }
+  [[nodiscard]] std::size_t bytes() const { return product_.bytes(); }
+  [[nodiscard]] double flops() const { return product_.flops(); }
+  [[nodiscard]] std::string structure() const { return "LowRank"; }
+  [[nodiscard]] std::string parameters() const { return "rank " + std::to_string(rank()); }
+
+  [[nodiscard]] const Dense<T>& U() const noexcept { return product_.template operand<0>(); }
+  [[nodiscard]] const Dense<T>& V() const noexcept { return product_.template operand<1>(); }
+
+  [[nodiscard]] Parts parts() const {
+    return {structure(), {}, {}, {{"U", U().parts()}, {"V", V().parts()}}};
+  }
+  [[nodiscard]] static LowRank from_parts(const Parts& parts) {
+    return LowRank(Dense<T>::from_parts(parts.child("U")), Dense<T>::from_parts(parts.child("V")));
+  }
+
+ private:
+  friend OperatorBase<LowRank, T>;
+
+  void evaluate(const ConstMatrixRef<T>& X, MatrixRef<T>& Y, Update update,
+                Workspace& workspace) const {
+    if (update == Update::overwrite) product_.apply(X, Y, workspace);
+    else product_.apply_add(X, Y, workspace);
+  }
+  void evaluate_transpose(const ConstMatrixRef<T>& Y, MatrixRef<T>& X, Workspace& workspace) const {
+    product_.apply_transpose(Y, X, workspace);
+  }
+
+  Product<Dense<T>, Dense<T>> product_;
+};
+
+}  // namespace PLEAT_ABI
+}  // namespace pleat

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: MIT
+// The list of all structures, by which files are loaded and the conformance suite runs.
+#pragma once
+
+#include "pleat/factor/low_rank.hpp"
+#include "pleat/matrix/dense.hpp"
+
+namespace pleat {
+inline namespace PLEAT_ABI {
+
+template <class... Ops>
+struct TypeList {};
+
+/// Every operator type with a name in files. A new structure is added here.
+template <Real T>
+using Structures = TypeList<Dense<T>, LowRank<T>>;
+
+}  // namespace PLEAT_ABI
+}  // namespace pleat

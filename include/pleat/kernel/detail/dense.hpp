@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: MIT
+// Dense times activations, from panels with rows in lanes; no horizontal sums and no transposes.
+#pragma once
+
+#include "pleat/kernel/table.hpp"
+
+#include <xsimd/xsimd.hpp>
+
+#include <cstddef>
+
+namespace pleat {
+inline namespace PLEAT_ABI {
+namespace kernel::detail {
+
+/// Kernels over dense panels. In every one, an output is one chain of multiply-adds over the
+/// columns in ascending order that starts from zero, or from the output itself where it is added
+/// to. Breaking the chain into blocks of columns stores and reloads the same number, so results do
+/// not depend on the batch, on the tile, or on the split between threads.
+template <class Arch, class T>
+struct Dense {
+  using Batch = xsimd::batch<T, Arch>;
+  static constexpr std::size_t lanes = Batch::size;
+  static constexpr std::size_t vectors = panel_rows / lanes;  // registers for a column of a panel
+  static_assert(panel_rows % lanes == 0);
+
+  // Accumulators that fit the register file, leaving room for one column of panel and a broadcast.
+  static constexpr std::size_t registers = sizeof(Batch) == 64 ? 32 : 16;
+  static constexpr std::size_t accumulators = registers * 3 / 4;
+
+  /// Panels that a tile spans, and samples that it takes: `panels * vectors * samples`
+  /// accumulators.
+  static constexpr std::size_t tile_panels = vectors == 1 ? 2 : 1;
+  static constexpr std::size_t tile_samples = accumulators / (tile_panels * vectors);
+  static_assert(tile_samples >= 1);
+
+  // Columns per block and samples per block of a large batch: a panel's block (16 to 32 KiB) stays
+  // in the first-level cache while the packed samples stream past it from the second.
+  static constexpr std::size_t block_cols = sizeof(T) == 4 ? 384 : 192;
+  static constexpr std::size_t block_samples = 16 * tile_samples;
+
+  /// One tile: P panels by N samples. `x_col` and `x_sample` are the distances between two inputs
+  /// of a sample and between two samples.
+  template <std::size_t P, std::size_t N, bool Packed>
+  static void tile(const T* const* panels, std::size_t cols, const T* x, std::size_t x_sample,
+                   T* const* y, std::size_t ldy, bool add) {
+    Batch sum[N][P][vectors];
+    for (std::size_t j = 0; j < N; ++j)
+      for (std::size_t p = 0; p < P; ++p)
+        for (std::size_t v = 0; v < vectors; ++v)
+          sum[j][p][v] = add ? Batch::load_unaligned(y[p] + j * ldy + v * lanes) : Batch(T(0));
+    for (std::size_t k = 0; k < cols; ++k) {
+      Batch w[P][vectors];
+      for (std::size_t p = 0; p < P; ++p)
+        for (std::size_t v = 0; v < vectors; ++v)
+          w[p][v] = Batch::load_aligned(panels[p] + k * panel_rows + v * lanes);
+      for (std::size_t j = 0; j < N; ++j) {
+        const Batch xj(Packed ? x[k * N + j] : x[j * x_sample + k]);
+        for (std::size_t p = 0; p < P; ++p)
+          for (std::size_t v = 0; v < vectors; ++v)
+            sum[j][p][v] = xsimd::fma(w[p][v], xj, sum[j][p][v]);
+      }
+    }
+    for (std::size_t j = 0; j < N; ++j)
+      for (std::size_t p = 0; p < P; ++p)
+        for (std::size_t v = 0; v < vectors; ++v)
+          sum[j][p][v].store_unaligned(y[p] + j * ldy + v * lanes);
+  }
+
+  /// As `tile`, for a panel of which only the first `rows` rows exist: through a full-height copy
+  /// of its outputs, so that nothing is read or written past Y.
+  template <std::size_t N, bool Packed>
+  static void ragged_tile(const T* panel, std::size_t rows, std::size_t cols, const T* x,
+                          std::size_t x_sample, T* y, std::size_t ldy, bool add) {
+    T copy[N * panel_rows] = {};
+    if (add)
+      for (std::size_t j = 0; j < N; ++j)
+        for (std::size_t i = 0; i < rows; ++i) copy[j * panel_rows + i] = y[j * ldy + i];
+    T* target = copy;
+    tile<1, N, Packed>(&panel, cols, x, x_sample, &target, panel_rows, add);
+    for (std::size_t j = 0; j < N; ++j)
+      for (std::size_t i = 0; i < rows; ++i) y[j * ldy + i] = copy[j * panel_rows + i];
+  }
+
+  /// All rows by N samples. Reading four panels that lie a quarter of the matrix apart keeps four
+  /// streams of memory busy; it pays while the tile has accumulators to spare.
+  template <std::size_t N, bool Packed>
+  static void all_rows(std::size_t rows, std::size_t cols, const T* panels,
+                       std::size_t panel_stride, const T* x, std::size_t x_sample, T* y,
+                       std::size_t ldy, bool add) {
+    constexpr std::size_t most = accumulators / (vectors * N);
+    constexpr std::size_t far = most >= 4 ? 4 : most >= 2 ? 2 : 1;
+    const std::size_t full = rows / panel_rows;
+    const std::size_t part = full / far;
+    for (std::size_t i = 0; i < part; ++i) {
+      const T* panel[far];
+      T* target[far];
+      for (std::size_t p = 0; p < far; ++p) {
+        panel[p] = panels + (p * part + i) * panel_stride;
+        target[p] = y + (p * part + i) * panel_rows;
+      }
+      tile<far, N, Packed>(panel, cols, x, x_sample, target, ldy, add);
+    }
+    for (std::size_t p = part * far; p < full; ++p) {
+      const T* panel = panels + p * panel_stride;
+      T* target = y + p * panel_rows;
+      tile<1, N, Packed>(&panel, cols, x, x_sample, &target, ldy, add);
+    }
+    if (rows % panel_rows != 0)
+      ragged_tile<N, Packed>(panels + full * panel_stride, rows % panel_rows, cols, x, x_sample,
+                             y + full * panel_rows, ldy, add);
+  }
+
+  /// `all_rows` for a number of samples that only the run knows, at most `tile_samples`.
+  template <bool Packed, std::size_t N = tile_samples>
+  static void few_samples(std::size_t samples, std::size_t rows, std::size_t cols, const T* panels,
+                          std::size_t panel_stride, const T* x, std::size_t x_sample, T* y,
+                          std::size_t ldy, bool add) {
+    if constexpr (N > 0) {
+      if (samples == N)
+        all_rows<N, Packed>(rows, cols, panels, panel_stride, x, x_sample, y, ldy, add);
+      else
+        few_samples<Packed, N - 1>(samples, rows, cols, panels, panel_stride, x, x_sample, y, ldy,
+                                   add);
+    }
+  }
+
+  /// One block of columns and samples, panel by panel, from packed samples.
+  static void block(std::size_t rows, std::size_t cols, const T* panels, std::size_t panel_stride,
+                    std::size_t samples, const T* packed, T* y, std::size_t ldy, bool add) {
+    for (std::size_t r = 0; r < rows; r += tile_panels * panel_rows) {
+      const std::size_t height =
+          rows - r < tile_panels * panel_rows ? rows - r : tile_panels * panel_rows;
+      const T* panel = panels + r / panel_rows * panel_stride;
+      for (std::size_t j = 0; j < samples; j += tile_samples) {
+        const std::size_t width = samples - j < tile_samples ? samples - j : tile_samples;
+        few_samples<true>(width, height, cols, panel, panel_stride, packed + j * cols, 0,
+                          y + j * ldy + r, ldy, add);
+      }
+    }
+  }
+
+  static void apply(std::size_t rows, std::size_t cols, const T* panels, std::size_t batch,
+                    const T* x, std::size_t ldx, T* y, std::size_t ldy, bool add, T* scratch) {
+    const std::size_t stride = cols * panel_rows;
+    if (batch <= 2 * tile_samples) {  // the panels are read once or twice; packing would not pay
+      const std::size_t parts = (batch + tile_samples - 1) / tile_samples;
+      for (std::size_t part = 0, j = 0; part < parts; ++part) {
+        const std::size_t width = (batch - j + parts - part - 1) / (parts - part);
+        few_samples<false>(width, rows, cols, panels, stride, x + j * ldx, ldx, y + j * ldy, ldy,
+                           add);
+        j += width;
+      }
+      return;
+    }
+    std::size_t k = 0;
+    do {  // at least once: no columns still means that Y is overwritten
+      const std::size_t depth = cols - k < block_cols ? cols - k : block_cols;
+      for (std::size_t j = 0; j < batch; j += block_samples) {
+        const std::size_t samples = batch - j < block_samples ? batch - j : block_samples;
+        pack(samples, depth, x + j * ldx + k, ldx, scratch);
+        block(rows, depth, panels + k * panel_rows, stride, samples, scratch, y + j * ldy, ldy,
+              add || k > 0);
+      }
+      k += depth;
+    } while (k < cols);
+  }
+
+  /// Groups of `tile_samples` samples, interleaved: the broadcasts of a tile then walk one line.
+  static void pack(std::size_t samples, std::size_t cols, const T* x, std::size_t ldx, T* packed) {
+    for (std::size_t j = 0; j < samples; j += tile_samples) {
+      const std::size_t width = samples - j < tile_samples ? samples - j : tile_samples;
+      for (std::size_t t = 0; t < width; ++t) {
+        const T* from = x + (j + t) * ldx;
+        T* to = packed + j * cols + t;
+        for (std::size_t k = 0; k < cols; ++k) to[k * width] = from[k];
+      }
+    }
+  }
+
+  static std::size_t scratch(std::size_t cols, std::size_t batch) {
+    if (batch <= 2 * tile_samples) return 0;
+    return (cols < block_cols ? cols : block_cols) *
+           (batch < block_samples ? batch : block_samples);
+  }
+
+  /// C columns of W by one sample: C dot products with all panels, each in `vectors` registers.
+  template <std::size_t C>
+  static void transpose_tile(std::size_t rows, const T* panels, std::size_t panel_stride,
+                             const T* y, T* x) {
+    Batch sum[C];
+    for (std::size_t c = 0; c < C; ++c) sum[c] = Batch(T(0));
+    std::size_t r = 0;
+    for (; r + panel_rows <= rows; r += panel_rows, panels += panel_stride)
+      for (std::size_t v = 0; v < vectors; ++v) {
+        const Batch yv = Batch::load_unaligned(y + r + v * lanes);
+        for (std::size_t c = 0; c < C; ++c)
+          sum[c] = xsimd::fma(Batch::load_aligned(panels + c * panel_rows + v * lanes), yv, sum[c]);
+      }
+    if (r < rows) {
+      T copy[panel_rows] = {};
+      for (std::size_t i = 0; r + i < rows; ++i) copy[i] = y[r + i];
+      for (std::size_t v = 0; v < vectors; ++v) {
+        const Batch yv = Batch::load_unaligned(copy + v * lanes);
+        for (std::size_t c = 0; c < C; ++c)
+          sum[c] = xsimd::fma(Batch::load_aligned(panels + c * panel_rows + v * lanes), yv, sum[c]);
+      }
+    }
+    for (std::size_t c = 0; c < C; ++c) {
+      T lane[lanes];
+      sum[c].store_unaligned(lane);
+      T total = lane[0];
+      for (std::size_t i = 1; i < lanes; ++i) total += lane[i];
+      x[c] = total;
+    }
+  }
+
+  static void apply_transpose(std::size_t rows, std::size_t cols, const T* panels,
+                              std::size_t panel_stride, std::size_t batch, const T* y,
+                              std::size_t ldy, T* x, std::size_t ldx) {
+    constexpr std::size_t width = 8;
+    std::size_t k = 0;
+    // These columns of all panels stay in cache for the whole batch.
+    for (; k + width <= cols; k += width)
+      for (std::size_t j = 0; j < batch; ++j)
+        transpose_tile<width>(rows, panels + k * panel_rows, panel_stride, y + j * ldy,
+                              x + j * ldx + k);
+    for (; k < cols; ++k)
+      for (std::size_t j = 0; j < batch; ++j)
+        transpose_tile<1>(rows, panels + k * panel_rows, panel_stride, y + j * ldy,
+                          x + j * ldx + k);
+  }
+};
+
+}  // namespace kernel::detail
+}  // namespace PLEAT_ABI
+}  // namespace pleat
