@@ -107,8 +107,7 @@ class Calibration {
     const bool known = mean_known_ && other.mean_known_;
     const Vector<double> sum = sum_ + other.sum_;
     const Index before = samples_;
-    const Matrix<T> held = other.held_.leftCols(other.held_count_);
-    add(held);
+    if (other.held_count_ > 0) add(Matrix<T>(other.held_.leftCols(other.held_count_)));
     samples_ = before + added;
     sum_ = sum;
     mean_known_ = known;

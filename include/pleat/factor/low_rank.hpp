@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <utility>
 
 namespace pleat {
@@ -35,6 +36,8 @@ enum class SvdMethod : std::uint8_t {
 template <Real T>
 class LowRank : public OperatorBase<LowRank<T>, T> {
  public:
+  static constexpr std::string_view name = "LowRank";
+
   struct Options {
     /// The rank; 0 leaves it to the budget and `rank_rule`. At most min(m, n).
     Index rank = 0;
@@ -46,7 +49,7 @@ class LowRank : public OperatorBase<LowRank<T>, T> {
     /// Vectors beyond the rank in the randomized method; 0 takes max(10, rank / 10).
     Index oversampling = 0;
     /// Power iterations of the randomized method, each re-orthonormalised.
-    Index power_iterations = 4;
+    Index power_iterations = 6;
     /// Seed of the randomized method.
     std::uint64_t seed = 0;
     Monitor monitor = {};
@@ -61,7 +64,7 @@ class LowRank : public OperatorBase<LowRank<T>, T> {
   [[nodiscard]] Index rank() const { return U().cols(); }
   [[nodiscard]] std::size_t bytes() const { return product_.bytes(); }
   [[nodiscard]] double flops() const { return product_.flops(); }
-  [[nodiscard]] std::string structure() const { return "LowRank"; }
+  [[nodiscard]] std::string structure() const { return std::string(name); }
   [[nodiscard]] std::string parameters() const { return "rank " + std::to_string(rank()); }
 
   [[nodiscard]] const Dense<T>& U() const noexcept { return product_.template operand<0>(); }

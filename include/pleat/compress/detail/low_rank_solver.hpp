@@ -21,7 +21,7 @@ namespace detail {
 struct LowRankMethod {
   SvdMethod svd = SvdMethod::automatic;
   Index oversampling = 0;
-  Index power_iterations = 4;
+  Index power_iterations = 6;
   std::uint64_t seed = 0;
   Monitor monitor;
 };
@@ -54,7 +54,7 @@ class LowRankSolver {
       root_ = square_root(calibration.output_metric() / calibration.output_metric().diagonal().maxCoeff());
 
     Matrix<double> samples = calibration.held_samples().template cast<double>();
-    normalise(samples, samples.squaredNorm());
+    if (samples.size() > 0) (void)normalise(samples, samples.cwiseAbs().maxCoeff());
     if (!weighted && samples.size() > 0 && samples.cols() < least) {
       M_ = multiply(W_, samples);
       set_gram(outer_gram(M_.transpose()));
@@ -62,7 +62,7 @@ class LowRankSolver {
     }
     samples.resize(0, 0);
     Matrix<double> G = calibration.samples() > 0 ? calibration.gram() : Matrix<double>();
-    if (G.size() > 0 && !normalise(G, G.trace() * G.trace())) G.resize(0, 0);  // only zeros were seen
+    if (G.size() > 0 && !normalise(G, G.diagonal().maxCoeff())) G.resize(0, 0);  // only zeros were seen
     if (weighted || W_.rows() <= W_.cols()) {
       Matrix<double> WGWt;
       if (G.size() > 0) {
@@ -154,12 +154,10 @@ class LowRankSolver {
     return !method_.monitor || method_.monitor({phase, iteration, iterations, loss});
   }
 
-  /// Scales by a power of two so that the square root of `energy`, a norm, is about the size of the
-  /// matrix; false where it is 0.
-  static bool normalise(Matrix<double>& values, double energy) {
-    if (values.size() == 0 || !(energy > 0)) return false;
-    const double norm = std::sqrt(energy / static_cast<double>(values.cols()));
-    values /= std::exp2(std::floor(std::log2(norm)));
+  /// Divides by the power of two below `size`, a measure of the entries; false where that is 0.
+  static bool normalise(Matrix<double>& values, double size) {
+    if (!(size > 0)) return false;
+    values /= std::exp2(std::floor(std::log2(size)));
     return true;
   }
 

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: MIT
+// The relative error against its definition, and at the edges.
+#include "pleat/compress/error.hpp"
+
+#include "compress/support.hpp"
+#include "support/catch.hpp"
+
+#include "pleat/core/any_operator.hpp"
+
+#include <cmath>
+#include <limits>
+
+namespace pleat::test {
+
+TEMPLATE_TEST_CASE("the relative error is its definition", "[error]", float, double) {
+  Random random(11);
+  const double tolerance = std::is_same_v<TestType, float> ? 1e-6 : 1e-13;
+  for (const auto& [m, n] : {std::pair{1, 1}, {1, 9}, {7, 1}, {64, 64}, {65, 31}, {150, 70}}) {
+    INFO(m << " x " << n);
+    const Matrix<TestType> W = random.matrix<TestType>(m, n);
+    const Matrix<TestType> What = W + TestType(0.1) * random.matrix<TestType>(m, n);
+    const Dense<TestType> op(What);
+    const Matrix<TestType> X = correlated_inputs<TestType>(random, n, 2 * n + 1);
+    const Matrix<double> E = (W - What).template cast<double>();
+    const Matrix<double> Wd = W.template cast<double>();
+    const Matrix<double> Xd = X.template cast<double>();
+
+    CHECK(relative_error(W, op) == Approx(E.norm() / Wd.norm()).epsilon(tolerance));
+    Calibration<TestType> calibration(n);
+    calibration.add(X);
+    CHECK(relative_error(W, op, calibration) ==
+          Approx((E * Xd).norm() / (Wd * Xd).norm()).epsilon(tolerance));
+    CHECK(relative_error(W, AnyOperator<TestType>(op), calibration) ==
+          relative_error(W, op, calibration));
+
+    Vector<double> weights(m);
+    for (Index i = 0; i < m; ++i) weights(i) = random.uniform(0, 3);
+    weights(0) = 1;
+    calibration.row_weights(weights);
+    const Matrix<double> root = weights.cwiseSqrt().asDiagonal();
+    CHECK(relative_error(W, op, calibration) ==
+          Approx((root * E * Xd).norm() / (root * Wd * Xd).norm()).epsilon(tolerance));
+
+    const Matrix<double> B = random.matrix<double>(m, m);
+    const Matrix<double> P = B * B.transpose();
+    calibration.output_metric(P);
+    const double loss = (P * E * Xd * Xd.transpose() * E.transpose()).trace();
+    const double reference = (P * Wd * Xd * Xd.transpose() * Wd.transpose()).trace();
+    CHECK(relative_error(W, op, calibration) ==
+          Approx(std::sqrt(loss / reference)).epsilon(10 * tolerance));
+  }
+}
+
+TEST_CASE("the relative error of an exact operator is 0, of a zero operator 1", "[error]") {
+  Random random(12);
+  const Matrix<float> W = random.matrix<float>(30, 20);
+  CHECK(relative_error(W, Dense<float>(W)) == 0);
+  CHECK(relative_error(W, Dense<float>(Matrix<float>::Zero(30, 20))) == 1);
+  const Matrix<float> zero = Matrix<float>::Zero(30, 20);
+  CHECK(relative_error(zero, Dense<float>(zero)) == 0);
+  CHECK(relative_error(zero, Dense<float>(W)) == std::numeric_limits<double>::infinity());
+  Calibration<float> only_zeros(20);
+  only_zeros.add(Matrix<float>::Zero(20, 5));
+  CHECK(relative_error(W, Dense<float>(zero), only_zeros) == 0);
+}
+
+TEST_CASE("the relative error does not overflow or underflow", "[error]") {
+  Random random(13);
+  const Matrix<double> W = random.matrix<double>(10, 12);
+  const Matrix<double> What = 1.5 * W;
+  const Matrix<double> X = random.matrix<double>(12, 40);
+  for (const double scale : {1e-200, 1e-30, 1e30, 1e200}) {
+    INFO("scale " << scale);
+    CHECK(relative_error(Matrix<double>(scale * W), Dense<double>(scale * What)) == Approx(0.5));
+    Calibration<double> calibration(12);
+    calibration.add(X * (scale > 1 ? 1e100 : 1e-100));
+    CHECK(relative_error(Matrix<double>(scale * W), Dense<double>(scale * What), calibration) ==
+          Approx(0.5));
+  }
+}
+
+TEST_CASE("the relative error refuses what does not fit", "[error]") {
+  const Matrix<float> W = Matrix<float>::Ones(4, 3);
+  CHECK_THROWS_WITH(relative_error(W, Dense<float>(Matrix<float>::Ones(3, 4))),
+                    Catch::Contains("4 x 3") && Catch::Contains("3 x 4"));
+  CHECK_THROWS_AS(relative_error(W, Dense<float>(W), Calibration<float>(4)), std::invalid_argument);
+  Matrix<float> bad = W;
+  bad(2, 1) = std::numeric_limits<float>::quiet_NaN();
+  CHECK_THROWS_WITH(relative_error(bad, Dense<float>(W)), Catch::Contains("row 2, column 1"));
+}
+
+}  // namespace pleat::test
