@@ -139,8 +139,10 @@ TEST_CASE("weights of the outputs are checked", "[calibration]") {
   w << 1, 0, 2;
   CHECK(calibration.row_weights(w).row_weights() == w);
   CHECK_NOTHROW(calibration.require_fit(3, 2));
-  CHECK_THROWS_WITH(calibration.require_fit(4, 2), Catch::Contains("3 outputs") && Catch::Contains("4 x 2"));
-  CHECK_THROWS_WITH(calibration.require_fit(3, 5), Catch::Contains("2 inputs") && Catch::Contains("3 x 5"));
+  CHECK_THROWS_WITH(calibration.require_fit(4, 2),
+                    Catch::Contains("3 outputs") && Catch::Contains("4 x 2"));
+  CHECK_THROWS_WITH(calibration.require_fit(3, 5),
+                    Catch::Contains("2 inputs") && Catch::Contains("3 x 5"));
   w << 1, -1, 2;
   CHECK_THROWS_AS(calibration.row_weights(w), std::invalid_argument);
   w.setZero();

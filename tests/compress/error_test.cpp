@@ -3,9 +3,8 @@
 #include "pleat/compress/error.hpp"
 
 #include "compress/support.hpp"
-#include "support/catch.hpp"
-
 #include "pleat/core/any_operator.hpp"
+#include "support/catch.hpp"
 
 #include <cmath>
 #include <limits>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Compression in a program built with -ffast-math: what is not finite is still found, never decomposed.
-#include "pleat/compress/low_rank.hpp"
-
+// Compression in a program built with -ffast-math: what is not finite is still found, never
+// decomposed.
 #include "compress/support.hpp"
+#include "pleat/compress/low_rank.hpp"
 #include "support/catch.hpp"
 
 #include <bit>
@@ -28,7 +28,8 @@ TEST_CASE("weights and samples that are not finite are refused under -ffast-math
 TEST_CASE("compression is as close under -ffast-math", "[fast_math]") {
   Random random(42);
   const Matrix<double> W = random.matrix<double>(40, 3) * random.matrix<double>(3, 30);
-  CHECK(relative_error(W, compress<LowRank>(W, keep(10), LowRank<double>::Options{.rank = 3})) < 1e-10);
+  CHECK(relative_error(W, compress<LowRank>(W, keep(10), LowRank<double>::Options{.rank = 3})) <
+        1e-10);
 }
 
 }  // namespace pleat::test

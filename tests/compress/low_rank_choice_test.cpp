@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 // compress<LowRank> and compress<Dense>: budgets, ranks, options, monitors, threads, bad input.
+#include "compress/support.hpp"
 #include "pleat/compress/dense.hpp"
 #include "pleat/compress/low_rank.hpp"
-
-#include "compress/support.hpp"
 #include "support/catch.hpp"
 
 #include <cmath>
@@ -21,7 +20,8 @@ TEMPLATE_TEST_CASE("budgets in bytes are used up and never exceeded", "[compress
     for (const double share : {0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 3.0}) {
       INFO(m << " x " << n << ", keep " << share);
       const double limit = share * double(m * n) * sizeof(TestType);
-      const Index rank = std::min<Index>(Index(limit / double(sizeof(TestType)) / double(m + n) + 1e-9), std::min(m, n));
+      const Index rank = std::min<Index>(
+          Index(limit / double(sizeof(TestType)) / double(m + n) + 1e-9), std::min(m, n));
       if (rank == 0) {
         CHECK_THROWS_WITH(compress<LowRank>(W, keep(share)),
                           Catch::Contains(std::to_string(Index(sizeof(TestType)) * (m + n))));
@@ -32,15 +32,18 @@ TEMPLATE_TEST_CASE("budgets in bytes are used up and never exceeded", "[compress
       CHECK(double(op.bytes()) <= limit * (1 + 1e-12));
       CHECK(op.bytes() == std::size_t(rank * (m + n)) * sizeof(TestType));
       CHECK(compress<LowRank>(W, bytes(std::int64_t(op.bytes()))).rank() == rank);
-      if (rank > 1) CHECK(compress<LowRank>(W, bytes(std::int64_t(op.bytes()) - 1)).rank() == rank - 1);
+      if (rank > 1)
+        CHECK(compress<LowRank>(W, bytes(std::int64_t(op.bytes()) - 1)).rank() == rank - 1);
     }
     CHECK(compress<Dense>(W, keep(1)).to_dense() == W);
     CHECK(compress<Dense>(W, error(0)).to_dense() == W);
-    CHECK_THROWS_WITH(compress<Dense>(W, keep(0.9)), Catch::Contains(std::to_string(std::size_t(m * n) * sizeof(TestType))));
+    CHECK_THROWS_WITH(compress<Dense>(W, keep(0.9)),
+                      Catch::Contains(std::to_string(std::size_t(m * n) * sizeof(TestType))));
   }
 }
 
-TEMPLATE_TEST_CASE("an error budget gives the smallest rank that meets it", "[compress]", float, double) {
+TEMPLATE_TEST_CASE("an error budget gives the smallest rank that meets it", "[compress]", float,
+                   double) {
   Random random(32);
   const Matrix<TestType> W = random.matrix<TestType>(40, 50);
   Calibration<TestType> calibration(50);
@@ -51,32 +54,39 @@ TEMPLATE_TEST_CASE("an error budget gives the smallest rank that meets it", "[co
       const auto op = compress<LowRank>(W, error(most), metric);
       CHECK(relative_error(W, op, metric) <= most);
       if (op.rank() > 1) {
-        const auto smaller = compress<LowRank>(W, keep(100), metric, typename LowRank<TestType>::Options{.rank = op.rank() - 1});
+        const auto smaller = compress<LowRank>(
+            W, keep(100), metric, typename LowRank<TestType>::Options{.rank = op.rank() - 1});
         CHECK(relative_error(W, smaller, metric) > most);
       }
     }
   CHECK(compress<LowRank>(W, error(1)).rank() == 1);
   if (std::is_same_v<TestType, float>)  // no float factors are that close
-    CHECK_THROWS_WITH(compress<LowRank>(W, error(1e-9)), Catch::Contains("rank 40") && Catch::Contains("e-0"));
-  else
-    CHECK(compress<LowRank>(W, error(1e-9)).rank() == 40);
+    CHECK_THROWS_WITH(compress<LowRank>(W, error(1e-9)),
+                      Catch::Contains("rank 40") && Catch::Contains("e-0"));
+  else CHECK(compress<LowRank>(W, error(1e-9)).rank() == 40);
 }
 
 TEST_CASE("rank rules choose within the budget", "[compress]") {
   Random random(33);
   // Five strong directions over noise.
-  const Matrix<double> W = random.matrix<double>(50, 5) * random.matrix<double>(5, 60) + 1e-4 * random.matrix<double>(50, 60);
+  const Matrix<double> W = random.matrix<double>(50, 5) * random.matrix<double>(5, 60) +
+                           1e-4 * random.matrix<double>(50, 60);
   using Options = LowRank<double>::Options;
   CHECK(compress<LowRank>(W, keep(1), Options{.rank_rule = RankRule::elbow}).rank() == 5);
-  CHECK(compress<LowRank>(W, keep(1), Options{.rank_rule = RankRule::energy, .energy = 0.999999}).rank() == 5);
-  const auto half = compress<LowRank>(W, keep(1), Options{.rank_rule = RankRule::energy, .energy = 0.5});
+  CHECK(compress<LowRank>(W, keep(1), Options{.rank_rule = RankRule::energy, .energy = 0.999999})
+            .rank() == 5);
+  const auto half =
+      compress<LowRank>(W, keep(1), Options{.rank_rule = RankRule::energy, .energy = 0.5});
   CHECK(relative_error(W, half) <= std::sqrt(0.5));
   CHECK(half.rank() < 5);
   // The budget is the stronger one.
-  CHECK(compress<LowRank>(W, bytes(3 * 8 * 110), Options{.rank_rule = RankRule::elbow}).rank() == 3);
+  CHECK(compress<LowRank>(W, bytes(3 * 8 * 110), Options{.rank_rule = RankRule::elbow}).rank() ==
+        3);
   // An explicit rank is stronger than a rule; a budget it exceeds is an error.
-  CHECK(compress<LowRank>(W, keep(1), Options{.rank = 7, .rank_rule = RankRule::elbow}).rank() == 7);
-  CHECK_THROWS_WITH(compress<LowRank>(W, keep(0.1), Options{.rank = 7}), Catch::Contains("rank 7") && Catch::Contains(std::to_string(7 * 8 * 110)));
+  CHECK(compress<LowRank>(W, keep(1), Options{.rank = 7, .rank_rule = RankRule::elbow}).rank() ==
+        7);
+  CHECK_THROWS_WITH(compress<LowRank>(W, keep(0.1), Options{.rank = 7}),
+                    Catch::Contains("rank 7") && Catch::Contains(std::to_string(7 * 8 * 110)));
   CHECK_THROWS_AS(compress<LowRank>(W, error(1e-6), Options{.rank = 7}), std::invalid_argument);
   CHECK(compress<LowRank>(W, error(1e-2), Options{.rank = 7}).rank() == 7);
 }
@@ -84,24 +94,31 @@ TEST_CASE("rank rules choose within the budget", "[compress]") {
 TEST_CASE("options out of range throw", "[compress]") {
   const Matrix<double> W = Matrix<double>::Random(6, 8);
   using Options = LowRank<double>::Options;
-  CHECK_THROWS_WITH(compress<LowRank>(W, keep(5), Options{.rank = 7}), Catch::Contains("6 x 8") && Catch::Contains("7"));
+  CHECK_THROWS_WITH(compress<LowRank>(W, keep(5), Options{.rank = 7}),
+                    Catch::Contains("6 x 8") && Catch::Contains("7"));
   CHECK_THROWS_AS(compress<LowRank>(W, keep(5), Options{.rank = -1}), std::invalid_argument);
   CHECK_THROWS_AS(compress<LowRank>(W, keep(5), Options{.energy = 0}), std::invalid_argument);
   CHECK_THROWS_AS(compress<LowRank>(W, keep(5), Options{.energy = 1.01}), std::invalid_argument);
-  CHECK_THROWS_AS(compress<LowRank>(W, keep(5), Options{.oversampling = -1}), std::invalid_argument);
-  CHECK_THROWS_AS(compress<LowRank>(W, keep(5), Options{.power_iterations = -1}), std::invalid_argument);
-  CHECK_THROWS_AS(compress<LowRank>(W, keep(5), Options{.rank_rule = static_cast<RankRule>(9)}), std::invalid_argument);
+  CHECK_THROWS_AS(compress<LowRank>(W, keep(5), Options{.oversampling = -1}),
+                  std::invalid_argument);
+  CHECK_THROWS_AS(compress<LowRank>(W, keep(5), Options{.power_iterations = -1}),
+                  std::invalid_argument);
+  CHECK_THROWS_AS(compress<LowRank>(W, keep(5), Options{.rank_rule = static_cast<RankRule>(9)}),
+                  std::invalid_argument);
 }
 
 TEST_CASE("bad weights and calibrations throw", "[compress]") {
   Matrix<float> W = Matrix<float>::Ones(6, 8);
   CHECK_THROWS_AS(compress<LowRank>(Matrix<float>(0, 3), keep(1)), std::invalid_argument);
   CHECK_THROWS_AS(compress<LowRank>(Matrix<float>(3, 0), keep(1)), std::invalid_argument);
-  CHECK_THROWS_WITH(compress<LowRank>(W, keep(1), Calibration<float>(7)), Catch::Contains("7 inputs") && Catch::Contains("6 x 8"));
+  CHECK_THROWS_WITH(compress<LowRank>(W, keep(1), Calibration<float>(7)),
+                    Catch::Contains("7 inputs") && Catch::Contains("6 x 8"));
   Calibration<float> weights(8);
   weights.row_weights(Vector<float>::Ones(5));
   CHECK_THROWS_WITH(compress<LowRank>(W, keep(1), weights), Catch::Contains("5 outputs"));
-  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()}) {
+  for (const float bad :
+       {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+        -std::numeric_limits<float>::infinity()}) {
     W(4, 3) = bad;
     CHECK_THROWS_WITH(compress<LowRank>(W, keep(1)), Catch::Contains("row 4, column 3"));
     CHECK_THROWS_WITH(compress<Dense>(W, keep(1)), Catch::Contains("row 4, column 3"));
@@ -114,36 +131,50 @@ TEST_CASE("anything that Eigen calls a matrix can be compressed", "[compress]") 
   const Matrix<float> reference = compress<LowRank>(W, keep(0.5)).to_dense();
   const Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> rows = W;
   CHECK(compress<LowRank>(rows, keep(0.5)).to_dense() == reference);
-  CHECK(compress<LowRank>(Eigen::Map<const Matrix<float>>(W.data(), 12, 9), keep(0.5)).to_dense() == reference);
-  CHECK(compress<LowRank>(Matrix<float>(W.transpose()).transpose(), keep(0.5)).to_dense() == reference);
+  CHECK(compress<LowRank>(Eigen::Map<const Matrix<float>>(W.data(), 12, 9), keep(0.5)).to_dense() ==
+        reference);
+  CHECK(compress<LowRank>(Matrix<float>(W.transpose()).transpose(), keep(0.5)).to_dense() ==
+        reference);
   Matrix<float> large = Matrix<float>::Zero(20, 20);
   large.block(3, 4, 12, 9) = W;
   CHECK(compress<LowRank>(large.block(3, 4, 12, 9), keep(0.5)).to_dense() == reference);
 }
 
-TEST_CASE("the monitor sees every phase and can stop, and the best so far comes back", "[compress]") {
+TEST_CASE("the monitor sees every phase and can stop, and the best so far comes back",
+          "[compress]") {
   Random random(35);
   const Matrix<double> W = random.matrix<double>(120, 130);
   using Options = LowRank<double>::Options;
   std::vector<std::string> phases;
   std::vector<double> losses;
-  const auto complete = compress<LowRank>(W, keep(0.3), {}, Options{.svd = SvdMethod::randomized, .power_iterations = 4, .monitor = [&](const Progress& p) {
-    phases.emplace_back(p.phase);
-    losses.push_back(p.loss);
-    CHECK(p.iteration == Index(phases.size()));
-    CHECK(p.iterations == 4);
-    return true;
-  }});
+  const auto complete = compress<LowRank>(
+      W, keep(0.3), {},
+      Options{
+          .svd = SvdMethod::randomized, .power_iterations = 4, .monitor = [&](const Progress& p) {
+            phases.emplace_back(p.phase);
+            losses.push_back(p.loss);
+            CHECK(p.iteration == Index(phases.size()));
+            CHECK(p.iterations == 4);
+            return true;
+          }});
   CHECK(phases == std::vector<std::string>(4, "power iteration"));
   for (std::size_t i = 1; i < losses.size(); ++i) CHECK(losses[i] <= losses[i - 1]);
   for (const auto svd : {SvdMethod::randomized, SvdMethod::exact, SvdMethod::automatic}) {
     int calls = 0;
-    const auto stopped = compress<LowRank>(W, keep(0.3), {}, Options{.svd = svd, .monitor = [&](const Progress&) { ++calls; return false; }});
+    const auto stopped =
+        compress<LowRank>(W, keep(0.3), {}, Options{.svd = svd, .monitor = [&](const Progress&) {
+                                                      ++calls;
+                                                      return false;
+                                                    }});
     CHECK(calls >= 1);
     CHECK(stopped.rank() == complete.rank());
     CHECK(relative_error(W, stopped) < 1.3 * relative_error(W, complete));
   }
-  CHECK_THROWS_AS(compress<LowRank>(W, keep(0.3), {}, Options{.monitor = [](const Progress&) -> bool { throw std::runtime_error("mine"); }}), std::runtime_error);
+  CHECK_THROWS_AS(
+      compress<LowRank>(W, keep(0.3), {}, Options{.monitor = [](const Progress&) -> bool {
+                          throw std::runtime_error("mine");
+                        }}),
+      std::runtime_error);
 }
 
 TEST_CASE("the result does not depend on the number of threads", "[compress]") {
@@ -152,7 +183,8 @@ TEST_CASE("the result does not depend on the number of threads", "[compress]") {
   Calibration<float> calibration(300);
   calibration.add(correlated_inputs<float>(random, 300, 900));
   const auto run = [&](SvdMethod svd) {
-    return compress<LowRank>(W, keep(0.4), calibration, LowRank<float>::Options{.svd = svd}).to_dense();
+    return compress<LowRank>(W, keep(0.4), calibration, LowRank<float>::Options{.svd = svd})
+        .to_dense();
   };
   const Matrix<float> exact = run(SvdMethod::exact);
   const Matrix<float> randomized = run(SvdMethod::randomized);

@@ -21,11 +21,14 @@ Vector<double> singular_values(const Matrix<double>& A) {
 /// Relative tail of the spectrum of A: the smallest relative error that a rank can have.
 double optimum(const Matrix<double>& A, Index rank) {
   const Vector<double> sigma = singular_values(A);
-  return sigma.size() <= rank ? 0 : std::sqrt(sigma.tail(sigma.size() - rank).squaredNorm() / sigma.squaredNorm());
+  return sigma.size() <= rank
+             ? 0
+             : std::sqrt(sigma.tail(sigma.size() - rank).squaredNorm() / sigma.squaredNorm());
 }
 
 /// Any rank of any matrix, whatever the budget.
-LowRank<double> of_rank(const Matrix<double>& W, Index rank, const Calibration<double>& calibration = {},
+LowRank<double> of_rank(const Matrix<double>& W, Index rank,
+                        const Calibration<double>& calibration = {},
                         SvdMethod svd = SvdMethod::exact) {
   return compress<LowRank>(W, keep(1000), calibration, Options{.rank = rank, .svd = svd});
 }
@@ -40,7 +43,8 @@ Calibration<double> calibration_of(const Matrix<double>& X) {
 
 TEST_CASE("plain low rank attains the tail of the singular values", "[low_rank]") {
   Random random(21);
-  for (const auto& [m, n] : {std::pair{1, 1}, {1, 7}, {7, 1}, {2, 2}, {31, 31}, {48, 20}, {20, 48}, {67, 61}}) {
+  for (const auto& [m, n] :
+       {std::pair{1, 1}, {1, 7}, {7, 1}, {2, 2}, {31, 31}, {48, 20}, {20, 48}, {67, 61}}) {
     const Matrix<double> W = random.matrix<double>(m, n);
     double previous = 2;
     for (const Index rank : {1, 2, 5, 17, 20, 31}) {
@@ -84,8 +88,7 @@ TEST_CASE("calibrated low rank attains the tail of W S by every route", "[low_ra
         const auto other = of_rank(W, rank, from_gram);
         CHECK(((W - other.to_dense()) * X).norm() / (W * X).norm() ==
               Approx(best).epsilon(1e-7).margin(1e-7));
-        if (rank <= samples)
-          CHECK((op.to_dense() - other.to_dense()).norm() <= 1e-6 * W.norm());
+        if (rank <= samples) CHECK((op.to_dense() - other.to_dense()).norm() <= 1e-6 * W.norm());
       }
     }
   }
@@ -97,10 +100,10 @@ TEST_CASE("routes E, S and X give one matrix", "[low_rank]") {
   const Index n = 24;
   const Matrix<double> W = random.matrix<double>(m, n);
   const Matrix<double> X = correlated_inputs<double>(random, n, 20);
-  const auto held = calibration_of(X);                                          // X: 20 held samples
-  const auto gram = Calibration<double>::from_gram(held.gram(), 20);            // S: n < m
+  const auto held = calibration_of(X);                                // X: 20 held samples
+  const auto gram = Calibration<double>::from_gram(held.gram(), 20);  // S: n < m
   auto weighted = gram;
-  weighted.row_weights(Vector<double>::Ones(m));                                // E: m x m, through P = I
+  weighted.row_weights(Vector<double>::Ones(m));  // E: m x m, through P = I
   const Matrix<double> by_samples = of_rank(W, 6, held).to_dense();
   CHECK((of_rank(W, 6, gram).to_dense() - by_samples).norm() <= 1e-9 * W.norm());
   CHECK((of_rank(W, 6, weighted).to_dense() - by_samples).norm() <= 1e-9 * W.norm());
@@ -109,7 +112,8 @@ TEST_CASE("routes E, S and X give one matrix", "[low_rank]") {
   const Matrix<double> Xt = correlated_inputs<double>(random, m, 21);
   const auto held_t = calibration_of(Xt);
   const auto gram_t = Calibration<double>::from_gram(held_t.gram(), 21);
-  CHECK((of_rank(Wt, 6, held_t).to_dense() - of_rank(Wt, 6, gram_t).to_dense()).norm() <= 1e-9 * W.norm());
+  CHECK((of_rank(Wt, 6, held_t).to_dense() - of_rank(Wt, 6, gram_t).to_dense()).norm() <=
+        1e-9 * W.norm());
 }
 
 TEST_CASE("the whitening of the papers, where it exists, gives the same matrix", "[low_rank]") {
@@ -141,6 +145,25 @@ TEST_CASE("the whitening of the papers, where it exists, gives the same matrix",
   }
 }
 
+TEST_CASE("CorDA is the metric of the squared Gram matrix", "[low_rank]") {
+  Random random(30);
+  for (const auto& [m, n] : {std::pair{21, 28}, {28, 21}}) {
+    const Matrix<double> W = random.matrix<double>(m, n);
+    const Matrix<double> X = random.matrix<double>(n, 100);
+    const Matrix<double> G = X * X.transpose();
+    const Index rank = 5;
+    // CorDA (Yang et al. 2024): the leading left singular vectors of W G, and G taken out again.
+    const Eigen::JacobiSVD<Matrix<double>> svd(W * G, Eigen::ComputeThinU);
+    const Matrix<double> U = svd.matrixU().leftCols(rank);
+    const Matrix<double> corda = U * (U.transpose() * W);
+    const auto op = of_rank(W, rank, Calibration<double>::from_gram(G * G, 100));
+    CHECK((op.to_dense() - corda).norm() <= 1e-9 * W.norm());
+    // It is not the optimum for the activations.
+    CHECK(((W - corda) * X).norm() >
+          ((W - of_rank(W, rank, calibration_of(X)).to_dense()) * X).norm());
+  }
+}
+
 TEST_CASE("weighted outputs: Fisher-weighted SVD and the two-sided metric", "[low_rank]") {
   Random random(25);
   for (const auto& [m, n] : {std::pair{22, 30}, {30, 22}}) {
@@ -156,7 +179,8 @@ TEST_CASE("weighted outputs: Fisher-weighted SVD and the two-sided metric", "[lo
     const auto op = of_rank(W, rank, fisher);
     // Scale rows, truncate, scale back: the definition of FWSVD.
     const Matrix<double> scaled = root.asDiagonal() * W;
-    const Matrix<double> definition = root.cwiseInverse().asDiagonal() * of_rank(scaled, rank).to_dense();
+    const Matrix<double> definition =
+        root.cwiseInverse().asDiagonal() * of_rank(scaled, rank).to_dense();
     CHECK((op.to_dense() - definition).norm() <= 1e-10 * W.norm());
     CHECK(relative_error(W, op, fisher) == Approx(optimum(scaled, rank)).epsilon(1e-9));
 
@@ -165,8 +189,10 @@ TEST_CASE("weighted outputs: Fisher-weighted SVD and the two-sided metric", "[lo
     both.row_weights(weights);
     Calibration<double> full = calibration_of(X);
     full.output_metric(Matrix<double>(weights.asDiagonal()));
-    CHECK(relative_error(W, of_rank(W, rank, both), both) == Approx(optimum(scaled * X, rank)).epsilon(1e-9));
-    CHECK((of_rank(W, rank, both).to_dense() - of_rank(W, rank, full).to_dense()).norm() <= 1e-9 * W.norm());
+    CHECK(relative_error(W, of_rank(W, rank, both), both) ==
+          Approx(optimum(scaled * X, rank)).epsilon(1e-9));
+    CHECK((of_rank(W, rank, both).to_dense() - of_rank(W, rank, full).to_dense()).norm() <=
+          1e-9 * W.norm());
 
     const Matrix<double> B = random.matrix<double>(m, m);
     const Matrix<double> P = B * B.transpose();
@@ -183,7 +209,10 @@ TEST_CASE("weighted outputs: Fisher-weighted SVD and the two-sided metric", "[lo
     half.row_weights(weights);
     const auto some = of_rank(W, rank, half);
     CHECK(relative_error(W, some, half) ==
-          Approx(optimum(Matrix<double>(W.bottomRows(m - m / 2).array().colwise() * weights.tail(m - m / 2).cwiseSqrt().array()), rank)).epsilon(1e-9));
+          Approx(optimum(Matrix<double>(W.bottomRows(m - m / 2).array().colwise() *
+                                        weights.tail(m - m / 2).cwiseSqrt().array()),
+                         rank))
+              .epsilon(1e-9));
     CHECK((W - some.to_dense()).topRows(m / 2).norm() < W.topRows(m / 2).norm());
   }
 }
@@ -197,8 +226,10 @@ TEST_CASE("the result does not depend on the scale of W or of the samples", "[lo
       const Matrix<double> reference = of_rank(W, 5, calibration_of(X)).to_dense();
       for (const double scale : {1e-12, 1e-6, 1e6, 1e12, 1e100, 1e-100}) {
         INFO(m << " x " << n << ", " << samples << " samples, scale " << scale);
-        CHECK((of_rank(W, 5, calibration_of(scale * X)).to_dense() - reference).norm() <= 1e-8 * W.norm());
-        CHECK((of_rank(scale * W, 5, calibration_of(X)).to_dense() / scale - reference).norm() <= 1e-8 * W.norm());
+        CHECK((of_rank(W, 5, calibration_of(scale * X)).to_dense() - reference).norm() <=
+              1e-8 * W.norm());
+        CHECK((of_rank(scale * W, 5, calibration_of(X)).to_dense() / scale - reference).norm() <=
+              1e-8 * W.norm());
       }
     }
   }
@@ -208,7 +239,9 @@ TEST_CASE("degenerate matrices and calibrations", "[low_rank]") {
   Random random(27);
   SECTION("a zero matrix is a zero operator with error 0") {
     const Matrix<double> zero = Matrix<double>::Zero(9, 14);
-    for (const auto& calibration : {Calibration<double>(), calibration_of(random.matrix<double>(14, 4)), calibration_of(random.matrix<double>(14, 40))}) {
+    for (const auto& calibration :
+         {Calibration<double>(), calibration_of(random.matrix<double>(14, 4)),
+          calibration_of(random.matrix<double>(14, 40))}) {
       const auto op = of_rank(zero, 3, calibration);
       CHECK(op.to_dense() == zero);
       CHECK(relative_error(zero, op, calibration) == 0);
@@ -244,10 +277,12 @@ TEST_CASE("degenerate matrices and calibrations", "[low_rank]") {
     const Matrix<double> W = random.matrix<double>(15, 11);
     for (const double scale : {1e-300, 1e-150, 1e150, 1e300}) {
       INFO("scale " << scale);
-      CHECK(relative_error(Matrix<double>(scale * W), of_rank(scale * W, 4)) == Approx(optimum(W, 4)).epsilon(1e-9));
+      CHECK(relative_error(Matrix<double>(scale * W), of_rank(scale * W, 4)) ==
+            Approx(optimum(W, 4)).epsilon(1e-9));
     }
     const Matrix<float> tiny = Matrix<float>::Constant(6, 5, 1e-42F);  // denormal
-    CHECK(relative_error(tiny, compress<LowRank>(tiny, keep(4), LowRank<float>::Options{.rank = 1})) <= 1e-2);
+    CHECK(relative_error(
+              tiny, compress<LowRank>(tiny, keep(4), LowRank<float>::Options{.rank = 1})) <= 1e-2);
   }
 }
 
@@ -263,7 +298,12 @@ TEST_CASE("randomized SVD stays near the optimum and never beats it", "[low_rank
     for (std::uint64_t seed = 0; seed < 20; ++seed) {
       INFO("decay " << decay << ", seed " << seed);
       const auto error = [&](Index oversampling, Index iterations) {
-        return relative_error(W, compress<LowRank>(W, keep(10), {}, Options{.rank = 20, .svd = SvdMethod::randomized, .oversampling = oversampling, .power_iterations = iterations, .seed = seed}));
+        return relative_error(W, compress<LowRank>(W, keep(10), {},
+                                                   Options{.rank = 20,
+                                                           .svd = SvdMethod::randomized,
+                                                           .oversampling = oversampling,
+                                                           .power_iterations = iterations,
+                                                           .seed = seed}));
       };
       const double careful = error(20, 4);
       CHECK(careful >= best * (1 - 1e-12));
@@ -281,7 +321,10 @@ TEST_CASE("the randomized result is that of the seed", "[low_rank]") {
   Random random(29);
   const Matrix<float> W = random.matrix<float>(90, 70);
   const auto run = [&](std::uint64_t seed) {
-    return compress<LowRank>(W, keep(0.3), LowRank<float>::Options{.svd = SvdMethod::randomized, .power_iterations = 1, .seed = seed}).to_dense();
+    return compress<LowRank>(W, keep(0.3),
+                             LowRank<float>::Options{
+                                 .svd = SvdMethod::randomized, .power_iterations = 1, .seed = seed})
+        .to_dense();
   };
   CHECK(run(1) == run(1));
   CHECK(run(1) != run(2));

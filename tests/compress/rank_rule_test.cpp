@@ -32,7 +32,7 @@ TEST_CASE("energy keeps the smallest rank with the share", "[rank]") {
 TEST_CASE("error keeps the smallest rank within it", "[rank]") {
   const auto s = spectrum({12, 3, 0.75, 0.25});  // sum 16
   CHECK(error_rank(s, 1) == 1);
-  CHECK(error_rank(s, 0.5) == 1);   // tail 4 of 16
+  CHECK(error_rank(s, 0.5) == 1);  // tail 4 of 16
   CHECK(error_rank(s, 0.49) == 2);
   CHECK(error_rank(s, 0.25) == 2);  // tail 1 of 16
   CHECK(error_rank(s, 0.125) == 3);
@@ -42,7 +42,8 @@ TEST_CASE("error keeps the smallest rank within it", "[rank]") {
 
 TEST_CASE("the elbow is where a spectrum turns flat", "[rank]") {
   // Six strong values, then a flat floor.
-  CHECK(elbow_rank(spectrum({1e6, 8e5, 6e5, 5e5, 4e5, 3e5, 1, .9, .8, .7, .6, .5, .4, .3, .2, .1})) == 6);
+  CHECK(elbow_rank(
+            spectrum({1e6, 8e5, 6e5, 5e5, 4e5, 3e5, 1, .9, .8, .7, .6, .5, .4, .3, .2, .1})) == 6);
   CHECK(elbow_rank(spectrum({1, 1, 1, 1})) == 4);  // flat: no elbow, everything
   CHECK(elbow_rank(spectrum({3})) == 1);
   CHECK(elbow_rank(spectrum({3, 2})) == 2);

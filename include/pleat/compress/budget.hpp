@@ -25,7 +25,8 @@ class Budget {
   [[nodiscard]] bool bounds_error() const noexcept { return kind_ == Kind::error; }
 
   /// The largest `op.bytes()` for an m x n matrix of so many bytes a value; no bound for `error`.
-  [[nodiscard]] std::size_t max_bytes(Index rows, Index cols, std::size_t scalar_size) const noexcept {
+  [[nodiscard]] std::size_t max_bytes(Index rows, Index cols,
+                                      std::size_t scalar_size) const noexcept {
     constexpr auto unbounded = (std::numeric_limits<std::size_t>::max)();
     if (kind_ == Kind::error) return unbounded;
     if (kind_ == Kind::bytes) return bytes_;
@@ -69,8 +70,8 @@ class Budget {
   std::size_t bytes_;
 };
 
-/// `op.bytes()` at most this fraction of dense, which is 4 m n bytes for float and 8 m n for double.
-/// Throws `std::invalid_argument` unless it is positive and finite.
+/// `op.bytes()` at most this fraction of dense, which is 4 m n bytes for float and 8 m n for
+/// double. Throws `std::invalid_argument` unless it is positive and finite.
 [[nodiscard]] inline Budget keep(double fraction) {
   detail::require(is_finite(fraction) && fraction > 0, [&] {
     return "keep: the fraction must be positive, not " + std::to_string(fraction);

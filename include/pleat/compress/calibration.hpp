@@ -14,14 +14,14 @@ namespace pleat {
 inline namespace PLEAT_ABI {
 
 /// Statistics of the inputs x of a layer, streamed: the Gram matrix sum x x^T and the mean, both
-/// accumulated in double; and, if wanted, weights of its outputs. Together they are the metric in which
-/// a compression is close to W: the mean over inputs of || P^(1/2) (W - What) x ||^2, with P the identity
-/// unless outputs are weighted. Without samples the inputs are taken as white, which is the plain
-/// Frobenius norm.
+/// accumulated in double; and, if wanted, weights of its outputs. Together they are the metric in
+/// which a compression is close to W: the mean over inputs of || P^(1/2) (W - What) x ||^2, with P
+/// the identity unless outputs are weighted. Without samples the inputs are taken as white, which
+/// is the plain Frobenius norm.
 ///
-/// Any number of samples is legal, fewer than inputs too, and inputs that are always zero. Memory: n^2
-/// doubles; while there are fewer than n samples, the samples themselves. How samples are cut into
-/// calls of `add` does not change a bit.
+/// Any number of samples is legal, fewer than inputs too, and inputs that are always zero. Memory:
+/// n^2 doubles; while there are fewer than n samples, the samples themselves. How samples are cut
+/// into calls of `add` does not change a bit.
 template <Real T>
 class Calibration {
  public:
@@ -37,10 +37,11 @@ class Calibration {
   }
 
   /// From the Gram matrix of so many samples, n x n, and their mean if it is known. Throws
-  /// `std::invalid_argument` unless it is square, finite, symmetric and free of entries that no sum of
-  /// x x^T can have.
+  /// `std::invalid_argument` unless it is square, finite, symmetric and free of entries that no sum
+  /// of x x^T can have.
   template <class Derived>
-  [[nodiscard]] static Calibration from_gram(const Eigen::MatrixBase<Derived>& gram, Index samples) {
+  [[nodiscard]] static Calibration from_gram(const Eigen::MatrixBase<Derived>& gram,
+                                             Index samples) {
     detail::require(gram.rows() == gram.cols() && gram.rows() >= 1, [&] {
       return "Calibration: a Gram matrix is square, not " +
              detail::shape_text(gram.rows(), gram.cols());
@@ -92,8 +93,9 @@ class Calibration {
     samples_ += X.cols();
   }
 
-  /// Adds the samples of another calibration of the same layer, as if they had been added here. Output
-  /// weights stay as they are. Throws `std::invalid_argument` if the numbers of inputs differ.
+  /// Adds the samples of another calibration of the same layer, as if they had been added here.
+  /// Output weights stay as they are. Throws `std::invalid_argument` if the numbers of inputs
+  /// differ.
   void merge(const Calibration& other) {
     detail::require(other.inputs_ == inputs_, [&] {
       return "Calibration: " + std::to_string(inputs_) + " and " + std::to_string(other.inputs_) +
@@ -126,16 +128,16 @@ class Calibration {
     return gram;
   }
 
-  /// Mean of x over the samples, n x 1. Throws `std::invalid_argument` where it is not known: without
-  /// samples, or from a Gram matrix alone.
+  /// Mean of x over the samples, n x 1. Throws `std::invalid_argument` where it is not known:
+  /// without samples, or from a Gram matrix alone.
   [[nodiscard]] Vector<double> mean() const {
-    detail::require(samples_ > 0 && mean_known_, [] {
-      return std::string("Calibration: the mean is not known");
-    });
+    detail::require(samples_ > 0 && mean_known_,
+                    [] { return std::string("Calibration: the mean is not known"); });
     return sum_ / static_cast<double>(samples_);
   }
 
-  /// The samples themselves, n x samples(), while all of them are still held (at most n); else empty.
+  /// The samples themselves, n x samples(), while all of them are still held (at most n); else
+  /// empty.
   [[nodiscard]] Matrix<T> held_samples() const {
     return gram_.size() == 0 ? Matrix<T>(held_.leftCols(held_count_)) : Matrix<T>(inputs_, 0);
   }
@@ -160,9 +162,9 @@ class Calibration {
   /// The weights of the outputs, m x 1; empty where none are set.
   [[nodiscard]] const Vector<double>& row_weights() const noexcept { return row_weights_; }
 
-  /// The two-sided metric: P, m x m, symmetric and positive semidefinite, such as the second moment of
-  /// the gradients of the outputs (K-FAC). Replaces row weights, which are its diagonal case. Throws
-  /// `std::invalid_argument` as `from_gram` does.
+  /// The two-sided metric: P, m x m, symmetric and positive semidefinite, such as the second moment
+  /// of the gradients of the outputs (K-FAC). Replaces row weights, which are its diagonal case.
+  /// Throws `std::invalid_argument` as `from_gram` does.
   template <class Derived>
   Calibration& output_metric(const Eigen::MatrixBase<Derived>& metric) {
     detail::require(metric.rows() == metric.cols() && metric.rows() >= 1, [&] {
@@ -193,8 +195,8 @@ class Calibration {
   }
 
  private:
-  /// Samples held before they are folded into the Gram matrix: all while they are fewer than inputs,
-  /// then blocks.
+  /// Samples held before they are folded into the Gram matrix: all while they are fewer than
+  /// inputs, then blocks.
   [[nodiscard]] Index capacity() const noexcept {
     return gram_.size() == 0 ? inputs_ : std::min<Index>(inputs_, 512);
   }
@@ -210,12 +212,14 @@ class Calibration {
     constexpr double slack = 1e-5;  // moments are often stored in single precision
     for (Index j = 0; j < moment.cols(); ++j)
       for (Index i = 0; i <= j; ++i) {
-        const double bound = std::sqrt(std::max(moment(i, i), 0.0)) * std::sqrt(std::max(moment(j, j), 0.0));
+        const double bound =
+            std::sqrt(std::max(moment(i, i), 0.0)) * std::sqrt(std::max(moment(j, j), 0.0));
         detail::require(std::abs(moment(i, j) - moment(j, i)) <= slack * largest &&
                             std::abs(moment(i, j)) <= bound + slack * largest &&
                             (i != j || moment(i, i) >= -slack * largest),
                         [&] {
-                          return std::string(what) + " is not symmetric positive semidefinite: see row " +
+                          return std::string(what) +
+                                 " is not symmetric positive semidefinite: see row " +
                                  std::to_string(i) + ", column " + std::to_string(j);
                         });
       }

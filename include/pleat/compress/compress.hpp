@@ -23,15 +23,16 @@ struct Compressor;
 
 /// The closest Structure to W within the budget: W is m x n, any shape from 1 x 1 up.
 ///
-/// Close means: in the metric of the calibration (see `relative_error`), or the Frobenius norm without
-/// one. Deterministic for a given seed, whatever the number of threads, and blind to the scale of W and
-/// of the calibration's samples. Throws `std::invalid_argument` if W is empty or not finite, if the
-/// calibration does not fit it, on options out of range, and if the budget cannot be met: the message
-/// then says the smallest that can.
+/// Close means: in the metric of the calibration (see `relative_error`), or the Frobenius norm
+/// without one. Deterministic for a given seed, whatever the number of threads, and blind to the
+/// scale of W and of the calibration's samples. Throws `std::invalid_argument` if W is empty or not
+/// finite, if the calibration does not fit it, on options out of range, and if the budget cannot be
+/// met: the message then says the smallest that can.
 template <template <Real> class Structure, class Derived>
-[[nodiscard]] auto compress(const Eigen::MatrixBase<Derived>& W, const Budget& budget,
-                            const Calibration<typename Derived::Scalar>& calibration = {},
-                            const typename Structure<typename Derived::Scalar>::Options& options = {}) {
+[[nodiscard]] auto compress(
+    const Eigen::MatrixBase<Derived>& W, const Budget& budget,
+    const Calibration<typename Derived::Scalar>& calibration = {},
+    const typename Structure<typename Derived::Scalar>::Options& options = {}) {
   using T = typename Derived::Scalar;
   const ConstMatrixRef<T> weight(W.derived());
   detail::require(weight.size() > 0, [&] {

@@ -14,7 +14,8 @@ struct Compressor<Dense<T>> {
   static Dense<T> run(const ConstMatrixRef<T>& W, const Budget& budget, const Calibration<T>&,
                       const typename Dense<T>::Options& options) {
     Dense<T> dense(W);
-    detail::require_budget("Dense", W.rows(), W.cols(), budget, sizeof(T), dense.bytes(), "the matrix");
+    detail::require_budget("Dense", W.rows(), W.cols(), budget, sizeof(T), dense.bytes(),
+                           "the matrix");
     if (options.monitor) (void)options.monitor({"pack", 1, 1, 0});
     return dense;
   }

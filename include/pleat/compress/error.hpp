@@ -17,16 +17,17 @@ inline namespace PLEAT_ABI {
 ///
 ///     || P^(1/2) (W - What) X ||_F / || P^(1/2) W X ||_F,
 ///
-/// where X are the samples that the calibration saw and P its weights of the outputs; no samples or no
-/// weights mean the identity. 0 where both norms are 0, infinite where only the second is. What is never
-/// formed but for blocks of 64 of its rows; sums are in double. Cost: m applications of What^T and
-/// m n^2 multiply-adds (m n without samples). Throws `std::invalid_argument` if the shapes differ, or
-/// W is not finite.
+/// where X are the samples that the calibration saw and P its weights of the outputs; no samples or
+/// no weights mean the identity. 0 where both norms are 0, infinite where only the second is. What
+/// is never formed but for blocks of 64 of its rows; sums are in double. Cost: m applications of
+/// What^T and m n^2 multiply-adds (m n without samples). Throws `std::invalid_argument` if the
+/// shapes differ, or W is not finite.
 template <class Derived, LinearOperator Op>
 [[nodiscard]] double relative_error(const Eigen::MatrixBase<Derived>& W, const Op& op,
                                     const Calibration<typename Op::Scalar>& calibration) {
   using T = typename Op::Scalar;
-  static_assert(std::same_as<typename Derived::Scalar, T>, "W and the operator have one scalar type");
+  static_assert(std::same_as<typename Derived::Scalar, T>,
+                "W and the operator have one scalar type");
   const ConstMatrixRef<T> weight(W.derived());
   const Index m = weight.rows();
   const Index n = weight.cols();

@@ -16,17 +16,18 @@ inline namespace PLEAT_ABI {
 
 /// compress<LowRank>: minimises || P^(1/2) (W - U V) X ||_F over all factors of rank r.
 ///
-/// The optimum is U = U_r, V = U_r^T W with U_r the leading left singular vectors of W S, S S^T = X X^T:
-/// no inverse, so calibrations may be singular and need no damping (the same matrix as SVD-LLM, Wang et
-/// al. 2024, and SVD-LLM V2 reach through one). Singular vectors come from the eigenvectors of the
-/// smallest of three Gram matrices; see `detail::LowRankSolver`. All in double.
+/// The optimum is U = U_r, V = U_r^T W with U_r the leading left singular vectors of W S, S S^T = X
+/// X^T: no inverse, so calibrations may be singular and need no damping (the same matrix as
+/// SVD-LLM, Wang et al. 2024, and SVD-LLM V2 reach through one). Singular vectors come from the
+/// eigenvectors of the smallest of three Gram matrices; see `detail::LowRankSolver`. All in double.
 ///
-/// Rank: `Options::rank`, or what the budget and `Options::rank_rule` give; at least 1. Cost: products of
-/// m n min(m, n), and an eigendecomposition of the smaller side, randomized above 1024.
+/// Rank: `Options::rank`, or what the budget and `Options::rank_rule` give; at least 1. Cost:
+/// products of m n min(m, n), and an eigendecomposition of the smaller side, randomized above 1024.
 template <Real T>
 struct Compressor<LowRank<T>> {
   static LowRank<T> run(const ConstMatrixRef<T>& W, const Budget& budget,
-                        const Calibration<T>& calibration, const typename LowRank<T>::Options& options) {
+                        const Calibration<T>& calibration,
+                        const typename LowRank<T>::Options& options) {
     const Index m = W.rows();
     const Index n = W.cols();
     check(W, budget, options);
@@ -55,9 +56,9 @@ struct Compressor<LowRank<T>> {
       reached = relative_error(W, best, calibration);
     }
     detail::require(reached <= budget.max_error(), [&] {
-      return "compress<LowRank>: " + budget.text() + " cannot be met: rank " + std::to_string(rank) +
-             " of a " + detail::shape_text(m, n) + " matrix has relative error " +
-             detail::scientific(reached);
+      return "compress<LowRank>: " + budget.text() + " cannot be met: rank " +
+             std::to_string(rank) + " of a " + detail::shape_text(m, n) +
+             " matrix has relative error " + detail::scientific(reached);
     });
     return best;
   }
@@ -85,13 +86,15 @@ struct Compressor<LowRank<T>> {
       return "compress<LowRank>: a " + detail::shape_text(m, n) + " matrix has no rank " +
              std::to_string(options.rank);
     });
-    detail::require(options.rank_rule <= RankRule::elbow && options.svd <= SvdMethod::randomized,
-                    [] { return std::string("compress<LowRank>: unknown rank rule or SVD method"); });
+    detail::require(
+        options.rank_rule <= RankRule::elbow && options.svd <= SvdMethod::randomized,
+        [] { return std::string("compress<LowRank>: unknown rank rule or SVD method"); });
     detail::require(options.energy > 0 && options.energy <= 1, [&] {
       return "compress<LowRank>: energy must lie in (0, 1], not " + std::to_string(options.energy);
     });
     detail::require(options.oversampling >= 0 && options.power_iterations >= 0, [] {
-      return std::string("compress<LowRank>: oversampling and power_iterations must not be negative");
+      return std::string(
+          "compress<LowRank>: oversampling and power_iterations must not be negative");
     });
     detail::require_budget("LowRank", m, n, budget, sizeof(T), one_rank, "rank 1");
     if (options.rank > 0)

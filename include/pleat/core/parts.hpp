@@ -119,6 +119,10 @@ struct Tensor {
   [[nodiscard]] std::vector<T> values() const {
     detail::require(type == data_type_of<T>,
                     [] { return std::string("a tensor holds elements of another type"); });
+    detail::require(data.size() % sizeof(T) == 0, [&] {
+      return "a tensor of " + std::to_string(sizeof(T)) + "-byte elements holds " +
+             std::to_string(data.size()) + " bytes";
+    });
     std::vector<T> result(data.size() / sizeof(T));
     if (!data.empty()) std::memcpy(static_cast<void*>(result.data()), data.data(), data.size());
     return result;
@@ -128,12 +132,18 @@ struct Tensor {
   template <class From, class To>
   Matrix<To> converted(Index rows, Index cols) const {
     using RowMajor = Eigen::Matrix<From, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-    RowMajor values(rows, cols);
-    detail::require(static_cast<std::size_t>(values.size()) * sizeof(From) == data.size(), [&] {
+    // Before anything is allocated: a shape may claim what no memory holds.
+    const auto count = static_cast<Index>(data.size() / sizeof(From));
+    const bool fits = data.size() % sizeof(From) == 0 && rows >= 0 && cols >= 0 &&
+                      (cols == 0 ? count == 0 : count % cols == 0 && rows == count / cols);
+    detail::require(fits, [&] {
       return "a tensor of shape " + detail::shape_text(rows, cols) + " holds " +
              std::to_string(data.size()) + " bytes";
     });
-    if (!data.empty()) std::memcpy(static_cast<void*>(values.data()), data.data(), data.size());
+    // Nothing may loop over a shape without elements: a file may claim any other extent for it.
+    if (data.empty()) return Matrix<To>(rows, cols);
+    RowMajor values(rows, cols);
+    std::memcpy(static_cast<void*>(values.data()), data.data(), data.size());
     return values.template cast<To>();
   }
 };

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Files of named tensors in the safetensors format: read strictly and on demand, written whole or not at all.
+// Files of named tensors in the safetensors format: read strictly and on demand, written whole or
+// not at all.
 #pragma once
 
 #include "pleat/core/error.hpp"
@@ -20,6 +21,7 @@
 #include <optional>
 #include <ostream>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -29,12 +31,12 @@ namespace pleat {
 inline namespace PLEAT_ABI {
 
 /// Named tensors and a dictionary of strings: what a safetensors file holds. Empty when made, to be
-/// filled and saved; or opened from a file, which it keeps open and reads tensor by tensor when asked,
-/// so that opening a file of many gigabytes costs as much as its header.
+/// filled and saved; or opened from a file, which it keeps open and reads tensor by tensor when
+/// asked, so that opening a file of many gigabytes costs as much as its header.
 ///
-/// The file: 8 bytes with the little-endian length N of the header, N bytes of JSON, then the data. Every
-/// rule of the format is checked when a file is opened. Two things that the reference reader lets pass are
-/// refused, because they hide data: equal keys, and unknown fields of a tensor.
+/// The file: 8 bytes with the little-endian length N of the header, N bytes of JSON, then the data.
+/// Every rule of the format is checked when a file is opened. Two things that the reference reader
+/// lets pass are refused, because they hide data: equal keys, and unknown fields of a tensor.
 ///
 /// A value: copies share what they read from, and any number of threads may read at once.
 class Safetensors {
@@ -60,16 +62,17 @@ class Safetensors {
   /// The names of the tensors that begin with `prefix`, sorted.
   [[nodiscard]] std::vector<std::string> names(std::string_view prefix = {}) const {
     std::vector<std::string> result;
-    for (auto at = entries_.lower_bound(prefix); at != entries_.end() && at->first.starts_with(prefix);
-         ++at)
+    for (auto at = entries_.lower_bound(prefix);
+         at != entries_.end() && at->first.starts_with(prefix); ++at)
       result.push_back(at->first);
     return result;
   }
 
   [[nodiscard]] bool contains(std::string_view name) const { return entries_.contains(name); }
 
-  /// The type of the elements of a tensor. Throws `std::invalid_argument` if there is no such tensor, and
-  /// `FormatError` if its elements are of a type that `Tensor` cannot hold (F8, F6, F4, C64).
+  /// The type of the elements of a tensor. Throws `std::invalid_argument` if there is no such
+  /// tensor, and `FormatError` if its elements are of a type that `Tensor` cannot hold (F8, F6, F4,
+  /// C64).
   [[nodiscard]] DataType data_type(std::string_view name) const {
     const detail::ElementType& element = detail::element_types[find(name).info.element];
     if (!element.type)
@@ -83,21 +86,23 @@ class Safetensors {
     return find(name).info.shape;
   }
 
-  /// A tensor, read from the file now. Throws as `data_type` does, and `FormatError` if the file has
-  /// shrunk since it was opened.
+  /// A tensor, read from the file now. Throws as `data_type` does, and `FormatError` if the file
+  /// has shrunk since it was opened.
   [[nodiscard]] Tensor tensor(std::string_view name) const {
     const Entry& entry = find(name);
     const DataType type = data_type(name);
     if (entry.memory) return *entry.memory;
     Tensor result{type, entry.info.shape, {}};
     result.data.resize(static_cast<std::size_t>(entry.info.end - entry.info.begin));
-    source_->read(data_begin_ + entry.info.begin, result.data);
-    if constexpr (std::endian::native == std::endian::big) detail::swap_bytes(result.data, size_of(type));
+    entry.source->read(entry.info.begin, result.data);
+    if constexpr (std::endian::native == std::endian::big)
+      detail::swap_bytes(result.data, size_of(type));
     return result;
   }
 
-  /// A tensor of floating-point elements as a matrix of T: a vector becomes one column, a scalar 1 x 1.
-  /// Throws as `tensor` does, and `std::invalid_argument` if it is no matrix or holds integers.
+  /// A tensor of floating-point elements as a matrix of T: a vector becomes one column, a scalar 1
+  /// x 1. Throws as `tensor` does, and `std::invalid_argument` if it is no matrix or holds
+  /// integers.
   template <Real T>
   [[nodiscard]] Matrix<T> matrix(std::string_view name) const {
     const Tensor values = tensor(name);
@@ -109,7 +114,9 @@ class Safetensors {
     }
   }
 
-  [[nodiscard]] const std::map<std::string, std::string>& metadata() const noexcept { return metadata_; }
+  [[nodiscard]] const std::map<std::string, std::string>& metadata() const noexcept {
+    return metadata_;
+  }
 
   /// Sets an entry of the dictionary. Throws `std::invalid_argument` if either text is not UTF-8.
   void set_metadata(std::string key, std::string value) {
@@ -134,12 +141,30 @@ class Safetensors {
       return "the shape of the tensor \"" + name + "\" does not agree with its " +
              std::to_string(tensor.data.size()) + " bytes";
     });
-    entries_.emplace(std::move(name),
-                     Entry{std::move(info), std::make_shared<const Tensor>(std::move(tensor))});
+    entries_.emplace(
+        std::move(name),
+        Entry{std::move(info), std::make_shared<const Tensor>(std::move(tensor)), nullptr});
   }
 
-  /// Adds a matrix, row-major as the format wants it; what is a column by its type becomes a tensor of
-  /// one dimension.
+  /// Adds all that another one holds; what lies in its file stays there. Throws
+  /// `std::invalid_argument` if both have a tensor of one name, or different values of one entry of
+  /// the dictionary.
+  void add(Safetensors other) {
+    for (const auto& item : other.entries_)
+      detail::require(!entries_.contains(item.first),
+                      [&] { return "there is a tensor \"" + item.first + "\" already"; });
+    for (const auto& item : other.metadata_) {
+      const auto found = metadata_.find(item.first);
+      detail::require(found == metadata_.end() || found->second == item.second, [&] {
+        return "there is another value of the metadata \"" + item.first + "\" already";
+      });
+    }
+    entries_.merge(other.entries_);
+    metadata_.merge(other.metadata_);
+  }
+
+  /// Adds a matrix, row-major as the format wants it; what is a column by its type becomes a tensor
+  /// of one dimension.
   template <class Derived>
   void add(std::string name, const Eigen::DenseBase<Derived>& matrix) {
     Tensor tensor = Tensor::of(matrix);
@@ -158,13 +183,15 @@ class Safetensors {
       case DataType::bf16: return add(std::move(name), values.template cast<Eigen::bfloat16>());
       default: break;
     }
-    throw std::invalid_argument("pleat: weights are stored as F64, F32, F16 or BF16, not as integers");
+    throw std::invalid_argument(
+        "pleat: weights are stored as F64, F32, F16 or BF16, not as integers");
   }
 
-  /// Writes the file as the reference does: tensors of wide elements first, then by name, the header
-  /// padded with spaces to a multiple of 8. What was there is replaced at once, or not at all if anything
-  /// fails; it may be the very file that was opened. Throws `std::filesystem::filesystem_error` if the
-  /// file cannot be written, `std::invalid_argument` if there is more to write than the format can say.
+  /// Writes the file as the reference does: tensors of wide elements first, then by name, the
+  /// header padded with spaces to a multiple of 8. What was there is replaced at once, or not at
+  /// all if anything fails; it may be the very file that was opened. Throws
+  /// `std::filesystem::filesystem_error` if the file cannot be written, `std::invalid_argument` if
+  /// there is more to write than the format can say.
   void save(const std::filesystem::path& path) const {
     detail::write_atomically(path, [&](std::ostream& stream) { write(stream); });
   }
@@ -188,18 +215,21 @@ class Safetensors {
 
  private:
   struct Entry {
-    detail::TensorInfo info;
-    std::shared_ptr<const Tensor> memory;  // null: the data lie in source_
+    detail::TensorInfo info;  // begin and end count from the start of the source
+    std::shared_ptr<const Tensor> memory;
+    std::shared_ptr<detail::Source> source;  // where the data are if not in memory
   };
   using Entries = std::map<std::string, Entry, std::less<>>;
   using Item = Entries::const_pointer;
 
   explicit Safetensors(std::shared_ptr<detail::Source> source) : source_(std::move(source)) {
     auto [header, data_begin] = detail::read_safetensors_header(*source_);
-    data_begin_ = data_begin;
     metadata_ = std::move(header.metadata);
-    for (auto& [name, info] : header.tensors)
-      entries_.emplace_hint(entries_.end(), name, Entry{std::move(info), nullptr});
+    for (auto& [name, info] : header.tensors) {
+      info.begin += data_begin;
+      info.end += data_begin;
+      entries_.emplace_hint(entries_.end(), name, Entry{std::move(info), nullptr, source_});
+    }
   }
 
   [[nodiscard]] const Entry& find(std::string_view name) const {
@@ -236,19 +266,20 @@ class Safetensors {
     }
     text += '}';
     text.resize((text.size() + 7) / 8 * 8, ' ');
-    detail::require(text.size() <= detail::longest_header && position <= detail::largest_extent, [] {
-      return std::string("these tensors are too many, or too large, for a safetensors file");
-    });
+    detail::require(
+        text.size() <= detail::longest_header && position <= detail::largest_extent, [] {
+          return std::string("these tensors are too many, or too large, for a safetensors file");
+        });
     return text;
   }
 
-  void write_data(std::ostream& stream, const Entry& entry) const {
+  static void write_data(std::ostream& stream, const Entry& entry) {
     if (!entry.memory) {
       std::vector<std::byte> block;
       for (std::uint64_t at = entry.info.begin; at < entry.info.end && stream; at += block.size()) {
         constexpr std::uint64_t most = std::uint64_t{1} << 20;
         block.resize(static_cast<std::size_t>(std::min(most, entry.info.end - at)));
-        source_->read(data_begin_ + at, block);
+        entry.source->read(at, block);
         detail::write_bytes(stream, block);
       }
     } else if constexpr (std::endian::native == std::endian::big) {
@@ -261,7 +292,6 @@ class Safetensors {
   }
 
   std::shared_ptr<detail::Source> source_;
-  std::uint64_t data_begin_ = 0;
   Entries entries_;
   std::map<std::string, std::string> metadata_;
 };

@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <utility>
 
 namespace pleat {
@@ -25,6 +26,8 @@ inline namespace PLEAT_ABI {
 template <Real T>
 class Dense : public OperatorBase<Dense<T>, T> {
  public:
+  static constexpr std::string_view name = "Dense";
+
   /// How `compress<Dense>` works; there is nothing to choose.
   struct Options {
     std::uint64_t seed = 0;
@@ -40,6 +43,7 @@ class Dense : public OperatorBase<Dense<T>, T> {
       : rows_(matrix.rows()), cols_(matrix.cols()), panels_(packed_size(rows_, cols_)) {
     const Eigen::Ref<const Matrix<T>, 0, Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>> values(
         matrix.derived());
+    if (cols_ == 0) return;
     T* to = panels_.data();
     for (Index first = 0; first < rows_; first += panel) {
       const Index height = std::min(panel, rows_ - first);
@@ -61,11 +65,12 @@ class Dense : public OperatorBase<Dense<T>, T> {
   [[nodiscard]] double flops() const noexcept {
     return 2 * static_cast<double>(rows_) * static_cast<double>(cols_);
   }
-  [[nodiscard]] std::string structure() const { return "Dense"; }
+  [[nodiscard]] std::string structure() const { return std::string(name); }
 
   /// The matrix, bit for bit as it was given.
   [[nodiscard]] Matrix<T> to_dense() const {
     Matrix<T> dense(rows_, cols_);
+    if (cols_ == 0) return dense;
     const T* from = panels_.data();
     for (Index first = 0; first < rows_; first += panel) {
       const Index height = std::min(panel, rows_ - first);
@@ -110,6 +115,10 @@ class Dense : public OperatorBase<Dense<T>, T> {
   }
 
   void evaluate_transpose(const ConstMatrixRef<T>& Y, MatrixRef<T>& X, Workspace& workspace) const {
+    if (rows_ == 0) {
+      X.setZero();
+      return;
+    }
     const kernel::Table<T>& table = kernel::active<T>();
     const detail::Split split(cols_, 8, flops() * static_cast<double>(Y.cols()), workspace);
     workspace.run(split.tasks, [&](Index task) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The largest eigenpairs of a positive semidefinite matrix, exactly or by randomized subspace iteration.
+// The largest eigenpairs of a positive semidefinite matrix, exactly or by randomized subspace
+// iteration.
 #pragma once
 
 #include "pleat/compress/detail/multiply.hpp"
@@ -19,8 +20,9 @@ inline namespace PLEAT_ABI {
 namespace detail {
 
 /// Orthonormal columns that span those of Y, as many as are numerically independent: Cholesky QR,
-/// twice (Yamamoto et al. 2015), which is all matrix products; where Y is too ill-conditioned for it,
-/// by the eigenvectors of Y^T Y (Stathopoulos and Wu 2002). Cost: 4 k l^2 multiply-adds for k x l.
+/// twice (Yamamoto et al. 2015), which is all matrix products; where Y is too ill-conditioned for
+/// it, by the eigenvectors of Y^T Y (Stathopoulos and Wu 2002). Cost: 4 k l^2 multiply-adds for k x
+/// l.
 [[nodiscard]] inline Matrix<double> orthonormal(Matrix<double> Y) {
   constexpr double epsilon = std::numeric_limits<double>::epsilon();
   for (int pass = 0; pass < 2; ++pass) {
@@ -31,9 +33,8 @@ namespace detail {
     const Matrix<double> S = symmetric_part(multiply(Y.transpose(), Y));
     Eigen::LLT<Matrix<double>> cholesky(S);
     const double tolerance = 10 * epsilon * static_cast<double>(Y.cols());
-    const bool independent =
-        cholesky.info() == Eigen::Success &&
-        cholesky.matrixLLT().diagonal().cwiseAbs2().minCoeff() > tolerance;
+    const bool independent = cholesky.info() == Eigen::Success &&
+                             cholesky.matrixLLT().diagonal().cwiseAbs2().minCoeff() > tolerance;
     if (independent) {
       const Matrix<double> inverse =
           cholesky.matrixU().solve(Matrix<double>::Identity(Y.cols(), Y.cols()));
@@ -71,19 +72,19 @@ struct Eigenpairs {
   return {solver.eigenvalues().reverse().cwiseMax(0), solver.eigenvectors().rowwise().reverse()};
 }
 
-/// The `count` largest pairs of K, k x k, from a random subspace of `count + oversampling` dimensions
-/// (Halko, Martinsson, Tropp 2011, algorithm 4.4): Q <- orthonormal(K Q), `iterations` times after the
-/// first, then Rayleigh and Ritz. Each product with K = M M^T is a full power iteration on M. `proceed`
-/// is told the share of the trace that the subspace holds, and may stop the iteration.
-/// Cost: 2 k^2 l flops an iteration on the library's kernels.
+/// The `count` largest pairs of K, k x k, from a random subspace of `count + oversampling`
+/// dimensions (Halko, Martinsson, Tropp 2011, algorithm 4.4): Q <- orthonormal(K Q), `iterations`
+/// times after the first, then Rayleigh and Ritz. Each product with K = M M^T is a full power
+/// iteration on M. `proceed` is told the share of the trace that the subspace holds, and may stop
+/// the iteration. Cost: 2 k^2 l flops an iteration on the library's kernels.
 [[nodiscard]] inline Eigenpairs randomized_eigenpairs(
     const Matrix<double>& K, Index count, Index oversampling, Index iterations, std::uint64_t seed,
     const std::function<bool(Index, double)>& proceed) {
   const Index size = K.rows();
   const double trace = K.trace();
   const Dense<double> packed(K);
-  Matrix<double> Q =
-      orthonormal(multiply(packed, Random(seed).normal(size, std::min(size, count + oversampling))));
+  Matrix<double> Q = orthonormal(
+      multiply(packed, Random(seed).normal(size, std::min(size, count + oversampling))));
   Matrix<double> Y = multiply(packed, Q);
   for (Index i = 1; i <= iterations; ++i) {
     const double held = trace > 0 ? Q.cwiseProduct(Y).sum() / trace : 1;

@@ -28,16 +28,17 @@ struct LowRankMethod {
 
 /// Minimises || P^(1/2) (W - U V) S ||_F, S S^T = G, over factors of a rank, for W: m x n.
 ///
-/// With M = P^(1/2) W S and U_r its leading left singular vectors, the optimum is P^(-1/2) U_r times
-/// U_r^T P^(1/2) W, whatever S. Its loss is the tail of the squared singular values of M, which are the
-/// eigenvalues of M M^T as of M^T M. So the solver decomposes whichever is smallest:
+/// With M = P^(1/2) W S and U_r its leading left singular vectors, the optimum is P^(-1/2) U_r
+/// times U_r^T P^(1/2) W, whatever S. Its loss is the tail of the squared singular values of M,
+/// which are the eigenvalues of M M^T as of M^T M. So the solver decomposes whichever is smallest:
 ///
 ///   route E    P^(1/2) W G W^T P^(1/2)    m x m    where m <= n, or outputs are weighted by a P
 ///   route S    S^T W^T W S                n x n    where n < m; S from the eigenvectors of G
 ///   route X    X^T W^T W X                T x T    where the T < min(m, n) samples are still held
 ///
 /// Squaring loses singular values below 1e-8 of the largest, in double: far below what float holds.
-/// W and G are scaled by powers of two first, so that neither overflows and neither's scale matters.
+/// W and G are scaled by powers of two first, so that neither overflows and neither's scale
+/// matters.
 class LowRankSolver {
  public:
   template <Real T>
@@ -47,11 +48,15 @@ class LowRankSolver {
     scale_ = largest > 0 ? std::exp2(std::floor(std::log2(largest))) : 1;
     W_ /= scale_;
     const Index least = std::min(W_.rows(), W_.cols());
-    const bool weighted = calibration.row_weights().size() > 0 || calibration.output_metric().size() > 0;
+    const bool weighted =
+        calibration.row_weights().size() > 0 || calibration.output_metric().size() > 0;
     if (calibration.row_weights().size() > 0)
-      root_ = (calibration.row_weights() / calibration.row_weights().maxCoeff()).cwiseSqrt().asDiagonal();
+      root_ = (calibration.row_weights() / calibration.row_weights().maxCoeff())
+                  .cwiseSqrt()
+                  .asDiagonal();
     if (calibration.output_metric().size() > 0)
-      root_ = square_root(calibration.output_metric() / calibration.output_metric().diagonal().maxCoeff());
+      root_ = square_root(calibration.output_metric() /
+                          calibration.output_metric().diagonal().maxCoeff());
 
     Matrix<double> samples = calibration.held_samples().template cast<double>();
     if (samples.size() > 0) (void)normalise(samples, samples.cwiseAbs().maxCoeff());
@@ -62,7 +67,8 @@ class LowRankSolver {
     }
     samples.resize(0, 0);
     Matrix<double> G = calibration.samples() > 0 ? calibration.gram() : Matrix<double>();
-    if (G.size() > 0 && !normalise(G, G.diagonal().maxCoeff())) G.resize(0, 0);  // only zeros were seen
+    if (G.size() > 0 && !normalise(G, G.diagonal().maxCoeff()))
+      G.resize(0, 0);  // only zeros were seen
     if (weighted || W_.rows() <= W_.cols()) {
       Matrix<double> WGWt;
       if (G.size() > 0) {
@@ -130,9 +136,10 @@ class LowRankSolver {
     Matrix<double> U = pairs.vectors;
     Matrix<double> B = multiply(Matrix<double>(U.transpose()) * weight_root(), W_);
     if (unweighted_.size() > 0) {
-      // Given the row space B, the least-squares U is W G B^T (B G B^T)^-1, and B G B^T = Sigma^2. It is
-      // P^(-1/2) U_r where that exists, and serves outputs of weight 0 as well.
-      U = multiply(unweighted_, Matrix<double>(root_ * U)) * pairs.values.cwiseInverse().asDiagonal();
+      // Given the row space B, the least-squares U is W G B^T (B G B^T)^-1, and B G B^T = Sigma^2.
+      // It is P^(-1/2) U_r where that exists, and serves outputs of weight 0 as well.
+      U = multiply(unweighted_, Matrix<double>(root_ * U)) *
+          pairs.values.cwiseInverse().asDiagonal();
     }
     const Index used = std::min(rank, U.cols());
     result.U.leftCols(used) = U.leftCols(used) * scale_;
@@ -167,7 +174,8 @@ class LowRankSolver {
   }
 
   [[nodiscard]] Matrix<double> weight_root() const {
-    return root_.size() > 0 ? root_ : Matrix<double>(Matrix<double>::Identity(W_.rows(), W_.rows()));
+    return root_.size() > 0 ? root_
+                            : Matrix<double>(Matrix<double>::Identity(W_.rows(), W_.rows()));
   }
 
   void decompose() {
@@ -177,9 +185,11 @@ class LowRankSolver {
 
   [[nodiscard]] Eigenpairs leading(Index rank) {
     const Index count = std::min(rank, K_.rows());
-    const Index extra = method_.oversampling > 0 ? method_.oversampling : std::max<Index>(10, count / 10);
+    const Index extra =
+        method_.oversampling > 0 ? method_.oversampling : std::max<Index>(10, count / 10);
     // Past half the size, the products of the iteration cost as much as the whole decomposition.
-    const bool exact = exact_size() || (method_.svd == SvdMethod::automatic && 2 * (count + extra) > K_.rows());
+    const bool exact =
+        exact_size() || (method_.svd == SvdMethod::automatic && 2 * (count + extra) > K_.rows());
     if (exact && (pairs_.values.size() > 0 || report("eigendecomposition", 1, 1, 1))) {
       decompose();
       return numerically_positive(pairs_, count, trace_);
@@ -187,28 +197,32 @@ class LowRankSolver {
     return numerically_positive(
         randomized_eigenpairs(K_, count, extra, exact ? 0 : method_.power_iterations, method_.seed,
                               [&](Index iteration, double held) {
-                                return report("power iteration", iteration, method_.power_iterations,
+                                return report("power iteration", iteration,
+                                              method_.power_iterations,
                                               std::sqrt(std::max(0.0, 1 - held)));
                               }),
         count, trace_);
   }
 
-  /// Where the metric sees fewer dimensions than the rank, what is left goes to the plain residual: it
-  /// costs nothing in the metric, and inputs that the calibration never saw come out better.
+  /// Where the metric sees fewer dimensions than the rank, what is left goes to the plain residual:
+  /// it costs nothing in the metric, and inputs that the calibration never saw come out better.
   void fill(Factors& result, Index used) const {
-    const Matrix<double> residual =
-        W_ - multiply(Matrix<double>(result.U.leftCols(used)), Matrix<double>(result.V.topRows(used))) / scale_;
+    const Matrix<double> residual = W_ - multiply(Matrix<double>(result.U.leftCols(used)),
+                                                  Matrix<double>(result.V.topRows(used))) /
+                                             scale_;
     const bool wide = W_.rows() <= W_.cols();
     const Matrix<double> K = wide ? outer_gram(residual) : outer_gram(residual.transpose());
-    const Eigenpairs pairs = numerically_positive(exact_eigenpairs(K), result.U.cols() - used, W_.squaredNorm());
+    const Eigenpairs pairs =
+        numerically_positive(exact_eigenpairs(K), result.U.cols() - used, W_.squaredNorm());
     const Index more = pairs.vectors.cols();
-    const Matrix<double> other = multiply(wide ? Matrix<double>(residual.transpose()) : residual, pairs.vectors);
+    const Matrix<double> other =
+        multiply(wide ? Matrix<double>(residual.transpose()) : residual, pairs.vectors);
     result.U.middleCols(used, more) = (wide ? pairs.vectors : other) * scale_;
     result.V.middleRows(used, more) = (wide ? other : pairs.vectors).transpose();
   }
 
   LowRankMethod method_;
-  Matrix<double> W_;           // scaled
+  Matrix<double> W_;  // scaled
   double scale_ = 1;
   Matrix<double> root_;        // P^(1/2); empty for the identity
   Matrix<double> K_;           // the Gram matrix that is decomposed

@@ -12,8 +12,8 @@ namespace pleat {
 inline namespace PLEAT_ABI {
 namespace detail {
 
-// Eigen's own product would start threads that nobody asked for where the user compiles with OpenMP,
-// and round differently for each number of them.
+// Eigen's own product would start threads that nobody asked for where the user compiles with
+// OpenMP, and round differently for each number of them.
 
 /// A B.
 [[nodiscard]] inline Matrix<double> multiply(const Dense<double>& A, const Matrix<double>& B) {
@@ -27,7 +27,8 @@ template <class Left>
   return multiply(Dense<double>(A), B);
 }
 
-/// (C + C^T) / 2, for what is symmetric but for rounding. In place: these are the largest matrices here.
+/// (C + C^T) / 2, for what is symmetric but for rounding. In place: these are the largest matrices
+/// here.
 [[nodiscard]] inline Matrix<double> symmetric_part(Matrix<double> C) {
   for (Index j = 0; j < C.cols(); ++j)
     for (Index i = 0; i < j; ++i) C(i, j) = C(j, i) = 0.5 * (C(i, j) + C(j, i));

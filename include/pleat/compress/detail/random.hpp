@@ -12,8 +12,8 @@ namespace pleat {
 inline namespace PLEAT_ABI {
 namespace detail {
 
-/// SplitMix64 (Steele, Lea, Flood 2014): 64 good bits a step from a counter. The distributions of the
-/// standard library are not the same everywhere; these are.
+/// SplitMix64 (Steele, Lea, Flood 2014): 64 good bits a step from a counter. The distributions of
+/// the standard library are not the same everywhere; these are.
 class Random {
  public:
   explicit Random(std::uint64_t seed) noexcept : state_(seed) {}

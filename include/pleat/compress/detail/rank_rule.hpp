@@ -15,8 +15,8 @@ namespace detail {
 
 // Every spectrum here holds squared singular values, descending, none negative.
 
-/// The smallest rank r >= 1 whose tail, sum over i > r, is at most `tail`. Sums from the small end, so
-/// that small tails are not lost in the rounding of large ones.
+/// The smallest rank r >= 1 whose tail, sum over i > r, is at most `tail`. Sums from the small end,
+/// so that small tails are not lost in the rounding of large ones.
 [[nodiscard]] inline Index tail_rank(const Vector<double>& spectrum, double tail) {
   double sum = 0;
   Index rank = spectrum.size();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The header of a safetensors file: JSON in, checked tables out, and back. The only place that sees JSON.
+// The header of a safetensors file: JSON in, checked tables out, and back. The only place that sees
+// JSON.
 #pragma once
 
 #include "pleat/core/error.hpp"
@@ -64,7 +65,8 @@ inline constexpr std::array<ElementType, 22> element_types{{
   return i;
 }
 
-/// What the header says of one tensor. `begin` and `end` count from the first byte after the header.
+/// What the header says of one tensor. `begin` and `end` count from the first byte after the
+/// header.
 struct TensorInfo {
   std::size_t element = 0;  ///< position in `element_types`
   std::vector<std::int64_t> shape;
@@ -82,8 +84,8 @@ inline constexpr std::uint64_t longest_header = 100'000'000;
 
 inline constexpr std::string_view metadata_key = "__metadata__";
 
-/// Takes the events of nlohmann's parser, and accepts no more than the format allows: that parser alone
-/// would let the last of equal keys win, and read -1, 1.5 and 2^64 as sizes.
+/// Takes the events of nlohmann's parser, and accepts no more than the format allows: that parser
+/// alone would let the last of equal keys win, and read -1, 1.5 and 2^64 as sizes.
 class SafetensorsHandler {
  public:
   explicit SafetensorsHandler(SafetensorsHeader& header) : header_(header) {}
@@ -244,8 +246,8 @@ class SafetensorsHandler {
   return *bits / 8;
 }
 
-/// Throws `FormatError` unless the tensors tile the `data_bytes` after the header: no hole, no overlap,
-/// none shorter or longer than its shape says.
+/// Throws `FormatError` unless the tensors tile the `data_bytes` after the header: no hole, no
+/// overlap, none shorter or longer than its shape says.
 inline void check_layout(const SafetensorsHeader& header, std::uint64_t data_bytes,
                          const std::string& file, std::uint64_t data_begin) {
   using Item = std::map<std::string, TensorInfo, std::less<>>::const_pointer;
@@ -260,14 +262,15 @@ inline void check_layout(const SafetensorsHeader& header, std::uint64_t data_byt
     const auto& [name, info] = *item;
     if (info.begin != expected || info.end < info.begin)
       throw FormatError(file,
-                        "the tensor \"" + name + "\" has data_offsets [" + std::to_string(info.begin) +
-                            ", " + std::to_string(info.end) + "] where the data before it end at " +
-                            std::to_string(expected),
+                        "the tensor \"" + name + "\" has data_offsets [" +
+                            std::to_string(info.begin) + ", " + std::to_string(info.end) +
+                            "] where the data before it end at " + std::to_string(expected),
                         data_begin + info.begin);
     const std::optional<std::uint64_t> bytes = bytes_of(info.element, info.shape);
     if (!bytes)
-      throw FormatError(file, "the tensor \"" + name +
-                                  "\" has a shape of too many elements, or of no whole number of bytes");
+      throw FormatError(file,
+                        "the tensor \"" + name +
+                            "\" has a shape of too many elements, or of no whole number of bytes");
     if (*bytes != info.end - info.begin)
       throw FormatError(file,
                         "the tensor \"" + name + "\" has " + std::to_string(info.end - info.begin) +
@@ -288,17 +291,19 @@ inline void check_layout(const SafetensorsHeader& header, std::uint64_t data_byt
     Source& source) {
   const std::string& file = source.file();
   if (source.size() < 8)
-    throw FormatError(file, "is too short for a safetensors file: " + std::to_string(source.size()) +
-                                " bytes");
+    throw FormatError(
+        file, "is too short for a safetensors file: " + std::to_string(source.size()) + " bytes");
   std::array<std::byte, 8> prefix;
   source.read(0, prefix);
   const std::uint64_t length = little_endian(prefix.data(), prefix.size());
   if (length > longest_header)
-    throw FormatError(file, "has a header of " + std::to_string(length) + " bytes; the most is " +
-                                std::to_string(longest_header), 0);
-  if (length > source.size() - 8)
-    throw FormatError(file, "has a header of " + std::to_string(length) + " bytes that ends after the file",
+    throw FormatError(file,
+                      "has a header of " + std::to_string(length) + " bytes; the most is " +
+                          std::to_string(longest_header),
                       0);
+  if (length > source.size() - 8)
+    throw FormatError(
+        file, "has a header of " + std::to_string(length) + " bytes that ends after the file", 0);
   std::string text(static_cast<std::size_t>(length), '\0');
   source.read(8, std::as_writable_bytes(std::span(text)));
   // The parser takes a NUL for the end of its input, and skips a byte order mark; neither is JSON.
@@ -363,9 +368,12 @@ inline void append_entry(std::string& json, std::string_view name, const TensorI
   json += ":{\"dtype\":";
   append_quoted(json, element_types[info.element].name);
   json += ",\"shape\":[";
-  for (std::size_t i = 0; i < info.shape.size(); ++i)
-    json += (i == 0 ? "" : ",") + std::to_string(info.shape[i]);
-  json += "],\"data_offsets\":[" + std::to_string(info.begin) + ',' + std::to_string(info.end) + "]}";
+  for (std::size_t i = 0; i < info.shape.size(); ++i) {
+    if (i > 0) json += ',';
+    json += std::to_string(info.shape[i]);
+  }
+  json +=
+      "],\"data_offsets\":[" + std::to_string(info.begin) + ',' + std::to_string(info.end) + "]}";
 }
 
 }  // namespace detail

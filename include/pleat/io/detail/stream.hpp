@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Bytes in and out of files: reading at any position, and writing that replaces a file whole or not at all.
+// Bytes in and out of files: reading at any position, and writing that replaces a file whole or not
+// at all.
 #pragma once
 
 #include "pleat/core/error.hpp"
@@ -16,6 +17,7 @@
 #include <limits>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <ostream>
 #include <span>
 #include <string>
@@ -50,7 +52,8 @@ class Source {
       throw FormatError(path.string(), "is not a regular file");
     auto stream = std::make_unique<std::ifstream>(path, std::ios::binary);
     if (!*stream)
-      throw FormatError(path.string(), "cannot be opened: " + std::generic_category().message(errno));
+      throw FormatError(path.string(),
+                        "cannot be opened: " + std::generic_category().message(errno));
     return std::make_shared<Source>(std::move(stream), path.string());
   }
 
@@ -78,7 +81,8 @@ class Source {
 /// Removes a file unless told to keep it.
 class TemporaryFile {
  public:
-  /// Creates a file that did not exist, beside `target`, so that a rename can replace that one at once.
+  /// Creates a file that did not exist, beside `target`, so that a rename can replace that one at
+  /// once.
   explicit TemporaryFile(const std::filesystem::path& target) {
     constexpr int most = 10'000;
     for (int attempt = 0;; ++attempt) {
@@ -90,8 +94,8 @@ class TemporaryFile {
         return;
       }
       if (errno != EEXIST || attempt == most)
-        throw std::filesystem::filesystem_error(
-            "pleat: cannot save", target, std::error_code(errno, std::generic_category()));
+        throw std::filesystem::filesystem_error("pleat: cannot save", target,
+                                                std::error_code(errno, std::generic_category()));
     }
   }
   TemporaryFile(const TemporaryFile&) = delete;
@@ -111,9 +115,10 @@ class TemporaryFile {
   std::filesystem::path path_;
 };
 
-/// Calls `write(std::ostream&)` on a temporary file that then takes the place of `path`. Whatever fails
-/// on the way, the old file stays as it was and the temporary one goes. A symbolic link is followed.
-/// Throws `std::filesystem::filesystem_error` if the file cannot be written, and what `write` throws.
+/// Calls `write(std::ostream&)` on a temporary file that then takes the place of `path`. Whatever
+/// fails on the way, the old file stays as it was and the temporary one goes. A symbolic link is
+/// followed. Throws `std::filesystem::filesystem_error` if the file cannot be written, and what
+/// `write` throws.
 template <class Write>
 void write_atomically(const std::filesystem::path& path, Write&& write) {
   namespace fs = std::filesystem;
@@ -136,7 +141,8 @@ void write_atomically(const std::filesystem::path& path, Write&& write) {
 }
 
 inline void write_bytes(std::ostream& stream, std::span<const std::byte> bytes) {
-  stream.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+  stream.write(reinterpret_cast<const char*>(bytes.data()),
+               static_cast<std::streamsize>(bytes.size()));
 }
 
 /// Reverses the bytes of each element of `width` bytes.
@@ -153,7 +159,8 @@ inline void swap_bytes(std::span<std::byte> bytes, std::size_t width) {
   return value;
 }
 
-/// The largest size or position that a file may state: 2^48 - 1, as the schema of safetensors has it.
+/// The largest size or position that a file may state: 2^48 - 1, as the schema of safetensors has
+/// it.
 inline constexpr std::uint64_t largest_extent = (std::uint64_t{1} << 48) - 1;
 
 /// a * b, or nothing where it is no longer a size of this machine.

@@ -217,6 +217,11 @@ struct Dense {
   static void apply_transpose(std::size_t rows, std::size_t cols, const T* panels,
                               std::size_t panel_stride, std::size_t batch, const T* y,
                               std::size_t ldy, T* x, std::size_t ldx) {
+    if (rows == 0) {  // an empty sum; and there may be no panels to point into
+      for (std::size_t j = 0; j < batch; ++j)
+        for (std::size_t c = 0; c < cols; ++c) x[j * ldx + c] = T(0);
+      return;
+    }
     constexpr std::size_t width = 8;
     std::size_t k = 0;
     // These columns of all panels stay in cache for the whole batch.

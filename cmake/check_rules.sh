@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# Checks the rules of the house that a grep can check, and names every line that breaks one.
+set -eu
+# The rule at the end of a pipe sets a variable; and a grep that finds nothing has not failed.
+shopt -s lastpipe
+cd "$(dirname "$0")/.."
+
+failed=0
+# rule <text>: what comes in on stdin breaks it.
+rule() {
+  local lines
+  lines=$(cat)
+  if [[ -n $lines ]]; then
+    printf 'broken: %s\n%s\n\n' "$1" "$lines"
+    failed=1
+  fi
+}
+# Lines of headers that match; no match is not an error.
+headers() { grep --recursive --line-number --include='*.hpp' -E "$@" || true; }
+
+# What a room may include; dependencies point down.
+declare -A below=(
+  [kernel]='kernel'
+  [core]='core|kernel/abi'
+  [matrix]='matrix|kernel|core'
+  [factor]='factor|matrix|core'
+  [compress]='compress|factor|matrix|kernel|core'
+  [io]='io|factor|matrix|core'
+)
+for path in include/pleat/*/; do
+  room=$(basename "$path")
+  if [[ -z ${below[$room]-} ]]; then
+    echo "include/pleat/$room" | rule "the rooms are ${!below[*]}"
+    continue
+  fi
+  headers '#include "' "$path" | grep -vE "#include \"pleat/(${below[$room]})[/.]" |
+    rule "$room includes only $(tr '|' ' ' <<<"${below[$room]}")"
+done
+headers '#include "pleat/[a-z]+/detail/' include/pleat |
+  grep -vE "^include/pleat/([a-z]+)/.*#include \"pleat/\1/detail/" |
+  rule 'a detail/ is included only from its own room'
+
+headers '#include <' include/pleat/kernel | grep -vE '<cstddef>|<cstdint>|kernel/detail/.*<xsimd/' |
+  rule 'kernel/ includes nothing but <cstddef> and <cstdint>, and in detail/ xsimd'
+headers 'xsimd::|<xsimd' include/pleat | grep -v '^include/pleat/kernel/' |
+  rule 'xsimd appears only in kernel/'
+headers '<Eigen/' include/pleat | grep -vE '<Eigen/Core>|^include/pleat/compress/' |
+  rule 'decompositions appear only in compress/; elsewhere <Eigen/Core> is enough'
+headers -i 'bdcsvd' include/pleat | rule 'nothing instantiates Eigen::BDCSVD'
+headers 'nlohmann' include/pleat | grep -v '^include/pleat/io/' | rule 'JSON appears only in io/'
+headers '#include .pleat/pleat\.hpp' include/pleat | rule 'no header includes pleat.hpp'
+headers 'using namespace|\bget_(\w+)\(' include/pleat | grep -v 'get_if' |
+  rule 'no using namespace, no get_'
+headers '<(iostream|cstdio|print)>|std::(cout|cerr|clog)' include/pleat |
+  grep -v '^include/pleat/io/.*<cstdio>' | rule 'the library prints nothing'
+headers '^ +mutable ' include/pleat | rule 'no mutable member: a const operator keeps no scratch'
+
+while read -r header; do
+  [[ $(head -n 3 "$header" | tail -n 2) == '// '* ]] || echo "$header"
+done < <(find include -name '*.hpp') | rule 'the second line of a header says what lives there'
+grep -rL --include='*.hpp' '^#pragma once$' include tests examples bench 2>/dev/null |
+  rule 'a header says #pragma once'
+grep -rL --include='*.hpp' '^inline namespace PLEAT_ABI {$' include |
+  grep -vE 'pleat/pleat\.hpp$|kernel/abi\.hpp$' |
+  rule 'a header lives in the inline namespace PLEAT_ABI'
+find include -name '*.hpp' -size +0 -exec wc -l {} + | awk '$1 > 400 && $2 != "total"' |
+  rule 'no header is longer than 400 lines'
+
+# All text of the project. Line 1, or line 2 after a shebang, is the license.
+mapfile -t sources < <(find . \( -path ./build -o -path ./.git \) -prune -o -type f \
+  \( -name '*.hpp' -o -name '*.cpp' -o -name '*.cmake' -o -name '*.sh' -o -name '*.py' \
+  -o -name CMakeLists.txt -o -path ./.ci/run \) -print)
+for source in "${sources[@]}"; do
+  head -n 2 "$source" | grep --quiet -E '^(//|#) SPDX-License-Identifier: MIT$' || echo "$source"
+done | rule 'the first line (after a shebang) is the license'
+{ grep -nP '[^\x00-\x7F]' "${sources[@]}" || true; } | rule 'plain ASCII'
+# In C++, clang-format sees to it, and knows what cannot be broken.
+{ grep -nE '^.{101,}$' "${sources[@]}" || true; } | grep -vE '^[^:]+\.[ch]pp:' |
+  rule 'lines have at most 100 columns'
+{ grep -nE '[[:space:]]+$' "${sources[@]}" || true; } | rule 'no spaces at the end of a line'
+
+find . -mindepth 1 -maxdepth 1 -not -name '.*' -printf '%f\n' |
+  grep -vxE 'include|tests|bench|examples|cmake|build|CMake(Lists\.txt|Presets\.json)|LICENSE' |
+  grep -vxE '(README|CHANGELOG)\.md' |
+  rule 'the top level holds nothing else'
+exit "$failed"

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# check_tidy.sh <build>: runs clang-tidy over every header, the static tests, and the examples, with
+# the flags that CMake wrote to <build>/compile_commands.json.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+tool=clang-tidy-14
+command -v "$tool" >/dev/null || { echo "$tool is not installed"; exit 1; }
+build=$1
+sources=("$build"/tests/package/alone/pleat_pleat_hpp.cpp tests/static/concepts.cpp)
+for example in examples/*.cpp; do
+  if grep --fixed-strings --quiet "$PWD/$example" "$build/compile_commands.json"; then
+    sources+=("$example")
+  fi
+done
+printf '%s\0' "${sources[@]}" |
+  xargs -0 -n 1 -P "$(nproc)" "$tool" --quiet -p "$build" --header-filter="$PWD/(include|examples)/"

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: MIT
+// What the example shows: progress while it works, then one table.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#if defined(_WIN32)
+#include <io.h>
+#else
+#include <unistd.h>
+#endif
+
+namespace report {
+
+/// A line that follows the work, on a terminal only: a file or a pipe gets nothing.
+class Progress {
+ public:
+  Progress() = default;
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+  ~Progress() { clear(); }
+
+  /// Says where the work stands, at most ten times a second.
+  void show(const std::string& what, std::size_t done, std::size_t of) {
+    const auto now = std::chrono::steady_clock::now();
+    if (!terminal_ || (done < of && now - last_ < std::chrono::milliseconds(100))) return;
+    last_ = now;
+    std::fprintf(stderr, "\r\033[K%s  %zu / %zu", what.c_str(), done, of);
+    std::fflush(stderr);
+  }
+
+  /// Gives the line back.
+  void clear() {
+    if (terminal_) std::fputs("\r\033[K", stderr);
+  }
+
+ private:
+#if defined(_WIN32)
+  bool terminal_ = _isatty(_fileno(stderr)) != 0;
+#else
+  bool terminal_ = isatty(STDERR_FILENO) != 0;
+#endif
+  std::chrono::steady_clock::time_point last_;
+};
+
+/// One encoder, measured.
+struct Row {
+  std::string structure;
+  std::size_t bytes = 0;        // of the ten linear layers
+  std::vector<double> cosines;  // to the dense embedding, one a sentence
+  double milliseconds = 0;      // per sentence
+
+  [[nodiscard]] double mean_cosine() const {
+    double sum = 0;
+    for (const double cosine : cosines) sum += cosine;
+    return sum / static_cast<double>(cosines.size());
+  }
+
+  /// The value that 5 % of the sentences stay below, interpolated between neighbours.
+  [[nodiscard]] double fifth_percentile() const {
+    std::vector<double> sorted = cosines;
+    std::sort(sorted.begin(), sorted.end());
+    const double position = 0.05 * static_cast<double>(sorted.size() - 1);
+    const auto below = static_cast<std::size_t>(position);
+    const auto above = std::min(below + 1, sorted.size() - 1);
+    return sorted[below] +
+           (position - static_cast<double>(below)) * (sorted[above] - sorted[below]);
+  }
+};
+
+/// The table; `rows.front()` is dense, which the others are compared with.
+inline void print(const std::vector<Row>& rows) {
+  std::printf("\n%-18s %8s %8s %9s %9s %9s %9s\n", "structure", "MB", "% dense", "mean cos",
+              "5th pct", "ms/sent.", "x dense");
+  const Row& dense = rows.front();
+  for (const Row& row : rows)
+    std::printf("%-18s %8.2f %8.1f %9.4f %9.4f %9.2f %9.2f\n", row.structure.c_str(),
+                static_cast<double>(row.bytes) / 1e6,
+                100 * static_cast<double>(row.bytes) / static_cast<double>(dense.bytes),
+                row.mean_cosine(), row.fifth_percentile(), row.milliseconds,
+                row.milliseconds / dense.milliseconds);
+  std::printf(
+      "MB: stored by the ten linear layers. mean cos, 5th pct: cosine to the dense embedding.\n"
+      "x dense: time as a multiple of the dense time (below 1 is faster). One thread.\n\n");
+}
+
+}  // namespace report

@@ -1,0 +1,356 @@
+// SPDX-License-Identifier: MIT
+// The one list of operators that the conformance suite runs over. A new structure is one line in
+// it.
+#pragma once
+
+#include "pleat/core/any_operator.hpp"
+#include "pleat/core/compose.hpp"
+#include "pleat/factor/structures.hpp"
+#include "support/oracle.hpp"
+#include "support/scenarios.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+namespace pleat::test {
+
+/// An operator, and what it must be: the matrix, and what its definition says it stores and costs.
+template <class Op>
+struct Specimen {
+  using Operator = Op;
+
+  Op op;
+  Oracle<typename Op::Scalar> oracle;
+  std::size_t bytes;
+  double flops;
+};
+
+// -------------------------------------------------------------------------------------------------
+// How a specimen of each kind is made. A structure of the library gets a function here only if one
+// line in the list does not hold it.
+
+template <Real T>
+Specimen<Dense<T>> dense(Source<T>& source, Index rows, Index cols) {
+  const Matrix<T> W = source.matrix(rows, cols);
+  const auto size = static_cast<std::size_t>(W.size());
+  return {Dense<T>(W), Oracle<T>(W), size * sizeof(T), 2.0 * static_cast<double>(size)};
+}
+
+/// The inner size of factors for an m x n weight.
+inline Index between(Index rows, Index cols) { return (std::min(rows, cols) + 1) / 2; }
+
+template <Real T>
+Specimen<LowRank<T>> low_rank(Source<T>& source, Index rows, Index cols) {
+  const auto U = dense(source, rows, between(rows, cols));
+  const auto V = dense(source, between(rows, cols), cols);
+  return {LowRank<T>(U.op, V.op), U.oracle * V.oracle, U.bytes + V.bytes, U.flops + V.flops};
+}
+
+/// A type of a user's own, which shares nothing with the library's: row i of the result is a
+/// constant times entry i mod n of the input. It has what the concept asks for, and keeps its
+/// promises.
+template <Real T>
+class ScaledCopies {
+ public:
+  using Scalar = T;
+
+  ScaledCopies(Vector<T> scales, Index cols)
+      : scales_(std::make_shared<const Vector<T>>(std::move(scales))), cols_(cols) {}
+  ScaledCopies(const ScaledCopies&) = default;
+  ScaledCopies& operator=(const ScaledCopies&) = default;
+  ~ScaledCopies() = default;
+
+  [[nodiscard]] Index rows() const { return scales_->size(); }
+  [[nodiscard]] Index cols() const { return cols_; }
+  [[nodiscard]] std::size_t bytes() const { return static_cast<std::size_t>(rows()) * sizeof(T); }
+  [[nodiscard]] double flops() const { return 2.0 * static_cast<double>(cols() > 0 ? rows() : 0); }
+
+  void apply(const ConstMatrixRef<T>& X, MatrixRef<T> Y) const { apply(X, Y, thread_workspace()); }
+  void apply(const ConstMatrixRef<T>& X, MatrixRef<T> Y, Workspace& workspace) const {
+    check(X, cols(), Y, rows());
+    each_row(workspace, [&](Index i) {
+      if (cols() == 0) Y.row(i).setZero();
+      else Y.row(i) = (*scales_)(i)*X.row(i % cols());
+    });
+  }
+  void apply_add(const ConstMatrixRef<T>& X, MatrixRef<T> Y) const {
+    apply_add(X, Y, thread_workspace());
+  }
+  void apply_add(const ConstMatrixRef<T>& X, MatrixRef<T> Y, Workspace& workspace) const {
+    check(X, cols(), Y, rows());
+    each_row(workspace, [&](Index i) {
+      if (cols() > 0) Y.row(i) += (*scales_)(i)*X.row(i % cols());
+    });
+  }
+  void apply_transpose(const ConstMatrixRef<T>& Y, MatrixRef<T> X) const {
+    apply_transpose(Y, X, thread_workspace());
+  }
+  void apply_transpose(const ConstMatrixRef<T>& Y, MatrixRef<T> X, Workspace&) const {
+    check(Y, rows(), X, cols());
+    X.setZero();
+    for (Index i = 0; i < rows() && cols() > 0; ++i) X.row(i % cols()) += (*scales_)(i)*Y.row(i);
+  }
+  [[nodiscard]] Matrix<T> to_dense() const {
+    Matrix<T> result = Matrix<T>::Zero(rows(), cols());
+    for (Index i = 0; i < rows() && cols() > 0; ++i) result(i, i % cols()) = (*scales_)(i);
+    return result;
+  }
+
+ private:
+  static void check(const ConstMatrixRef<T>& in, Index in_rows, const MatrixRef<T>& out,
+                    Index out_rows) {
+    const auto shape = [](const auto& m) {
+      return std::to_string(m.rows()) + " x " + std::to_string(m.cols());
+    };
+    if (in.rows() != in_rows || out.rows() != out_rows || in.cols() != out.cols())
+      throw std::invalid_argument("ScaledCopies: cannot take " + shape(in) + " to " + shape(out));
+    for (Index j = 0; j < in.cols(); ++j)
+      for (Index k = 0; k < out.cols(); ++k)
+        if (in.rows() > 0 && out.rows() > 0 &&
+            std::less<const T*>()(in.col(j).data(), out.col(k).data() + out.rows()) &&
+            std::less<const T*>()(out.col(k).data(), in.col(j).data() + in.rows()))
+          throw std::invalid_argument("ScaledCopies: the arguments overlap");
+  }
+
+  template <class Row>
+  void each_row(Workspace& workspace, Row row) const {
+    const int tasks = workspace.max_tasks();
+    workspace.run(tasks, [&](Index task) {
+      for (Index i = task; i < rows(); i += tasks) row(i);
+    });
+  }
+
+  std::shared_ptr<const Vector<T>> scales_;
+  Index cols_;
+};
+
+template <Real T>
+Specimen<ScaledCopies<T>> scaled_copies(Source<T>& source, Index rows, Index cols) {
+  const Matrix<T> scales = source.matrix(rows, 1);
+  const ScaledCopies<T> op(scales.col(0), cols);
+  return {op, Oracle<T>(op.to_dense()), static_cast<std::size_t>(rows) * sizeof(T),
+          cols > 0 ? 2.0 * static_cast<double>(rows) : 0.0};
+}
+
+// Tuples, because the elements of a braced list are made from the left, and arguments in any order.
+
+template <class... Ops>
+Specimen<Sum<Ops...>> sum(std::tuple<Specimen<Ops>...> terms) {
+  return std::apply(
+      [](const auto&... term) {
+        return Specimen<Sum<Ops...>>{Sum<Ops...>(term.op...), (term.oracle + ...),
+                                     (term.bytes + ...), (term.flops + ...)};
+      },
+      terms);
+}
+
+template <class... Ops>
+Specimen<Product<Ops...>> product(std::tuple<Specimen<Ops>...> factors) {
+  return std::apply(
+      [](const auto&... factor) {
+        return Specimen<Product<Ops...>>{Product<Ops...>(factor.op...), (factor.oracle * ...),
+                                         (factor.bytes + ...), (factor.flops + ...)};
+      },
+      factors);
+}
+
+template <class Op>
+Specimen<AnyOperator<typename Op::Scalar>> any(Specimen<Op> held) {
+  return {held.op, held.oracle, held.bytes, held.flops};
+}
+
+// -------------------------------------------------------------------------------------------------
+// The list.
+
+/// A name, and how an m x n specimen is made from a source of matrices.
+template <class Make>
+struct Entry {
+  const char* name;
+  Make make;
+};
+template <class Make>
+Entry(const char*, Make) -> Entry<Make>;
+
+template <Real T>
+auto operator_list() {
+  using S = Source<T>&;
+  return std::tuple{
+      Entry{"Dense", [](S s, Index m, Index n) { return dense(s, m, n); }},
+      Entry{"LowRank", [](S s, Index m, Index n) { return low_rank(s, m, n); }},
+      Entry{"a user's own", [](S s, Index m, Index n) { return scaled_copies(s, m, n); }},
+      Entry{"Sum of one", [](S s, Index m, Index n) { return sum(std::tuple{dense(s, m, n)}); }},
+      Entry{"Sum of two",
+            [](S s, Index m, Index n) {
+              return sum(std::tuple{dense(s, m, n), low_rank(s, m, n)});
+            }},
+      Entry{"Sum with a user's own",
+            [](S s, Index m, Index n) {
+              return sum(std::tuple{scaled_copies(s, m, n), low_rank(s, m, n), dense(s, m, n)});
+            }},
+      Entry{"Product of one",
+            [](S s, Index m, Index n) { return product(std::tuple{dense(s, m, n)}); }},
+      Entry{"Product of two, through a wide middle",
+            [](S s, Index m, Index n) {
+              return product(std::tuple{dense(s, m, m + n + 1), dense(s, m + n + 1, n)});
+            }},
+      Entry{"Product of three",
+            [](S s, Index m, Index n) {
+              const Index r = between(m, n);
+              return product(std::tuple{dense(s, m, r), dense(s, r, r), dense(s, r, n)});
+            }},
+      Entry{"Product with a user's own",
+            [](S s, Index m, Index n) {
+              return product(std::tuple{dense(s, m, n), scaled_copies(s, n, n)});
+            }},
+      Entry{"Product of Products and Sums",
+            [](S s, Index m, Index n) {
+              return product(std::tuple{
+                  dense(s, m, m), product(std::tuple{scaled_copies(s, m, m), low_rank(s, m, n)}),
+                  any(sum(std::tuple{scaled_copies(s, n, n), scaled_copies(s, n, n)}))});
+            }},
+      Entry{"Sum of Products",
+            [](S s, Index m, Index n) {
+              const Index r = between(m, n);
+              return sum(std::tuple{product(std::tuple{dense(s, m, r), dense(s, r, n)}),
+                                    product(std::tuple{scaled_copies(s, m, m), dense(s, m, n)})});
+            }},
+      Entry{"AnyOperator of Dense", [](S s, Index m, Index n) { return any(dense(s, m, n)); }},
+      Entry{"AnyOperator of LowRank", [](S s, Index m, Index n) { return any(low_rank(s, m, n)); }},
+      Entry{"AnyOperator of a user's own",
+            [](S s, Index m, Index n) { return any(scaled_copies(s, m, n)); }},
+      Entry{"AnyOperator of a Sum of AnyOperators",
+            [](S s, Index m, Index n) {
+              return any(sum(std::tuple{any(low_rank(s, m, n)), any(scaled_copies(s, m, n))}));
+            }},
+  };
+}
+
+// -------------------------------------------------------------------------------------------------
+// The list with types forgotten, so that a property is compiled once for a scalar and not once for
+// an operator: each call goes straight to the same call of the operator.
+
+template <Real T>
+struct Subject {
+  virtual ~Subject() = default;
+  virtual void apply(const ConstMatrixRef<T>& X, MatrixRef<T> Y) const = 0;
+  virtual void apply(const ConstMatrixRef<T>& X, MatrixRef<T> Y, Workspace& w) const = 0;
+  virtual void apply_add(const ConstMatrixRef<T>& X, MatrixRef<T> Y) const = 0;
+  virtual void apply_add(const ConstMatrixRef<T>& X, MatrixRef<T> Y, Workspace& w) const = 0;
+  virtual void apply_transpose(const ConstMatrixRef<T>& Y, MatrixRef<T> X) const = 0;
+  virtual void apply_transpose(const ConstMatrixRef<T>& Y, MatrixRef<T> X, Workspace& w) const = 0;
+  [[nodiscard]] virtual Index rows() const = 0;
+  [[nodiscard]] virtual Index cols() const = 0;
+  [[nodiscard]] virtual std::size_t bytes() const = 0;
+  [[nodiscard]] virtual double flops() const = 0;
+  [[nodiscard]] virtual Matrix<T> to_dense() const = 0;
+  [[nodiscard]] virtual std::string describe() const = 0;
+  [[nodiscard]] virtual std::string structure() const = 0;  // "custom" for a type that has none
+  [[nodiscard]] virtual AnyOperator<T> any() const = 0;
+  [[nodiscard]] virtual std::unique_ptr<Subject> copied() const = 0;
+
+  /// A copy that was moved from, and what it was moved to.
+  [[nodiscard]] virtual std::array<std::unique_ptr<Subject>, 2> moved() const = 0;
+
+  std::string name;
+  Oracle<T> oracle;
+  std::size_t expected_bytes = 0;
+  double expected_flops = 0;
+};
+
+template <LinearOperator Op, Real T = typename Op::Scalar>
+struct SubjectOf final : Subject<T> {
+  SubjectOf(Op held, const Subject<T>& like) : Subject<T>(like), op(std::move(held)) {}
+  SubjectOf(std::string called, Specimen<Op> specimen) : op(std::move(specimen.op)) {
+    this->name = std::move(called);
+    this->oracle = std::move(specimen.oracle);
+    this->expected_bytes = specimen.bytes;
+    this->expected_flops = specimen.flops;
+  }
+
+  void apply(const ConstMatrixRef<T>& X, MatrixRef<T> Y) const override { op.apply(X, Y); }
+  void apply(const ConstMatrixRef<T>& X, MatrixRef<T> Y, Workspace& w) const override {
+    op.apply(X, Y, w);
+  }
+  void apply_add(const ConstMatrixRef<T>& X, MatrixRef<T> Y) const override { op.apply_add(X, Y); }
+  void apply_add(const ConstMatrixRef<T>& X, MatrixRef<T> Y, Workspace& w) const override {
+    op.apply_add(X, Y, w);
+  }
+  void apply_transpose(const ConstMatrixRef<T>& Y, MatrixRef<T> X) const override {
+    op.apply_transpose(Y, X);
+  }
+  void apply_transpose(const ConstMatrixRef<T>& Y, MatrixRef<T> X, Workspace& w) const override {
+    op.apply_transpose(Y, X, w);
+  }
+  [[nodiscard]] Index rows() const override { return op.rows(); }
+  [[nodiscard]] Index cols() const override { return op.cols(); }
+  [[nodiscard]] std::size_t bytes() const override { return op.bytes(); }
+  [[nodiscard]] double flops() const override { return op.flops(); }
+  [[nodiscard]] Matrix<T> to_dense() const override { return op.to_dense(); }
+  [[nodiscard]] std::string describe() const override { return pleat::describe(op); }
+  [[nodiscard]] std::string structure() const override {
+    if constexpr (requires { op.structure(); }) return op.structure();
+    else return "custom";
+  }
+  [[nodiscard]] AnyOperator<T> any() const override { return op; }
+  [[nodiscard]] std::unique_ptr<Subject<T>> copied() const override {
+    Op copy(op);
+    copy = op;
+    return std::make_unique<SubjectOf>(copy, *this);
+  }
+  [[nodiscard]] std::array<std::unique_ptr<Subject<T>>, 2> moved() const override {
+    Op from(op);
+    Op to(std::move(from));
+    return {std::make_unique<SubjectOf>(from, *this), std::make_unique<SubjectOf>(to, *this)};
+  }
+
+  Op op;
+};
+
+/// Every operator of the list in one shape.
+template <Real T>
+std::vector<std::unique_ptr<const Subject<T>>> all_subjects(Index rows, Index cols, Pattern pattern,
+                                                            std::uint64_t seed) {
+  std::vector<std::unique_ptr<const Subject<T>>> result;
+  const auto list = operator_list<T>();
+  const auto add = [&](const auto& entry) {
+    Source<T> source(pattern, seed);
+    auto specimen = entry.make(source, rows, cols);
+    using Op = typename decltype(specimen)::Operator;
+    result.push_back(std::make_unique<SubjectOf<Op>>(entry.name, std::move(specimen)));
+  };
+  std::apply([&](const auto&... entry) { (add(entry), ...); }, list);
+  return result;
+}
+
+namespace detail {
+
+template <class Op, class... Entries>
+consteval bool listed(std::tuple<Entries...>*) {
+  using T = typename Op::Scalar;
+  return (std::same_as<Op, typename std::invoke_result_t<decltype(Entries::make), Source<T>&, Index,
+                                                         Index>::Operator> ||
+          ...);
+}
+
+template <class... Ops>
+consteval bool all_listed(TypeList<Ops...>*) {
+  return (listed<Ops>(static_cast<decltype(operator_list<typename Ops::Scalar>())*>(nullptr)) &&
+          ...);
+}
+
+static_assert(all_listed(static_cast<Structures<float>*>(nullptr)),
+              "a structure of the library is missing from operator_list");
+static_assert(all_listed(static_cast<Structures<double>*>(nullptr)),
+              "a structure of the library is missing from operator_list");
+
+}  // namespace detail
+
+}  // namespace pleat::test
