@@ -15,7 +15,6 @@
 #include <cstdlib>
 #include <filesystem>
 #include <limits>
-#include <malloc.h>
 #include <memory>
 #include <new>
 #include <random>
@@ -23,6 +22,9 @@
 #include <string>
 #include <thread>
 #include <vector>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 namespace pleat::test {
 namespace {
@@ -773,7 +775,9 @@ TEST_CASE("the counter of allocations counts them all", "[allocation]") {
               return posix_memalign(&memory, 64, 128) == 0 ? memory : nullptr;
             },
             free) == 1);
+#ifdef __GLIBC__
   CHECK(counted([] { return memalign(64, 128); }, free) == 1);
+#endif
   CHECK(counted([] { return ::operator new(100); },
                 [](void* memory) { ::operator delete(memory); }) == 1);
   CHECK(counted([] { return ::operator new[](100); },
