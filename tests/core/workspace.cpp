@@ -243,4 +243,24 @@ TEST_CASE("every thread has a workspace of its own", "[core]") {
   CHECK(other != mine);
 }
 
+TEST_CASE("a workspace that was moved from is serial and works", "[workspace]") {
+  int calls = 0;
+  Workspace first([&](int tasks, auto&& body) {
+    ++calls;
+    for (int i = 0; i < tasks; ++i) body(i);
+  });
+  Workspace second(std::move(first));
+  int sum = 0;
+  second.run(3, [&](Index i) { sum += static_cast<int>(i); });
+  CHECK(calls == 1);
+  CHECK(sum == 3);
+  first.run(3, [&](Index i) { sum += static_cast<int>(i); });  // NOLINT(bugprone-use-after-move)
+  CHECK(calls == 1);
+  CHECK(sum == 6);
+  CHECK(first.max_tasks() == 1);
+  first = std::move(second);
+  first.run(3, [&](Index) {});
+  CHECK(calls == 2);
+}
+
 }  // namespace pleat::test

@@ -78,8 +78,13 @@ class Workspace {
     });
   }
 
-  Workspace(Workspace&&) noexcept = default;
-  Workspace& operator=(Workspace&&) noexcept = default;
+  // What was moved from is a serial workspace without memory.
+  Workspace(Workspace&& other) noexcept { swap(other); }
+  Workspace& operator=(Workspace&& other) noexcept {
+    Workspace taken(std::move(other));
+    swap(taken);
+    return *this;
+  }
   Workspace(const Workspace&) = delete;
   Workspace& operator=(const Workspace&) = delete;
   ~Workspace() = default;
@@ -132,6 +137,15 @@ class Workspace {
   explicit Workspace(Kind kind) : kind_(kind) {}
   friend Workspace& thread_workspace();
 
+  void swap(Workspace& other) noexcept {
+    executor_.swap(other.executor_);
+    std::swap(tasks_, other.tasks_);
+    std::swap(kind_, other.kind_);
+    std::swap(depth_, other.depth_);
+    std::swap(used_, other.used_);
+    blocks_.swap(other.blocks_);
+  }
+
   void add_block(std::size_t size) {
     blocks_.push_back({std::unique_ptr<std::byte[], Free>(static_cast<std::byte*>(
                            ::operator new[](size, std::align_val_t{alignment}))),
@@ -175,7 +189,7 @@ class Workspace::Frame {
     w.used_ = 0;
     if (w.blocks_.size() <= 1) return;
     // One block of the whole size serves the next call without a further allocation. Out of memory
-    // here is no error: the blocks stay as they are, and the next call tries again.
+    // here is no error: the first block remains, and the next call adds to it again.
     const std::size_t total = w.bytes();
     try {
       w.add_block(total);
