@@ -51,9 +51,12 @@ void require(bool condition, Message&& message) {
 /// Throws unless every entry is finite; the message names the first offender, column by column.
 template <class Derived>
 void require_finite(const Eigen::DenseBase<Derived>& values, std::string_view what) {
+  // A product has no entries before it is evaluated; what lies in memory is not copied.
+  using Strides = Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>;
+  const Eigen::Ref<const typename Derived::PlainObject, 0, Strides> entries(values.derived());
   for (Index col = 0; col < values.cols(); ++col)
     for (Index row = 0; row < values.rows(); ++row)
-      if (!is_finite(values.derived().coeff(row, col))) [[unlikely]]
+      if (!is_finite(entries.coeff(row, col))) [[unlikely]]
         throw std::invalid_argument("pleat: " + std::string(what) +
                                     " must be finite, but the entry at row " + std::to_string(row) +
                                     ", column " + std::to_string(col) + " is NaN or infinite");
