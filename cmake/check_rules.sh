@@ -62,7 +62,7 @@ done < <(find include -name '*.hpp') | rule 'the second line of a header says wh
 grep -rL --include='*.hpp' '^#pragma once$' include tests examples bench 2>/dev/null |
   rule 'a header says #pragma once'
 grep -rL --include='*.hpp' '^inline namespace PLEAT_ABI {$' include |
-  grep -vE 'pleat/pleat\.hpp$|kernel/abi\.hpp$' |
+  grep -vE 'pleat/pleat\.hpp$|pleat/kernel/' |
   rule 'a header lives in the inline namespace PLEAT_ABI'
 find include -name '*.hpp' -size +0 -exec wc -l {} + | awk '$1 > 400 && $2 != "total"' |
   rule 'no header is longer than 400 lines'

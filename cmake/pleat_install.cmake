@@ -7,6 +7,9 @@ include(GNUInstallDirs)
 set(package_directory ${CMAKE_INSTALL_DATADIR}/cmake/pleat)
 
 install(TARGETS pleat EXPORT pleat_targets FILE_SET HEADERS)
+if(PLEAT_BUILD_DISPATCH)
+  install(TARGETS pleat_dispatch EXPORT pleat_targets)
+endif()
 install(
   EXPORT pleat_targets
   NAMESPACE pleat::

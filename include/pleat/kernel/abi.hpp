@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The inline namespace: what changes the code of an inline function changes its name.
+// The inline namespace of the library: what changes the code of an inline function changes its
+// name.
 #pragma once
 
 // Two translation units compiled for different instruction sets, or with and without OpenMP, hold
@@ -8,7 +9,18 @@
 // the instruction set of the kernels and OpenMP are part of every symbol, and a function of the
 // user's that takes a pleat type across such a border fails to link, with both names in the
 // message.
-#if defined(__AVX512F__) && defined(__AVX512CD__) && defined(__AVX512DQ__) && defined(__AVX512BW__)
+//
+// PLEAT_DISPATCH is defined by the CMake target pleat::dispatch: the kernels are then those of the
+// CPU that the program finds itself on, and the instruction set of the user's own code does not
+// matter.
+#if defined(PLEAT_DISPATCH)
+#ifdef _OPENMP
+#define PLEAT_ABI v0_dispatch_openmp
+#else
+#define PLEAT_ABI v0_dispatch
+#endif
+#elif defined(__AVX512F__) && defined(__AVX512CD__) && defined(__AVX512DQ__) && \
+    defined(__AVX512BW__)
 #ifdef _OPENMP
 #define PLEAT_ABI v0_avx512_openmp
 #else

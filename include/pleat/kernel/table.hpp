@@ -2,14 +2,11 @@
 // The contract of the kernels: per instruction set, a table of functions over raw memory.
 #pragma once
 
-#include "pleat/kernel/abi.hpp"
-
 #include <cstddef>
 #include <cstdint>
 
-namespace pleat {
-inline namespace PLEAT_ABI {
-namespace kernel {
+namespace pleat::kernel {
+inline namespace v0 {
 
 /// Rows of a dense panel. Dense weights lie in panels of so many rows, rows in lanes: for each
 /// column in turn, the values of `panel_rows` consecutive rows. The last panel is filled up with
@@ -52,6 +49,5 @@ struct Table {
                                 std::size_t ldy, T* x, std::size_t ldx);
 };
 
-}  // namespace kernel
-}  // namespace PLEAT_ABI
-}  // namespace pleat
+}  // namespace v0
+}  // namespace pleat::kernel

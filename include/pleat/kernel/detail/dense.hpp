@@ -8,9 +8,9 @@
 
 #include <cstddef>
 
-namespace pleat {
-inline namespace PLEAT_ABI {
-namespace kernel::detail {
+namespace pleat::kernel {
+inline namespace v0 {
+namespace detail {
 
 /// Kernels over dense panels. In every one, an output is one chain of multiply-adds over the
 /// columns in ascending order that starts from zero, or from the output itself where it is added
@@ -236,6 +236,6 @@ struct Dense {
   }
 };
 
-}  // namespace kernel::detail
-}  // namespace PLEAT_ABI
-}  // namespace pleat
+}  // namespace detail
+}  // namespace v0
+}  // namespace pleat::kernel

@@ -2,18 +2,20 @@
 // The table of one instruction set.
 #pragma once
 
+#include "pleat/kernel/detail/arch.hpp"
 #include "pleat/kernel/detail/dense.hpp"
 #include "pleat/kernel/table.hpp"
 
-namespace pleat {
-inline namespace PLEAT_ABI {
-namespace kernel::detail {
+namespace pleat::kernel {
+inline namespace v0 {
+namespace detail {
 
 template <class Arch, class T>
-[[nodiscard]] constexpr Table<T> make_table(const char* arch) noexcept {
-  return {arch, &Dense<Arch, T>::apply, &Dense<Arch, T>::scratch, &Dense<Arch, T>::apply_transpose};
+[[nodiscard]] constexpr Table<T> make_table() noexcept {
+  return {arch_name<Arch>, &Dense<Arch, T>::apply, &Dense<Arch, T>::scratch,
+          &Dense<Arch, T>::apply_transpose};
 }
 
-}  // namespace kernel::detail
-}  // namespace PLEAT_ABI
-}  // namespace pleat
+}  // namespace detail
+}  // namespace v0
+}  // namespace pleat::kernel
