@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: MIT
+// What the kernels need of an instruction set and xsimd does not have: picking one of four inputs.
+#pragma once
+
+#include <xsimd/xsimd.hpp>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace pleat::kernel {
+inline namespace v0 {
+namespace detail {
+
+/// Picks, for each lane, one of four inputs by the two low bits of a 32-bit code.
+///
+/// `Codes` are the codes of a batch of lanes, `Inputs` four inputs in a form that `pick` is fast with.
+/// This is the portable form; instruction sets that permute at run time have their own below.
+template <class Arch, class T>
+struct Lanes {
+  using Batch = xsimd::batch<T, Arch>;
+  static constexpr std::size_t size = Batch::size;
+
+  struct Codes {
+    std::uint32_t lane[size];
+  };
+  struct Inputs {
+    T value[4];
+  };
+
+  static Codes load(const std::uint32_t* codes) {
+    Codes result;
+    for (std::size_t i = 0; i < size; ++i) result.lane[i] = codes[i];
+    return result;
+  }
+  /// The next two bits of each code.
+  static Codes next(const Codes& codes) {
+    Codes result;
+    for (std::size_t i = 0; i < size; ++i) result.lane[i] = codes.lane[i] >> 2U;
+    return result;
+  }
+  static Inputs inputs(const T* x) { return {{x[0], x[1], x[2], x[3]}}; }
+  static Batch pick(const Inputs& x, const Codes& codes) {
+    T lane[size];
+    for (std::size_t i = 0; i < size; ++i) lane[i] = x.value[codes.lane[i] & 3U];
+    return Batch::load_unaligned(lane);
+  }
+};
+
+#if defined(__SSE2__)
+/// SSE2 has no permutation by a register: two levels of selection, by the bits of the code.
+template <>
+struct Lanes<xsimd::sse2, float> {
+  using Batch = xsimd::batch<float, xsimd::sse2>;
+  static constexpr std::size_t size = 4;
+  using Codes = __m128i;
+  struct Inputs {
+    __m128 value[4];
+  };
+
+  static Codes load(const std::uint32_t* codes) {
+    return _mm_load_si128(reinterpret_cast<const __m128i*>(codes));
+  }
+  static Codes next(Codes codes) { return _mm_srli_epi32(codes, 2); }
+  static Inputs inputs(const float* x) {
+    return {{_mm_set1_ps(x[0]), _mm_set1_ps(x[1]), _mm_set1_ps(x[2]), _mm_set1_ps(x[3])}};
+  }
+  static Batch pick(const Inputs& x, Codes codes) {
+    const __m128 low = _mm_castsi128_ps(_mm_srai_epi32(_mm_slli_epi32(codes, 31), 31));
+    const __m128 high = _mm_castsi128_ps(_mm_srai_epi32(_mm_slli_epi32(codes, 30), 31));
+    return Batch(select(high, select(low, x.value[3], x.value[2]), select(low, x.value[1], x.value[0])));
+  }
+
+ private:
+  static __m128 select(__m128 mask, __m128 yes, __m128 no) {
+    return _mm_or_ps(_mm_and_ps(mask, yes), _mm_andnot_ps(mask, no));
+  }
+};
+#endif
+
+#if defined(__AVX2__) && defined(__FMA__)
+template <>
+struct Lanes<xsimd::fma3<xsimd::avx2>, float> {
+  using Batch = xsimd::batch<float, xsimd::fma3<xsimd::avx2>>;
+  static constexpr std::size_t size = 8;
+  using Codes = __m256i;
+  using Inputs = __m256;
+
+  static Codes load(const std::uint32_t* codes) {
+    return _mm256_load_si256(reinterpret_cast<const __m256i*>(codes));
+  }
+  static Codes next(Codes codes) { return _mm256_srli_epi32(codes, 2); }
+  static Inputs inputs(const float* x) { return _mm256_broadcast_ps(reinterpret_cast<const __m128*>(x)); }
+  static Batch pick(Inputs x, Codes codes) { return Batch(_mm256_permutevar_ps(x, codes)); }
+};
+
+template <>
+struct Lanes<xsimd::fma3<xsimd::avx2>, double> {
+  using Batch = xsimd::batch<double, xsimd::fma3<xsimd::avx2>>;
+  static constexpr std::size_t size = 4;
+  using Codes = __m256i;
+  using Inputs = __m256;  // four doubles as eight halves, which one instruction permutes freely
+
+  static Codes load(const std::uint32_t* codes) {
+    return _mm256_cvtepu32_epi64(_mm_load_si128(reinterpret_cast<const __m128i*>(codes)));
+  }
+  static Codes next(Codes codes) { return _mm256_srli_epi64(codes, 2); }
+  static Inputs inputs(const double* x) { return _mm256_castpd_ps(_mm256_loadu_pd(x)); }
+  static Batch pick(Inputs x, Codes codes) {
+    // Input i is the halves 2 i and 2 i + 1.
+    const __m256i low = _mm256_slli_epi64(_mm256_and_si256(codes, _mm256_set1_epi64x(3)), 1);
+    const __m256i both = _mm256_or_si256(low, _mm256_slli_epi64(_mm256_or_si256(low, _mm256_set1_epi64x(1)), 32));
+    return Batch(_mm256_castps_pd(_mm256_permutevar8x32_ps(x, both)));
+  }
+};
+#endif
+
+#if defined(__AVX512F__) && defined(__AVX512BW__)
+template <>
+struct Lanes<xsimd::avx512bw, float> {
+  using Batch = xsimd::batch<float, xsimd::avx512bw>;
+  static constexpr std::size_t size = 16;
+  using Codes = __m512i;
+  using Inputs = __m512;
+
+  static Codes load(const std::uint32_t* codes) { return _mm512_load_si512(codes); }
+  static Codes next(Codes codes) { return _mm512_srli_epi32(codes, 2); }
+  static Inputs inputs(const float* x) { return _mm512_broadcast_f32x4(_mm_loadu_ps(x)); }
+  static Batch pick(Inputs x, Codes codes) { return Batch(_mm512_permutevar_ps(x, codes)); }
+};
+
+template <>
+struct Lanes<xsimd::avx512bw, double> {
+  using Batch = xsimd::batch<double, xsimd::avx512bw>;
+  static constexpr std::size_t size = 8;
+  using Codes = __m512i;
+  using Inputs = __m512d;
+
+  static Codes load(const std::uint32_t* codes) {
+    return _mm512_cvtepu32_epi64(_mm256_load_si256(reinterpret_cast<const __m256i*>(codes)));
+  }
+  static Codes next(Codes codes) { return _mm512_srli_epi64(codes, 2); }
+  static Inputs inputs(const double* x) { return _mm512_broadcast_f64x4(_mm256_loadu_pd(x)); }
+  // Three bits index the eight lanes, which hold the four inputs twice: the third does not matter.
+  static Batch pick(Inputs x, Codes codes) { return Batch(_mm512_permutexvar_pd(codes, x)); }
+};
+#endif
+
+#if defined(__aarch64__)
+template <>
+struct Lanes<xsimd::neon64, float> {
+  using Batch = xsimd::batch<float, xsimd::neon64>;
+  static constexpr std::size_t size = 4;
+  using Codes = uint32x4_t;
+  using Inputs = uint8x16_t;
+
+  static Codes load(const std::uint32_t* codes) { return vld1q_u32(codes); }
+  static Codes next(Codes codes) { return vshrq_n_u32(codes, 2); }
+  static Inputs inputs(const float* x) { return vreinterpretq_u8_f32(vld1q_f32(x)); }
+  static Batch pick(Inputs x, Codes codes) {
+    // Input i is the bytes 4 i to 4 i + 3.
+    const uint32x4_t bytes = vmlaq_n_u32(vdupq_n_u32(0x0302'0100U), vandq_u32(codes, vdupq_n_u32(3)), 0x0404'0404U);
+    return Batch(vreinterpretq_f32_u8(vqtbl1q_u8(x, vreinterpretq_u8_u32(bytes))));
+  }
+};
+#endif
+
+}  // namespace detail
+}  // namespace v0
+}  // namespace pleat::kernel

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: MIT
+// A 2:4 sparse matrix: at most two values in every four consecutive columns of a row.
+#pragma once
+
+#include "pleat/core/linear_operator.hpp"
+#include "pleat/core/parts.hpp"
+#include "pleat/kernel/active.hpp"
+#include "pleat/matrix/detail/aligned_array.hpp"
+#include "pleat/matrix/detail/split.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace pleat {
+inline namespace PLEAT_ABI {
+
+/// A 2:4 (semi-structured) m x n matrix: the two kept values of each group of four columns and, in two
+/// bits each, where in the group they lie. Any m and n; a last group of fewer than four columns may
+/// keep two as well.
+///
+/// Stored: 2 ceil(n / 4) values and ceil(ceil(n / 4) / 2) bytes of codes a row: 8.5 bytes for four
+/// floats. Cost of `apply`: 4 m ceil(n / 4) flops a sample, half of dense; `apply_transpose` is not
+/// vectorised.
+template <Real T>
+class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
+ public:
+  static constexpr std::string_view name = "SemiStructured";
+
+  /// The empty 0 x 0 matrix.
+  SemiStructured() = default;
+
+  /// Encodes a matrix that has the pattern already. Throws `std::invalid_argument` that names the
+  /// first entry, row by row, that is one too many in its group.
+  template <class Derived>
+  explicit SemiStructured(const Eigen::MatrixBase<Derived>& matrix)
+      : SemiStructured(matrix.rows(), matrix.cols()) {
+    const Eigen::Ref<const Matrix<T>, 0, Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>> entries(
+        matrix.derived());
+    for (Index row = 0; row < rows_; ++row)
+      for (Index group = 0; group < groups(); ++group) {
+        const Index width = std::min<Index>(4, cols_ - 4 * group);
+        T kept[2] = {};
+        std::uint32_t code[2] = {};
+        Index count = 0;
+        for (Index k = 0; k < width; ++k) {
+          const T value = entries.coeff(row, 4 * group + k);
+          if (value == T(0)) continue;
+          detail::require(count < 2, [&] {
+            return "SemiStructured: the entry at row " + std::to_string(row) + ", column " +
+                   std::to_string(4 * group + k) + " is the third nonzero in its group of four columns";
+          });
+          kept[count] = value;
+          code[count++] = static_cast<std::uint32_t>(k);
+        }
+        // Codes ascend, also where fewer than two entries are kept: one matrix has one encoding.
+        if (count == 0) code[0] = 0;
+        if (count < 2) {
+          if (code[0] < 3) code[1] = code[0] + 1;
+          else {
+            code[1] = 3;
+            kept[1] = kept[0];
+            code[0] = 2;
+            kept[0] = T(0);
+          }
+        }
+        set(row, group, kept, code);
+      }
+  }
+
+  // Copies only, sharing the memory: what was moved from stays as it was.
+  SemiStructured(const SemiStructured&) = default;
+  SemiStructured& operator=(const SemiStructured&) = default;
+  ~SemiStructured() = default;
+
+  [[nodiscard]] Index rows() const noexcept { return rows_; }
+  [[nodiscard]] Index cols() const noexcept { return cols_; }
+  [[nodiscard]] std::size_t bytes() const noexcept {
+    return static_cast<std::size_t>(rows_) *
+           static_cast<std::size_t>(2 * groups() * Index{sizeof(T)} + code_bytes());
+  }
+  [[nodiscard]] double flops() const noexcept {
+    return 4 * static_cast<double>(rows_) * static_cast<double>(groups());
+  }
+  [[nodiscard]] std::string structure() const { return std::string(name); }
+  [[nodiscard]] std::string parameters() const { return "2:4"; }
+
+  /// The matrix, bit for bit as it was given.
+  [[nodiscard]] Matrix<T> to_dense() const {
+    Matrix<T> dense = Matrix<T>::Zero(rows_, cols_);
+    for (Index row = 0; row < rows_; ++row)
+      for (Index group = 0; group < groups(); ++group)
+        for (int kept = 0; kept < 2; ++kept) {
+          const Index col = 4 * group + code(row, group, kept);
+          if (col < cols_ && value(row, group, kept) != T(0)) dense(row, col) = value(row, group, kept);
+        }
+    return dense;
+  }
+
+  /// "values": m x 2 ceil(n / 4). "codes": m x ceil(ceil(n / 4) / 2) bytes, four bits a group, lower
+  /// half first. Attribute "cols": n.
+  [[nodiscard]] Parts parts() const {
+    Matrix<T> values(rows_, 2 * groups());
+    Eigen::Matrix<std::uint8_t, Eigen::Dynamic, Eigen::Dynamic> codes(rows_, code_bytes());
+    codes.setZero();
+    for (Index row = 0; row < rows_; ++row)
+      for (Index group = 0; group < groups(); ++group)
+        for (int kept = 0; kept < 2; ++kept) {
+          values(row, 2 * group + kept) = value(row, group, kept);
+          codes(row, group / 2) = static_cast<std::uint8_t>(
+              codes(row, group / 2) | code(row, group, kept) << (4 * (group % 2) + 2 * kept));
+        }
+    return {structure(),
+            {{"cols", std::to_string(cols_)}},
+            {{"codes", Tensor::of(codes)}, {"values", Tensor::of(values)}},
+            {}};
+  }
+
+  /// Throws `std::invalid_argument` unless shapes agree, the two codes of every group ascend, nothing
+  /// is kept past the last column, and unused bits are 0.
+  [[nodiscard]] static SemiStructured from_parts(const Parts& parts) {
+    const Matrix<T> values = parts.tensor("values").template matrix<T>();
+    const Tensor& stored = parts.tensor("codes");
+    const std::vector<std::uint8_t> codes = stored.values<std::uint8_t>();
+    const std::int64_t cols = parts.integer("cols");
+    detail::require(cols >= 0 && cols <= (std::int64_t{1} << 48), [&] {
+      return "SemiStructured: " + std::to_string(cols) + " columns";
+    });
+    const Index width = (cols + 3) / 4;
+    detail::require(values.cols() == 2 * width && stored.shape.size() == 2 &&
+                        stored.shape[0] == values.rows() && stored.shape[1] == (width + 1) / 2,
+                    [&] {
+                      return "SemiStructured: " + std::to_string(cols) + " columns do not have " +
+                             detail::shape_text(values.rows(), values.cols()) +
+                             " values and codes of this shape";
+                    });
+    SemiStructured result(values.rows(), static_cast<Index>(cols));
+    for (Index row = 0; row < result.rows_; ++row)
+      for (Index group = 0; group < width + width % 2; ++group) {
+        const auto bits = static_cast<std::uint32_t>(
+            codes[static_cast<std::size_t>(row * ((width + 1) / 2) + group / 2)] >> (4 * (group % 2)) & 15);
+        if (group == width) {
+          detail::require(bits == 0, [&] {
+            return "SemiStructured: row " + std::to_string(row) + " has a code past its last group";
+          });
+          continue;
+        }
+        const std::uint32_t code[2] = {bits & 3U, bits >> 2U};
+        const T kept[2] = {values(row, 2 * group), values(row, 2 * group + 1)};
+        detail::require(code[0] < code[1], [&] {
+          return "SemiStructured: the codes of row " + std::to_string(row) + ", group " +
+                 std::to_string(group) + " do not ascend";
+        });
+        for (int k = 0; k < 2; ++k)
+          detail::require(4 * group + Index{code[k]} < cols || kept[k] == T(0), [&] {
+            return "SemiStructured: row " + std::to_string(row) + " keeps a value past column " +
+                   std::to_string(cols - 1);
+          });
+        result.set(row, group, kept, code);
+      }
+    return result;
+  }
+
+ private:
+  friend OperatorBase<SemiStructured, T>;
+  static constexpr Index panel = Index{kernel::panel_rows};
+  static constexpr Index block = 8;  // groups that one code word serves
+
+  SemiStructured(Index rows, Index cols)
+      : rows_(rows),
+        cols_(cols),
+        values_(static_cast<std::size_t>(panels() * 2 * panel) * static_cast<std::size_t>(groups())),
+        codes_(static_cast<std::size_t>(panels() * panel) * static_cast<std::size_t>(blocks())) {}
+
+  [[nodiscard]] Index groups() const noexcept { return (cols_ + 3) / 4; }
+  [[nodiscard]] Index blocks() const noexcept { return (groups() + block - 1) / block; }
+  [[nodiscard]] Index panels() const noexcept { return (rows_ + panel - 1) / panel; }
+  [[nodiscard]] Index code_bytes() const noexcept { return (groups() + 1) / 2; }
+
+  [[nodiscard]] Index value_index(Index row, Index group) const noexcept {
+    return (row / panel * groups() + group) * 2 * panel + row % panel;
+  }
+  [[nodiscard]] Index code_index(Index row, Index group) const noexcept {
+    return (row / panel * blocks() + group / block) * panel + row % panel;
+  }
+  [[nodiscard]] T value(Index row, Index group, int kept) const noexcept {
+    return values_.data()[value_index(row, group) + kept * panel];
+  }
+  [[nodiscard]] int code(Index row, Index group, int kept) const noexcept {
+    return static_cast<int>(codes_.data()[code_index(row, group)] >> (4 * (group % block) + 2 * kept) & 3U);
+  }
+  void set(Index row, Index group, const T (&kept)[2], const std::uint32_t (&code)[2]) noexcept {
+    values_.data()[value_index(row, group)] = kept[0];
+    values_.data()[value_index(row, group) + panel] = kept[1];
+    codes_.data()[code_index(row, group)] |= (code[0] | code[1] << 2U) << (4 * (group % block));
+  }
+
+  void evaluate(const ConstMatrixRef<T>& X, MatrixRef<T>& Y, Update update, Workspace& workspace) const {
+    const kernel::Table<T>& table = kernel::active<T>();
+    const auto batch = static_cast<std::size_t>(X.cols());
+    const detail::Split split(rows_, panel, flops() * static_cast<double>(X.cols()), workspace);
+    Index tallest = 0;
+    for (Index task = 0; task < split.tasks; ++task)
+      tallest = std::max(tallest, split.range(task).second - split.range(task).first);
+    // A multiple of 16 keeps every task's scratch aligned.
+    const auto scratch = (static_cast<Index>(table.semi_structured_scratch(
+                              static_cast<std::size_t>(tallest), batch)) + 15) / 16 * 16;
+    Workspace::Frame frame(workspace);
+    T* memory = frame.allocate<T>(scratch * split.tasks);
+    workspace.run(split.tasks, [&](Index task) {
+      const auto [begin, end] = split.range(task);
+      table.semi_structured_apply(
+          static_cast<std::size_t>(end - begin), static_cast<std::size_t>(cols_),
+          values_.data() + begin * 2 * groups(), codes_.data() + begin * blocks(), batch, X.data(),
+          static_cast<std::size_t>(X.outerStride()), Y.data() + begin,
+          static_cast<std::size_t>(Y.outerStride()), update == Update::add, memory + task * scratch);
+    });
+  }
+
+  void evaluate_transpose(const ConstMatrixRef<T>& Y, MatrixRef<T>& X, Workspace& workspace) const {
+    const kernel::Table<T>& table = kernel::active<T>();
+    const detail::Split split(groups(), 1, flops() * static_cast<double>(Y.cols()), workspace);
+    workspace.run(split.tasks, [&](Index task) {
+      const auto [begin, end] = split.range(task);
+      table.semi_structured_apply_transpose(
+          static_cast<std::size_t>(rows_), static_cast<std::size_t>(cols_), static_cast<std::size_t>(begin),
+          static_cast<std::size_t>(end), values_.data(), codes_.data(), static_cast<std::size_t>(Y.cols()),
+          Y.data(), static_cast<std::size_t>(Y.outerStride()), X.data(),
+          static_cast<std::size_t>(X.outerStride()));
+    });
+  }
+
+  Index rows_ = 0;
+  Index cols_ = 0;
+  detail::AlignedArray<T> values_;
+  detail::AlignedArray<std::uint32_t> codes_;
+};
+
+template <class Derived>
+SemiStructured(const Eigen::MatrixBase<Derived>&) -> SemiStructured<typename Derived::Scalar>;
+
+}  // namespace PLEAT_ABI
+}  // namespace pleat
