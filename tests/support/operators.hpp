@@ -44,6 +44,19 @@ Specimen<Dense<T>> dense(Source<T>& source, Index rows, Index cols) {
   return {Dense<T>(W), Oracle<T>(W), size * sizeof(T), 2.0 * static_cast<double>(size)};
 }
 
+/// A matrix of the source with all but two entries in every four of a row set to zero, in turns.
+template <Real T>
+Specimen<SemiStructured<T>> semi_structured(Source<T>& source, Index rows, Index cols) {
+  Matrix<T> W = source.matrix(rows, cols);
+  for (Index i = 0; i < rows; ++i)
+    for (Index k = 0; k < cols; ++k)
+      if ((k + i + k / 4) % 4 >= 2) W(i, k) = T(0);
+  const auto groups = static_cast<std::size_t>((cols + 3) / 4);
+  return {SemiStructured<T>(W), Oracle<T>(W),
+          static_cast<std::size_t>(rows) * (2 * groups * sizeof(T) + (groups + 1) / 2),
+          4.0 * static_cast<double>(rows) * static_cast<double>(groups)};
+}
+
 /// The inner size of factors for an m x n weight.
 inline Index between(Index rows, Index cols) { return (std::min(rows, cols) + 1) / 2; }
 
@@ -185,6 +198,7 @@ auto operator_list() {
   return std::tuple{
       Entry{"Dense", [](S s, Index m, Index n) { return dense(s, m, n); }},
       Entry{"LowRank", [](S s, Index m, Index n) { return low_rank(s, m, n); }},
+      Entry{"SemiStructured", [](S s, Index m, Index n) { return semi_structured(s, m, n); }},
       Entry{"a user's own", [](S s, Index m, Index n) { return scaled_copies(s, m, n); }},
       Entry{"Sum of one", [](S s, Index m, Index n) { return sum(std::tuple{dense(s, m, n)}); }},
       Entry{"Sum of two",

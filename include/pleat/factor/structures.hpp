@@ -4,6 +4,7 @@
 
 #include "pleat/factor/low_rank.hpp"
 #include "pleat/matrix/dense.hpp"
+#include "pleat/matrix/semi_structured.hpp"
 
 namespace pleat {
 inline namespace PLEAT_ABI {
@@ -13,7 +14,7 @@ struct TypeList {};
 
 /// Every operator type with a name in files. A new structure is added here.
 template <Real T>
-using Structures = TypeList<Dense<T>, LowRank<T>>;
+using Structures = TypeList<Dense<T>, LowRank<T>, SemiStructured<T>>;
 
 }  // namespace PLEAT_ABI
 }  // namespace pleat

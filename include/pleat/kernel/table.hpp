@@ -50,9 +50,11 @@ struct Table {
 
   /// Y = W X (or Y += W X where `add`) for W with at most two kept values in every four columns.
   ///   rows, cols        shape of W, or of the rows of it that this call covers
-  ///   values            for each panel of panel_rows rows and each group of four columns, the first
+  ///   values            for each panel of panel_rows rows and each group of four columns, the
+  ///   first
   ///                     kept value of every row, then the second; ceil(cols / 4) groups
-  ///   codes             for each panel and each block of eight groups, a word for every row: two bits
+  ///   codes             for each panel and each block of eight groups, a word for every row: two
+  ///   bits
   ///                     a value, lowest first, say which column of its group it lies in
   ///   scratch           semi_structured_scratch(rows, batch) values, aligned to 64 bytes
   /// The other parameters are those of dense_apply. A value past the last column is zero.

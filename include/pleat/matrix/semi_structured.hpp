@@ -17,9 +17,9 @@
 namespace pleat {
 inline namespace PLEAT_ABI {
 
-/// A 2:4 (semi-structured) m x n matrix: the two kept values of each group of four columns and, in two
-/// bits each, where in the group they lie. Any m and n; a last group of fewer than four columns may
-/// keep two as well.
+/// A 2:4 (semi-structured) m x n matrix: the two kept values of each group of four columns and, in
+/// two bits each, where in the group they lie. Any m and n; a last group of fewer than four columns
+/// may keep two as well.
 ///
 /// Stored: 2 ceil(n / 4) values and ceil(ceil(n / 4) / 2) bytes of codes a row: 8.5 bytes for four
 /// floats. Cost of `apply`: 4 m ceil(n / 4) flops a sample, half of dense; `apply_transpose` is not
@@ -50,7 +50,8 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
           if (value == T(0)) continue;
           detail::require(count < 2, [&] {
             return "SemiStructured: the entry at row " + std::to_string(row) + ", column " +
-                   std::to_string(4 * group + k) + " is the third nonzero in its group of four columns";
+                   std::to_string(4 * group + k) +
+                   " is the third nonzero in its group of four columns";
           });
           kept[count] = value;
           code[count++] = static_cast<std::uint32_t>(k);
@@ -94,13 +95,14 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
       for (Index group = 0; group < groups(); ++group)
         for (int kept = 0; kept < 2; ++kept) {
           const Index col = 4 * group + code(row, group, kept);
-          if (col < cols_ && value(row, group, kept) != T(0)) dense(row, col) = value(row, group, kept);
+          if (col < cols_ && value(row, group, kept) != T(0))
+            dense(row, col) = value(row, group, kept);
         }
     return dense;
   }
 
-  /// "values": m x 2 ceil(n / 4). "codes": m x ceil(ceil(n / 4) / 2) bytes, four bits a group, lower
-  /// half first. Attribute "cols": n.
+  /// "values": m x 2 ceil(n / 4). "codes": m x ceil(ceil(n / 4) / 2) bytes, four bits a group,
+  /// lower half first. Attribute "cols": n.
   [[nodiscard]] Parts parts() const {
     Matrix<T> values(rows_, 2 * groups());
     Eigen::Matrix<std::uint8_t, Eigen::Dynamic, Eigen::Dynamic> codes(rows_, code_bytes());
@@ -118,16 +120,15 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
             {}};
   }
 
-  /// Throws `std::invalid_argument` unless shapes agree, the two codes of every group ascend, nothing
-  /// is kept past the last column, and unused bits are 0.
+  /// Throws `std::invalid_argument` unless shapes agree, the two codes of every group ascend,
+  /// nothing is kept past the last column, and unused bits are 0.
   [[nodiscard]] static SemiStructured from_parts(const Parts& parts) {
     const Matrix<T> values = parts.tensor("values").template matrix<T>();
     const Tensor& stored = parts.tensor("codes");
     const std::vector<std::uint8_t> codes = stored.values<std::uint8_t>();
     const std::int64_t cols = parts.integer("cols");
-    detail::require(cols >= 0 && cols <= (std::int64_t{1} << 48), [&] {
-      return "SemiStructured: " + std::to_string(cols) + " columns";
-    });
+    detail::require(cols >= 0 && cols <= (std::int64_t{1} << 48),
+                    [&] { return "SemiStructured: " + std::to_string(cols) + " columns"; });
     const Index width = (cols + 3) / 4;
     detail::require(values.cols() == 2 * width && stored.shape.size() == 2 &&
                         stored.shape[0] == values.rows() && stored.shape[1] == (width + 1) / 2,
@@ -140,7 +141,9 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
     for (Index row = 0; row < result.rows_; ++row)
       for (Index group = 0; group < width + width % 2; ++group) {
         const auto bits = static_cast<std::uint32_t>(
-            codes[static_cast<std::size_t>(row * ((width + 1) / 2) + group / 2)] >> (4 * (group % 2)) & 15);
+            codes[static_cast<std::size_t>(row * ((width + 1) / 2) + group / 2)] >>
+                (4 * (group % 2)) &
+            15);
         if (group == width) {
           detail::require(bits == 0, [&] {
             return "SemiStructured: row " + std::to_string(row) + " has a code past its last group";
@@ -171,7 +174,8 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
   SemiStructured(Index rows, Index cols)
       : rows_(rows),
         cols_(cols),
-        values_(static_cast<std::size_t>(panels() * 2 * panel) * static_cast<std::size_t>(groups())),
+        values_(static_cast<std::size_t>(panels() * 2 * panel) *
+                static_cast<std::size_t>(groups())),
         codes_(static_cast<std::size_t>(panels() * panel) * static_cast<std::size_t>(blocks())) {}
 
   [[nodiscard]] Index groups() const noexcept { return (cols_ + 3) / 4; }
@@ -189,7 +193,8 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
     return values_.data()[value_index(row, group) + kept * panel];
   }
   [[nodiscard]] int code(Index row, Index group, int kept) const noexcept {
-    return static_cast<int>(codes_.data()[code_index(row, group)] >> (4 * (group % block) + 2 * kept) & 3U);
+    return static_cast<int>(
+        codes_.data()[code_index(row, group)] >> (4 * (group % block) + 2 * kept) & 3U);
   }
   void set(Index row, Index group, const T (&kept)[2], const std::uint32_t (&code)[2]) noexcept {
     values_.data()[value_index(row, group)] = kept[0];
@@ -197,7 +202,8 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
     codes_.data()[code_index(row, group)] |= (code[0] | code[1] << 2U) << (4 * (group % block));
   }
 
-  void evaluate(const ConstMatrixRef<T>& X, MatrixRef<T>& Y, Update update, Workspace& workspace) const {
+  void evaluate(const ConstMatrixRef<T>& X, MatrixRef<T>& Y, Update update,
+                Workspace& workspace) const {
     const kernel::Table<T>& table = kernel::active<T>();
     const auto batch = static_cast<std::size_t>(X.cols());
     const detail::Split split(rows_, panel, flops() * static_cast<double>(X.cols()), workspace);
@@ -206,7 +212,9 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
       tallest = std::max(tallest, split.range(task).second - split.range(task).first);
     // A multiple of 16 keeps every task's scratch aligned.
     const auto scratch = (static_cast<Index>(table.semi_structured_scratch(
-                              static_cast<std::size_t>(tallest), batch)) + 15) / 16 * 16;
+                              static_cast<std::size_t>(tallest), batch)) +
+                          15) /
+                         16 * 16;
     Workspace::Frame frame(workspace);
     T* memory = frame.allocate<T>(scratch * split.tasks);
     workspace.run(split.tasks, [&](Index task) {
@@ -215,7 +223,8 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
           static_cast<std::size_t>(end - begin), static_cast<std::size_t>(cols_),
           values_.data() + begin * 2 * groups(), codes_.data() + begin * blocks(), batch, X.data(),
           static_cast<std::size_t>(X.outerStride()), Y.data() + begin,
-          static_cast<std::size_t>(Y.outerStride()), update == Update::add, memory + task * scratch);
+          static_cast<std::size_t>(Y.outerStride()), update == Update::add,
+          memory + task * scratch);
     });
   }
 
@@ -225,9 +234,10 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
     workspace.run(split.tasks, [&](Index task) {
       const auto [begin, end] = split.range(task);
       table.semi_structured_apply_transpose(
-          static_cast<std::size_t>(rows_), static_cast<std::size_t>(cols_), static_cast<std::size_t>(begin),
-          static_cast<std::size_t>(end), values_.data(), codes_.data(), static_cast<std::size_t>(Y.cols()),
-          Y.data(), static_cast<std::size_t>(Y.outerStride()), X.data(),
+          static_cast<std::size_t>(rows_), static_cast<std::size_t>(cols_),
+          static_cast<std::size_t>(begin), static_cast<std::size_t>(end), values_.data(),
+          codes_.data(), static_cast<std::size_t>(Y.cols()), Y.data(),
+          static_cast<std::size_t>(Y.outerStride()), X.data(),
           static_cast<std::size_t>(X.outerStride()));
     });
   }

@@ -13,8 +13,8 @@ namespace detail {
 
 /// Picks, for each lane, one of four inputs by the two low bits of a 32-bit code.
 ///
-/// `Codes` are the codes of a batch of lanes, `Inputs` four inputs in a form that `pick` is fast with.
-/// This is the portable form; instruction sets that permute at run time have their own below.
+/// `Codes` are the codes of a batch of lanes, `Inputs` four inputs in a form that `pick` is fast
+/// with. This is the portable form; instruction sets that permute at run time have their own below.
 template <class Arch, class T>
 struct Lanes {
   using Batch = xsimd::batch<T, Arch>;
@@ -67,7 +67,8 @@ struct Lanes<xsimd::sse2, float> {
   static Batch pick(const Inputs& x, Codes codes) {
     const __m128 low = _mm_castsi128_ps(_mm_srai_epi32(_mm_slli_epi32(codes, 31), 31));
     const __m128 high = _mm_castsi128_ps(_mm_srai_epi32(_mm_slli_epi32(codes, 30), 31));
-    return Batch(select(high, select(low, x.value[3], x.value[2]), select(low, x.value[1], x.value[0])));
+    return Batch(
+        select(high, select(low, x.value[3], x.value[2]), select(low, x.value[1], x.value[0])));
   }
 
  private:
@@ -89,7 +90,9 @@ struct Lanes<xsimd::fma3<xsimd::avx2>, float> {
     return _mm256_load_si256(reinterpret_cast<const __m256i*>(codes));
   }
   static Codes next(Codes codes) { return _mm256_srli_epi32(codes, 2); }
-  static Inputs inputs(const float* x) { return _mm256_broadcast_ps(reinterpret_cast<const __m128*>(x)); }
+  static Inputs inputs(const float* x) {
+    return _mm256_broadcast_ps(reinterpret_cast<const __m128*>(x));
+  }
   static Batch pick(Inputs x, Codes codes) { return Batch(_mm256_permutevar_ps(x, codes)); }
 };
 
@@ -108,7 +111,8 @@ struct Lanes<xsimd::fma3<xsimd::avx2>, double> {
   static Batch pick(Inputs x, Codes codes) {
     // Input i is the halves 2 i and 2 i + 1.
     const __m256i low = _mm256_slli_epi64(_mm256_and_si256(codes, _mm256_set1_epi64x(3)), 1);
-    const __m256i both = _mm256_or_si256(low, _mm256_slli_epi64(_mm256_or_si256(low, _mm256_set1_epi64x(1)), 32));
+    const __m256i both =
+        _mm256_or_si256(low, _mm256_slli_epi64(_mm256_or_si256(low, _mm256_set1_epi64x(1)), 32));
     return Batch(_mm256_castps_pd(_mm256_permutevar8x32_ps(x, both)));
   }
 };
@@ -158,7 +162,8 @@ struct Lanes<xsimd::neon64, float> {
   static Inputs inputs(const float* x) { return vreinterpretq_u8_f32(vld1q_f32(x)); }
   static Batch pick(Inputs x, Codes codes) {
     // Input i is the bytes 4 i to 4 i + 3.
-    const uint32x4_t bytes = vmlaq_n_u32(vdupq_n_u32(0x0302'0100U), vandq_u32(codes, vdupq_n_u32(3)), 0x0404'0404U);
+    const uint32x4_t bytes =
+        vmlaq_n_u32(vdupq_n_u32(0x0302'0100U), vandq_u32(codes, vdupq_n_u32(3)), 0x0404'0404U);
     return Batch(vreinterpretq_f32_u8(vqtbl1q_u8(x, vreinterpretq_u8_u32(bytes))));
   }
 };

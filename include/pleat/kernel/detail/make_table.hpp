@@ -14,8 +14,12 @@ namespace detail {
 template <class Arch, class T>
 [[nodiscard]] constexpr Table<T> make_table() noexcept {
   using TwoOfFour = SemiStructured<Arch, T>;
-  return {arch_name<Arch>,          &Dense<Arch, T>::apply, &Dense<Arch, T>::scratch,
-          &Dense<Arch, T>::apply_transpose, &TwoOfFour::apply, &TwoOfFour::scratch,
+  return {arch_name<Arch>,
+          &Dense<Arch, T>::apply,
+          &Dense<Arch, T>::scratch,
+          &Dense<Arch, T>::apply_transpose,
+          &TwoOfFour::apply,
+          &TwoOfFour::scratch,
           &TwoOfFour::apply_transpose};
 }
 

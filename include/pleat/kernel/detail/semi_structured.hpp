@@ -14,9 +14,9 @@ namespace pleat::kernel {
 inline namespace v0 {
 namespace detail {
 
-/// Kernels over the panels of a 2:4 matrix (see `Table::semi_structured_apply`). As with dense panels,
-/// an output is one chain of multiply-adds over its kept values in the order of their columns, so
-/// results depend neither on the batch nor on the split between threads.
+/// Kernels over the panels of a 2:4 matrix (see `Table::semi_structured_apply`). As with dense
+/// panels, an output is one chain of multiply-adds over its kept values in the order of their
+/// columns, so results depend neither on the batch nor on the split between threads.
 template <class Arch, class T>
 struct SemiStructured {
   using Batch = xsimd::batch<T, Arch>;
@@ -61,7 +61,8 @@ struct SemiStructured {
         for (std::size_t kept = 0; kept < 2; ++kept)
           for (std::size_t p = 0; p < P; ++p)
             for (std::size_t v = 0; v < vectors; ++v) {
-              const Batch w = Batch::load_aligned(values[p] + g * group_values + kept * panel_rows + v * lanes);
+              const Batch w =
+                  Batch::load_aligned(values[p] + g * group_values + kept * panel_rows + v * lanes);
               for (std::size_t j = 0; j < N; ++j)
                 sum[j][p][v] = xsimd::fma(w, Pick::pick(in[j], code[p][v]), sum[j][p][v]);
               code[p][v] = Pick::next(code[p][v]);
@@ -77,8 +78,9 @@ struct SemiStructured {
   /// All rows by N samples; two or four panels at once, a fraction of the matrix apart, are as many
   /// streams of memory.
   template <std::size_t N>
-  static void all_rows(std::size_t rows, std::size_t cols, const T* values, const std::uint32_t* codes,
-                       const T* x, std::size_t ldx, T* y, std::size_t ldy, bool add) {
+  static void all_rows(std::size_t rows, std::size_t cols, const T* values,
+                       const std::uint32_t* codes, const T* x, std::size_t ldx, T* y,
+                       std::size_t ldy, bool add) {
     constexpr std::size_t most = registers / 2 / (vectors * N);
     constexpr std::size_t far = most >= 4 ? 4 : most >= 2 ? 2 : 1;
     const std::size_t groups = (cols + 3) / 4;
@@ -123,24 +125,24 @@ struct SemiStructured {
                           const std::uint32_t* codes, const T* x, std::size_t ldx, T* y,
                           std::size_t ldy, bool add) {
     if constexpr (N > 0) {
-      if (samples == N)
-        all_rows<N>(rows, cols, values, codes, x, ldx, y, ldy, add);
-      else
-        few_samples<N - 1>(samples, rows, cols, values, codes, x, ldx, y, ldy, add);
+      if (samples == N) all_rows<N>(rows, cols, values, codes, x, ldx, y, ldy, add);
+      else few_samples<N - 1>(samples, rows, cols, values, codes, x, ldx, y, ldy, add);
     }
   }
 
-  // Many samples: 64 columns by `width` samples of X, transposed, stay in the first-level cache. Each
-  // kept value is then one broadcast and `R` multiply-adds with operands at an address that its code
-  // gives, into a row of a private panel of Y that no power-of-two stride puts on one cache set.
+  // Many samples: 64 columns by `width` samples of X, transposed, stay in the first-level cache.
+  // Each kept value is then one broadcast and `R` multiply-adds with operands at an address that
+  // its code gives, into a row of a private panel of Y that no power-of-two stride puts on one
+  // cache set.
   static constexpr std::size_t tile_vectors = 8;
   static constexpr std::size_t width = tile_vectors * lanes;
   static constexpr std::size_t tile_blocks = sizeof(T) * width > 256 ? 1 : 2;  // 16 KiB
   static constexpr std::size_t tile_cols = tile_blocks * block_cols;
 
   template <std::size_t R>
-  static void tile_rows(std::size_t rows, std::size_t first_block, std::size_t blocks, std::size_t cols,
-                        const T* values, const std::uint32_t* codes, const T* inputs, T* panel) {
+  static void tile_rows(std::size_t rows, std::size_t first_block, std::size_t blocks,
+                        std::size_t cols, const T* values, const std::uint32_t* codes,
+                        const T* inputs, T* panel) {
     const std::size_t groups = (cols + 3) / 4;
     const std::size_t value_stride = groups * group_values;
     const std::size_t code_stride = (groups + block_groups - 1) / block_groups * panel_rows;
@@ -148,11 +150,13 @@ struct SemiStructured {
       const T* value = values + r / panel_rows * value_stride + r % panel_rows;
       const std::uint32_t* code = codes + r / panel_rows * code_stride + r % panel_rows;
       Batch sum[R];
-      for (std::size_t v = 0; v < R; ++v) sum[v] = Batch::load_aligned(panel + r * width + v * lanes);
+      for (std::size_t v = 0; v < R; ++v)
+        sum[v] = Batch::load_aligned(panel + r * width + v * lanes);
       const T* input = inputs;
       for (std::size_t b = first_block; b < first_block + blocks; ++b) {
         std::uint32_t word = code[b * panel_rows];
-        const std::size_t end = groups - b * block_groups < block_groups ? groups : (b + 1) * block_groups;
+        const std::size_t end =
+            groups - b * block_groups < block_groups ? groups : (b + 1) * block_groups;
         for (std::size_t g = b * block_groups; g < end; ++g, input += 4 * width)
           for (std::size_t kept = 0; kept < 2; ++kept, word >>= 2U) {
             const T* in = input + (word & 3U) * width;
@@ -166,14 +170,12 @@ struct SemiStructured {
   }
 
   template <std::size_t R = tile_vectors>
-  static void tile_rows_of(std::size_t used, std::size_t rows, std::size_t first_block, std::size_t blocks,
-                           std::size_t cols, const T* values, const std::uint32_t* codes, const T* inputs,
-                           T* panel) {
+  static void tile_rows_of(std::size_t used, std::size_t rows, std::size_t first_block,
+                           std::size_t blocks, std::size_t cols, const T* values,
+                           const std::uint32_t* codes, const T* inputs, T* panel) {
     if constexpr (R > 0) {
-      if (used == R)
-        tile_rows<R>(rows, first_block, blocks, cols, values, codes, inputs, panel);
-      else
-        tile_rows_of<R - 1>(used, rows, first_block, blocks, cols, values, codes, inputs, panel);
+      if (used == R) tile_rows<R>(rows, first_block, blocks, cols, values, codes, inputs, panel);
+      else tile_rows_of<R - 1>(used, rows, first_block, blocks, cols, values, codes, inputs, panel);
     }
   }
 
@@ -192,8 +194,8 @@ struct SemiStructured {
       for (std::size_t c = 0; c < (depth + 3) / 4 * 4; ++c)
         for (std::size_t j = 0; j < used * lanes; ++j)
           inputs[c * width + j] = c < depth && j < samples ? x[j * ldx + k + c] : T(0);
-      tile_rows_of(used, rows, k / block_cols, (depth + block_cols - 1) / block_cols, cols, values, codes,
-                   inputs, panel);
+      tile_rows_of(used, rows, k / block_cols, (depth + block_cols - 1) / block_cols, cols, values,
+                   codes, inputs, panel);
     }
     for (std::size_t i = 0; i < rows; i += panel_rows) {
       const std::size_t height = rows - i < panel_rows ? rows - i : panel_rows;
@@ -208,7 +210,8 @@ struct SemiStructured {
     std::size_t j = 0;
     while (batch - j >= many) {
       const std::size_t samples = batch - j < width ? batch - j : width;
-      many_samples(samples, rows, cols, values, codes, x + j * ldx, ldx, y + j * ldy, ldy, add, scratch);
+      many_samples(samples, rows, cols, values, codes, x + j * ldx, ldx, y + j * ldy, ldy, add,
+                   scratch);
       j += samples;
     }
     while (j < batch) {
@@ -223,10 +226,12 @@ struct SemiStructured {
     return batch >= many ? (tile_cols + rows) * width : 0;
   }
 
-  /// X = W^T Y for a range of groups of four columns. Plain loops: training is not what this is for.
-  static void apply_transpose(std::size_t rows, std::size_t cols, std::size_t first, std::size_t last,
-                              const T* values, const std::uint32_t* codes, std::size_t batch, const T* y,
-                              std::size_t ldy, T* x, std::size_t ldx) {
+  /// X = W^T Y for a range of groups of four columns. Plain loops: training is not what this is
+  /// for.
+  static void apply_transpose(std::size_t rows, std::size_t cols, std::size_t first,
+                              std::size_t last, const T* values, const std::uint32_t* codes,
+                              std::size_t batch, const T* y, std::size_t ldy, T* x,
+                              std::size_t ldx) {
     const std::size_t groups = (cols + 3) / 4;
     const std::size_t value_stride = groups * group_values;
     const std::size_t code_stride = (groups + block_groups - 1) / block_groups * panel_rows;
@@ -234,10 +239,11 @@ struct SemiStructured {
       for (std::size_t j = 0; j < batch; ++j) {
         T sum[4] = {};
         for (std::size_t r = 0; r < rows; ++r) {
-          const T* value = values + r / panel_rows * value_stride + g * group_values + r % panel_rows;
-          const std::uint32_t code =
-              codes[r / panel_rows * code_stride + g / block_groups * panel_rows + r % panel_rows] >>
-              (4 * (g % block_groups));
+          const T* value =
+              values + r / panel_rows * value_stride + g * group_values + r % panel_rows;
+          const std::uint32_t code = codes[r / panel_rows * code_stride +
+                                           g / block_groups * panel_rows + r % panel_rows] >>
+                                     (4 * (g % block_groups));
           sum[code & 3U] += value[0] * y[j * ldy + r];
           sum[code >> 2U & 3U] += value[panel_rows] * y[j * ldy + r];
         }
