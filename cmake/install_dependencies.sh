@@ -9,7 +9,7 @@ core=(cmake:cmake ninja-build:ninja g++:g++ libeigen3-dev libxsimd-dev nlohmann-
 tests=(catch2 ccache:ccache clang-14:clang++-14 clang-format-14:clang-format-14
   clang-tidy-14:clang-tidy-14 libclang-rt-14-dev libcli11-dev libomp-14-dev pkg-config:pkg-config)
 examples=(ca-certificates libcli11-dev npm:npm)
-benchmarks=(libbenchmark-dev)
+benchmarks=(libbenchmark-dev libblis-dev libdnnl-dev libopenblas-dev)
 
 missing=()
 for group in "$@"; do
