@@ -22,14 +22,20 @@ using pleat::Product;
 using pleat::Sum;
 using pleat::Workspace;
 
-// Every structure of the library is an operator, a value, has parts, and returns from them.
-template <class Op, class T>
-concept Structure = OperatorOf<Op, T> && std::copyable<Op> && std::is_nothrow_destructible_v<Op> &&
-    pleat::HasParts<Op> && std::same_as<decltype(Op::from_parts(pleat::Parts())), Op> &&
-    std::is_aggregate_v<typename Op::Options> && requires(typename Op::Options options) {
+// Options are an aggregate with a seed and a monitor.
+template <class Options>
+concept CompressOptions = std::is_aggregate_v<Options> && requires(Options options) {
   options.seed;
   options.monitor = [](const pleat::Progress&) { return true; };
 };
+
+// Every structure of the library is an operator, a value, has parts, and returns from them; what
+// `compress` makes has options.
+template <class Op, class T>
+concept Structure = OperatorOf<Op, T> && std::copyable<Op> && std::is_nothrow_destructible_v<Op> &&
+    pleat::HasParts<Op> && std::same_as<decltype(Op::from_parts(pleat::Parts())), Op> &&
+    (CompressOptions<typename Op::Options> || !requires { typename Op::Options; });
+static_assert(CompressOptions<Dense<float>::Options> && CompressOptions<LowRank<double>::Options>);
 
 template <class T, class... Ops>
 constexpr bool all_structures(pleat::TypeList<Ops...>) {

@@ -56,14 +56,14 @@ struct Table {
   ///   codes             for each panel and each block of eight groups, a word for every row: two
   ///   bits
   ///                     a value, lowest first, say which column of its group it lies in
-  ///   scratch           semi_structured_scratch(rows, batch) values, aligned to 64 bytes
+  ///   scratch           semi_structured_scratch(cols, batch) values, aligned to 64 bytes
   /// The other parameters are those of dense_apply. A value past the last column is zero.
   void (*semi_structured_apply)(std::size_t rows, std::size_t cols, const T* values,
                                 const std::uint32_t* codes, std::size_t batch, const T* x,
                                 std::size_t ldx, T* y, std::size_t ldy, bool add, T* scratch);
 
   /// How many values of scratch one `semi_structured_apply` needs.
-  std::size_t (*semi_structured_scratch)(std::size_t rows, std::size_t batch);
+  std::size_t (*semi_structured_scratch)(std::size_t cols, std::size_t batch);
 
   /// X = W^T Y for the groups of four columns [first, last) of W; x points at column 0.
   void (*semi_structured_apply_transpose)(std::size_t rows, std::size_t cols, std::size_t first,

@@ -207,14 +207,10 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
     const kernel::Table<T>& table = kernel::active<T>();
     const auto batch = static_cast<std::size_t>(X.cols());
     const detail::Split split(rows_, panel, flops() * static_cast<double>(X.cols()), workspace);
-    Index tallest = 0;
-    for (Index task = 0; task < split.tasks; ++task)
-      tallest = std::max(tallest, split.range(task).second - split.range(task).first);
-    // A multiple of 16 keeps every task's scratch aligned.
-    const auto scratch = (static_cast<Index>(table.semi_structured_scratch(
-                              static_cast<std::size_t>(tallest), batch)) +
-                          15) /
-                         16 * 16;
+    // A multiple of 16 values keeps every task's scratch aligned.
+    const auto needed =
+        static_cast<Index>(table.semi_structured_scratch(static_cast<std::size_t>(cols_), batch));
+    const Index scratch = (needed + 15) / 16 * 16;
     Workspace::Frame frame(workspace);
     T* memory = frame.allocate<T>(scratch * split.tasks);
     workspace.run(split.tasks, [&](Index task) {

@@ -130,14 +130,16 @@ struct SemiStructured {
     }
   }
 
-  // Many samples: 64 columns by `width` samples of X, transposed, stay in the first-level cache.
-  // Each kept value is then one broadcast and `R` multiply-adds with operands at an address that
-  // its code gives, into a row of a private panel of Y that no power-of-two stride puts on one
-  // cache set.
+  // Many samples: X is transposed once. A tile of it, some columns by `width` samples, stays in the
+  // first-level cache; each kept value is then one broadcast and `R` multiply-adds with operands at
+  // an address that its code gives, into a row of a private panel of Y: one that fits the
+  // second-level cache, and that no power-of-two stride puts on a single cache set.
   static constexpr std::size_t tile_vectors = 8;
   static constexpr std::size_t width = tile_vectors * lanes;
   static constexpr std::size_t tile_blocks = sizeof(T) * width > 256 ? 1 : 2;  // 16 KiB
   static constexpr std::size_t tile_cols = tile_blocks * block_cols;
+  static constexpr std::size_t tile_size = tile_cols * width;
+  static constexpr std::size_t tall = 256;  // rows of the private panel
 
   template <std::size_t R>
   static void tile_rows(std::size_t rows, std::size_t first_block, std::size_t blocks,
@@ -179,28 +181,53 @@ struct SemiStructured {
     }
   }
 
-  static void many_samples(std::size_t samples, std::size_t rows, std::size_t cols, const T* values,
-                           const std::uint32_t* codes, const T* x, std::size_t ldx, T* y,
-                           std::size_t ldy, bool add, T* scratch) {
-    T* const inputs = scratch;
-    T* const panel = scratch + tile_cols * width;
-    const std::size_t used = (samples + lanes - 1) / lanes;
-    // Samples past the end are zeros, computed and left out.
-    for (std::size_t i = 0; i < rows; ++i)
-      for (std::size_t j = 0; j < used * lanes; ++j)
-        panel[i * width + j] = add && j < samples ? y[j * ldy + i] : T(0);
-    for (std::size_t k = 0; k < cols; k += tile_cols) {
-      const std::size_t depth = cols - k < tile_cols ? cols - k : tile_cols;
-      for (std::size_t c = 0; c < (depth + 3) / 4 * 4; ++c)
-        for (std::size_t j = 0; j < used * lanes; ++j)
-          inputs[c * width + j] = c < depth && j < samples ? x[j * ldx + k + c] : T(0);
-      tile_rows_of(used, rows, k / block_cols, (depth + block_cols - 1) / block_cols, cols, values,
-                   codes, inputs, panel);
-    }
+  /// `samples` columns of `rows` values each, transposed to rows of `width`, zeros after the last
+  /// sample. In strips of one cache line, so that a power-of-two `ld` does no harm.
+  static void transpose_in(std::size_t rows, std::size_t samples, std::size_t used, const T* from,
+                           std::size_t ld, T* to) {
     for (std::size_t i = 0; i < rows; i += panel_rows) {
       const std::size_t height = rows - i < panel_rows ? rows - i : panel_rows;
       for (std::size_t j = 0; j < samples; ++j)
-        for (std::size_t t = 0; t < height; ++t) y[j * ldy + i + t] = panel[(i + t) * width + j];
+        for (std::size_t t = 0; t < height; ++t) to[(i + t) * width + j] = from[j * ld + i + t];
+      for (std::size_t t = 0; t < height; ++t)
+        for (std::size_t j = samples; j < used; ++j) to[(i + t) * width + j] = T(0);
+    }
+  }
+
+  static void many_samples(std::size_t samples, std::size_t rows, std::size_t cols, const T* values,
+                           const std::uint32_t* codes, const T* x, std::size_t ldx, T* y,
+                           std::size_t ldy, bool add, T* scratch) {
+    T* const tile = scratch;
+    T* const panel = tile + tile_size;
+    T* const inputs = panel + tall * width;
+    const std::size_t groups = (cols + 3) / 4;
+    const std::size_t used = (samples + lanes - 1) / lanes;
+    transpose_in(cols, samples, used * lanes, x, ldx, inputs);
+    for (std::size_t c = cols; c < 4 * groups; ++c)
+      for (std::size_t j = 0; j < used * lanes; ++j) inputs[c * width + j] = T(0);
+    for (std::size_t r = 0; r < rows; r += tall) {
+      const std::size_t height = rows - r < tall ? rows - r : tall;
+      const T* value = values + r / panel_rows * groups * group_values;
+      const std::uint32_t* code =
+          codes + r / panel_rows * ((groups + block_groups - 1) / block_groups) * panel_rows;
+      if (add) transpose_in(height, samples, used * lanes, y + r, ldy, panel);
+      else
+        for (std::size_t i = 0; i < height; ++i)
+          for (std::size_t j = 0; j < used * lanes; ++j) panel[i * width + j] = T(0);
+      for (std::size_t k = 0; k < cols; k += tile_cols) {
+        const std::size_t depth = 4 * groups - k < tile_cols ? 4 * groups - k : tile_cols;
+        // In order, which the hardware prefetches; the rows then jump about in it.
+        for (std::size_t i = 0; i < depth * width; i += lanes)
+          Batch::load_aligned(inputs + k * width + i).store_aligned(tile + i);
+        tile_rows_of(used, height, k / block_cols, (depth + block_cols - 1) / block_cols, cols,
+                     value, code, tile, panel);
+      }
+      for (std::size_t i = 0; i < height; i += panel_rows) {
+        const std::size_t strip = height - i < panel_rows ? height - i : panel_rows;
+        for (std::size_t j = 0; j < samples; ++j)
+          for (std::size_t t = 0; t < strip; ++t)
+            y[j * ldy + r + i + t] = panel[(i + t) * width + j];
+      }
     }
   }
 
@@ -222,8 +249,8 @@ struct SemiStructured {
     }
   }
 
-  static std::size_t scratch(std::size_t rows, std::size_t batch) {
-    return batch >= many ? (tile_cols + rows) * width : 0;
+  static std::size_t scratch(std::size_t cols, std::size_t batch) {
+    return batch >= many ? tile_size + (tall + (cols + 3) / 4 * 4) * width : 0;
   }
 
   /// X = W^T Y for a range of groups of four columns. Plain loops: training is not what this is
