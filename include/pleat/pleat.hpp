@@ -15,3 +15,5 @@
 #include "pleat/io/npy.hpp"
 #include "pleat/io/operator_file.hpp"
 #include "pleat/io/safetensors.hpp"
+#include "pleat/kernel/cpu.hpp"
+#include "pleat/matrix/semi_structured.hpp"

@@ -72,8 +72,9 @@ class LowRankSolver {
     if (weighted || W_.rows() <= W_.cols()) {
       Matrix<double> WGWt;
       if (G.size() > 0) {
-        WGWt = multiply(G, Matrix<double>(W_.transpose()));
-        G.resize(0, 0);
+        const Dense<double> packed(G);
+        G.resize(0, 0);  // these are the largest matrices here: one of them less
+        WGWt = multiply(packed, Matrix<double>(W_.transpose()));
         WGWt = symmetric_part(multiply(W_, WGWt));
       } else {
         WGWt = outer_gram(W_);
