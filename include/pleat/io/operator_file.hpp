@@ -264,7 +264,7 @@ void add_operator(Safetensors& file, const std::string& name, const Op& op) {
   std::vector<std::string> names;
   for (const auto& [name, value] : file.metadata()) {
     if (name == key) names.emplace_back();
-    else if (name.ends_with("." + std::string(key)))
+    else if (name.ends_with('.' + std::string(key)))
       names.push_back(name.substr(0, name.size() - key.size() - 1));
   }
   std::sort(names.begin(), names.end());
