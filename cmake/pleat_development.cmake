@@ -27,8 +27,9 @@ else()
                                 $<$<BOOL:${PLEAT_WARNINGS_AS_ERRORS}>:-Werror>
   )
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
-    # It warns of its own AVX-512 headers (GCC bug 105593), where -march=native means that.
-    target_compile_options(pleat_development INTERFACE -Wno-maybe-uninitialized)
+    # It warns of its own AVX-512 headers (GCC bug 105593), where -march=native means that, and of a
+    # literal plus a string (GCC bug 105651).
+    target_compile_options(pleat_development INTERFACE -Wno-maybe-uninitialized -Wno-restrict)
   endif()
 endif()
 
