@@ -242,6 +242,15 @@ TEST_CASE("a whole model shares a file", "[io][operator_file]") {
   CHECK_THROWS_AS(pleat::read_operator<float>(back, "layer"), std::invalid_argument);
 }
 
+TEST_CASE("names that no operator can have are a fault of the file", "[io][operator_file]") {
+  for (const std::string name : {"", ".a", "a.", "."}) {
+    CAPTURE(name);
+    Safetensors file;
+    file.set_metadata(name + ".pleat.version", "1");
+    CHECK_THROWS_AS(pleat::operator_names(parse(written(file))), pleat::FormatError);
+  }
+}
+
 TEST_CASE("no operator is added where another one, or a tensor, lies", "[io][operator_file]") {
   Safetensors file;
   add_operator(file, "a.b", low_rank(4, 2, 4));

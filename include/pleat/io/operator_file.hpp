@@ -68,6 +68,11 @@ inline constexpr std::string_view attribute_prefix = "attribute.";
   return path.empty() ? std::string() : std::string(path) + '.';
 }
 
+/// Whether an operator may have this name in a file: "" is one that is alone there.
+[[nodiscard]] inline bool is_operator_name(std::string_view name) {
+  return !name.starts_with('.') && !name.ends_with('.');
+}
+
 /// Writes a node and those below it.
 inline void add_node(Safetensors& file, const std::string& path, Parts&& parts, int depth) {
   const auto check_name = [&](const std::string& name) {
@@ -241,7 +246,7 @@ requires HasParts<Op>
 void add_operator(Safetensors& file, const std::string& name, const Op& op) {
   const std::string prefix = detail::prefix_of(name);
   const std::string own = prefix + std::string(detail::pleat_prefix);
-  detail::require(name.empty() || (!name.ends_with('.') && !name.starts_with('.')),
+  detail::require(detail::is_operator_name(name),
                   [&] { return "\"" + name + "\" cannot be the name of an operator"; });
   detail::require(!file.contains(name) && file.names(prefix).empty(),
                   [&] { return "there are tensors under the name \"" + name + "\" already"; });
@@ -258,14 +263,18 @@ void add_operator(Safetensors& file, const std::string& name, const Op& op) {
   file.add(std::move(added));
 }
 
-/// The names of the operators in a file, sorted.
+/// The names of the operators in a file, sorted. Throws `FormatError` on a name that `add_operator`
+/// would have refused.
 [[nodiscard]] inline std::vector<std::string> operator_names(const Safetensors& file) {
   constexpr std::string_view key = "pleat.version";
   std::vector<std::string> names;
   for (const auto& [name, value] : file.metadata()) {
     if (name == key) names.emplace_back();
-    else if (name.ends_with('.' + std::string(key)))
-      names.push_back(name.substr(0, name.size() - key.size() - 1));
+    if (!name.ends_with('.' + std::string(key))) continue;
+    names.push_back(name.substr(0, name.size() - key.size() - 1));
+    if (names.back().empty() || !detail::is_operator_name(names.back()))
+      throw FormatError(file.file(),
+                        '"' + names.back() + "\" cannot be the name of an operator in a file");
   }
   std::sort(names.begin(), names.end());
   return names;
