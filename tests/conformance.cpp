@@ -73,8 +73,9 @@ std::vector<Trial<T>> make_trials(const std::array<Scenario, N>& list) {
       const auto Y = samples<T>(random, s.pattern, s.rows, most);
       Trial<T> trial{s, seed, nullptr, X, Y, {oracle, X}, {oracle, X, Y}, {oracle.transpose(), Y}};
       trial.subject = std::move(subject);
-      if (s.pattern == Pattern::integers || s.pattern == Pattern::identity ||
-          s.pattern == Pattern::zeros) {  // small whole numbers: nothing is ever rounded
+      if (trial.subject->exact &&
+          (s.pattern == Pattern::integers || s.pattern == Pattern::identity ||
+           s.pattern == Pattern::zeros)) {  // small whole numbers: nothing is ever rounded
         for (Reference<T>* r : {&trial.applied, &trial.added, &trial.transposed})
           r->bound.setZero();
       }

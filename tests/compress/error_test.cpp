@@ -3,6 +3,8 @@
 #include "pleat/compress/error.hpp"
 
 #include "compress/support.hpp"
+#include "pleat/compress/budget.hpp"
+#include "pleat/compress/dense.hpp"
 #include "pleat/core/any_operator.hpp"
 #include "support/catch.hpp"
 
@@ -86,6 +88,23 @@ TEST_CASE("the relative error refuses what does not fit", "[error]") {
   Matrix<float> bad = W;
   bad(2, 1) = std::numeric_limits<float>::quiet_NaN();
   CHECK_THROWS_WITH(relative_error(bad, Dense<float>(W)), Catch::Contains("row 2, column 1"));
+}
+
+TEST_CASE("compress<Dense> rounds to the storage asked for", "[compress]") {
+  Random random(98);
+  const Matrix<float> W = random.matrix<float>(33, 70);
+  using Options = Dense<float>::Options;
+  CHECK(relative_error(W, compress<Dense>(W, pleat::keep(1))) == 0);
+  const auto op = compress<Dense>(W, pleat::keep(0.3), Options{.storage = Storage::int8});
+  CHECK(op.bytes() == 33 * (70 + 2 * 4));
+  CHECK(relative_error(W, op) < 0.01);
+  CHECK_THROWS_AS(compress<Dense>(W, pleat::keep(0.25), Options{.storage = Storage::int8}),
+                  std::invalid_argument);
+  CHECK_NOTHROW(compress<Dense>(W, pleat::error(0.01), Options{.storage = Storage::int8}));
+  CHECK_THROWS_AS(compress<Dense>(W, pleat::error(0.01), Options{.storage = Storage::int4}),
+                  std::invalid_argument);
+  CHECK_THROWS_AS(compress<Dense>(W, pleat::keep(1), Options{.storage = Storage::f64}),
+                  std::invalid_argument);
 }
 
 }  // namespace pleat::test

@@ -196,4 +196,27 @@ TEST_CASE("the result does not depend on the number of threads", "[compress]") {
   set_num_threads(1);
 }
 
+TEST_CASE("factors in narrow storage: more rank for the bytes", "[compress][low_rank]") {
+  Random random(97);
+  const Matrix<float> W = random.matrix<float>(60, 70);
+  using Options = LowRank<float>::Options;
+  const auto plain = compress<LowRank>(W, keep(0.5), Options{});
+  for (const Storage storage : {Storage::bf16, Storage::f16, Storage::int8, Storage::int4}) {
+    CAPTURE(to_string(storage));
+    const auto op = compress<LowRank>(W, keep(0.5), Options{.storage = storage});
+    CHECK(op.bytes() <= 60 * 70 * 2);
+    CHECK(op.U().storage() == storage);
+    CHECK(op.V().storage() == storage);
+    CHECK(op.rank() > plain.rank());
+    if (op.rank() < 60) {
+      CHECK_THROWS_AS(
+          compress<LowRank>(W, keep(0.5), Options{.rank = op.rank() + 1, .storage = storage}),
+          std::invalid_argument);
+    }
+    if (storage != Storage::int4) CHECK(relative_error(W, op) < relative_error(W, plain));
+  }
+  CHECK_THROWS_AS(compress<LowRank>(W, keep(0.5), Options{.storage = Storage::f64}),
+                  std::invalid_argument);
+}
+
 }  // namespace pleat::test

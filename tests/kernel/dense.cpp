@@ -108,7 +108,7 @@ std::vector<T> with_gaps(const Matrix<T>& matrix, std::size_t rows, std::size_t 
 template <Real T>
 void check_apply(const Problem<T>& problem, const T* panels, std::size_t rows, std::size_t batch,
                  std::size_t gap, bool add) {
-  const kernel::Table<T>& table = kernel::active<T>();
+  const auto& table = kernel::active<T>();
   const auto cols = static_cast<std::size_t>(problem.W.cols());
   const std::size_t ldx = cols + gap;
   const std::size_t ldy = std::max<std::size_t>(1, rows + gap);
@@ -155,7 +155,7 @@ std::vector<std::size_t> up_to(std::size_t last) {
 template <Real T>
 void check_transpose(const Problem<T>& problem, const T* panels, std::size_t rows,
                      std::size_t first, std::size_t last, std::size_t batch, std::size_t gap) {
-  const kernel::Table<T>& table = kernel::active<T>();
+  const auto& table = kernel::active<T>();
   const auto cols = static_cast<std::size_t>(problem.W.cols());
   const std::size_t width = last - first;
   const std::size_t ldy = rows + gap;
@@ -215,7 +215,7 @@ TEMPLATE_TEST_CASE("dense_apply: cutting rows or samples changes no bit", "[kern
                    double) {
   using T = TestType;
   Random random(5);
-  const kernel::Table<T>& table = kernel::active<T>();
+  const auto& table = kernel::active<T>();
   constexpr std::size_t rows = 75;
   constexpr std::size_t cols = 391;
   constexpr std::size_t batch = 103;
@@ -278,7 +278,7 @@ TEMPLATE_TEST_CASE("the dense kernels touch nothing outside what they are given"
                    float, double) {
   using T = TestType;
   Random random(8);
-  const kernel::Table<T>& table = kernel::active<T>();
+  const auto& table = kernel::active<T>();
   for (const Guard guard : {Guard::before, Guard::after})
     for (const std::size_t rows : {1U, 7U, 15U, 16U, 17U, 31U, 33U, 64U, 70U})
       for (const std::size_t cols : {1U, 2U, 3U, 9U, 385U})

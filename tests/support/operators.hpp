@@ -31,6 +31,8 @@ struct Specimen {
   Oracle<typename Op::Scalar> oracle;
   std::size_t bytes;
   double flops;
+  /// Whether small whole numbers give whole numbers: not where weights are rounded and scaled.
+  bool exact = true;
 };
 
 // -------------------------------------------------------------------------------------------------
@@ -42,6 +44,15 @@ Specimen<Dense<T>> dense(Source<T>& source, Index rows, Index cols) {
   const Matrix<T> W = source.matrix(rows, cols);
   const auto size = static_cast<std::size_t>(W.size());
   return {Dense<T>(W), Oracle<T>(W), size * sizeof(T), 2.0 * static_cast<double>(size)};
+}
+
+/// What is stored is not what was given: the oracle has the stored values. Of what f16 can hold.
+template <Real T, Storage S>
+Specimen<Dense<T>> narrow(Source<T>& source, Index rows, Index cols) {
+  const Dense<T> op(source.matrix(rows, cols).cwiseMax(T(-60000)).cwiseMin(T(60000)).eval(), S);
+  return {op, Oracle<T>(op.to_dense()),
+          static_cast<std::size_t>(rows) * row_bytes(S, static_cast<std::size_t>(cols)),
+          2.0 * static_cast<double>(rows) * static_cast<double>(cols), false};
 }
 
 /// A matrix of the source with all but two entries in every four of a row set to zero, in turns.
@@ -197,6 +208,13 @@ auto operator_list() {
   using S = Source<T>&;
   return std::tuple{
       Entry{"Dense", [](S s, Index m, Index n) { return dense(s, m, n); }},
+      Entry{"Dense in bf16",
+            [](S s, Index m, Index n) { return narrow<T, Storage::bf16>(s, m, n); }},
+      Entry{"Dense in f16", [](S s, Index m, Index n) { return narrow<T, Storage::f16>(s, m, n); }},
+      Entry{"Dense in int8",
+            [](S s, Index m, Index n) { return narrow<T, Storage::int8>(s, m, n); }},
+      Entry{"Dense in int4",
+            [](S s, Index m, Index n) { return narrow<T, Storage::int4>(s, m, n); }},
       Entry{"LowRank", [](S s, Index m, Index n) { return low_rank(s, m, n); }},
       Entry{"SemiStructured", [](S s, Index m, Index n) { return semi_structured(s, m, n); }},
       Entry{"a user's own", [](S s, Index m, Index n) { return scaled_copies(s, m, n); }},
@@ -277,6 +295,7 @@ struct Subject {
   Oracle<T> oracle;
   std::size_t expected_bytes = 0;
   double expected_flops = 0;
+  bool exact = true;
 };
 
 template <LinearOperator Op, Real T = typename Op::Scalar>
@@ -287,6 +306,7 @@ struct SubjectOf final : Subject<T> {
     this->oracle = std::move(specimen.oracle);
     this->expected_bytes = specimen.bytes;
     this->expected_flops = specimen.flops;
+    this->exact = specimen.exact;
   }
 
   void apply(const ConstMatrixRef<T>& X, MatrixRef<T> Y) const override { op.apply(X, Y); }

@@ -98,6 +98,13 @@ class Budget {
 
 namespace detail {
 
+/// "1.25e-07", the same in every locale.
+[[nodiscard]] inline std::string scientific(double value) {
+  char text[32];
+  const auto end = std::to_chars(text, text + sizeof text, value, std::chars_format::scientific, 2);
+  return {text, end.ptr};
+}
+
 /// What every structure says when its smallest operator is still too large.
 inline void require_budget(const char* structure, Index rows, Index cols, const Budget& budget,
                            std::size_t scalar_size, std::size_t smallest, const char* what) {

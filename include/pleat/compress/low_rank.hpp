@@ -35,7 +35,7 @@ struct Compressor<LowRank<T>> {
                                  {options.svd, options.oversampling, options.power_iterations,
                                   options.seed, options.monitor});
     const bool by_rule = options.rank_rule != RankRule::budget;
-    Index rank = options.rank > 0 ? options.rank : largest(m, n, budget);
+    Index rank = options.rank > 0 ? options.rank : largest(m, n, budget, options.storage);
     if (options.rank == 0) {
       if (options.rank_rule == RankRule::energy)
         rank = std::min(rank, detail::energy_rank(solver.spectrum(), options.energy));
@@ -44,7 +44,7 @@ struct Compressor<LowRank<T>> {
       if (!by_rule && budget.bounds_error())
         rank = detail::error_rank(solver.spectrum(), budget.max_error());
     }
-    LowRank<T> best = pack(solver, rank);
+    LowRank<T> best = pack(solver, rank, options.storage);
     if (!budget.bounds_error()) return best;
 
     // The spectrum promised the error; the factors, rounded to T, must keep the promise.
@@ -52,7 +52,7 @@ struct Compressor<LowRank<T>> {
     double reached = relative_error(W, best, calibration);
     while (reached > budget.max_error() && !fixed && rank < std::min(m, n)) {
       rank = std::min(std::min(m, n), rank + std::max<Index>(1, rank / 64));
-      best = pack(solver, rank);
+      best = pack(solver, rank, options.storage);
       reached = relative_error(W, best, calibration);
     }
     detail::require(reached <= budget.max_error(), [&] {
@@ -64,24 +64,34 @@ struct Compressor<LowRank<T>> {
   }
 
  private:
-  static LowRank<T> pack(detail::LowRankSolver& solver, Index rank) {
+  static LowRank<T> pack(detail::LowRankSolver& solver, Index rank, Storage storage) {
     const auto [U, V] = solver.factors(rank);
-    return LowRank<T>(Dense<T>(U.template cast<T>()), Dense<T>(V.template cast<T>()));
+    return LowRank<T>(Dense<T>(U.template cast<T>(), storage),
+                      Dense<T>(V.template cast<T>(), storage));
+  }
+
+  /// Bytes of the two factors.
+  static std::size_t stored(Index m, Index n, Index rank, Storage storage) {
+    const auto r = static_cast<std::size_t>(rank);
+    return static_cast<std::size_t>(m) * row_bytes(storage, r) +
+           r * row_bytes(storage, static_cast<std::size_t>(n));
   }
 
   /// The largest rank within the budget.
-  static Index largest(Index m, Index n, const Budget& budget) {
-    const std::size_t fitting =
-        budget.max_bytes(m, n, sizeof(T)) / (sizeof(T) * static_cast<std::size_t>(m + n));
-    const auto most = static_cast<std::size_t>(std::min(m, n));
-    return static_cast<Index>(std::min(fitting, most));
+  static Index largest(Index m, Index n, const Budget& budget, Storage storage) {
+    const std::size_t limit = budget.max_bytes(m, n, sizeof(T));
+    Index fits = 0;
+    for (Index above = std::min(m, n) + 1; fits + 1 < above;) {
+      const Index middle = fits + (above - fits) / 2;
+      (stored(m, n, middle, storage) <= limit ? fits : above) = middle;
+    }
+    return fits;
   }
 
   static void check(const ConstMatrixRef<T>& W, const Budget& budget,
                     const typename LowRank<T>::Options& options) {
     const Index m = W.rows();
     const Index n = W.cols();
-    const auto one_rank = sizeof(T) * static_cast<std::size_t>(m + n);
     detail::require(options.rank >= 0 && options.rank <= std::min(m, n), [&] {
       return "compress<LowRank>: a " + detail::shape_text(m, n) + " matrix has no rank " +
              std::to_string(options.rank);
@@ -96,10 +106,12 @@ struct Compressor<LowRank<T>> {
       return std::string(
           "compress<LowRank>: oversampling and power_iterations must not be negative");
     });
-    detail::require_budget("LowRank", m, n, budget, sizeof(T), one_rank, "rank 1");
+    (void)detail::require_storage<T>(options.storage);
+    detail::require_budget("LowRank", m, n, budget, sizeof(T), stored(m, n, 1, options.storage),
+                           "rank 1");
     if (options.rank > 0)
       detail::require_budget("LowRank", m, n, budget, sizeof(T),
-                             one_rank * static_cast<std::size_t>(options.rank),
+                             stored(m, n, options.rank, options.storage),
                              ("rank " + std::to_string(options.rank)).c_str());
   }
 };

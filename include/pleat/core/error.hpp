@@ -48,6 +48,17 @@ void require(bool condition, Message&& message) {
     throw std::invalid_argument("pleat: " + std::string(std::forward<Message>(message)()));
 }
 
+/// The storage, if an operator of T can have it; throws `std::invalid_argument` otherwise.
+template <Real T>
+Storage require_storage(Storage storage) {
+  require(storage <= Storage::int4, [] { return std::string("unknown storage"); });
+  require(is_narrow(storage) || storage == native_storage<T>, [&] {
+    return "an operator of " + std::string(to_string(native_storage<T>)) + " cannot store " +
+           std::string(to_string(storage));
+  });
+  return storage;
+}
+
 /// Throws unless every entry is finite; the message names the first offender, column by column.
 template <class Derived>
 void require_finite(const Eigen::DenseBase<Derived>& values, std::string_view what) {

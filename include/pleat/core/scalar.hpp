@@ -8,7 +8,9 @@
 
 #include <bit>
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 namespace pleat {
 inline namespace PLEAT_ABI {
@@ -19,6 +21,44 @@ using Index = Eigen::Index;
 /// The type of activations and of the arithmetic.
 template <class T>
 concept Real = std::same_as<T, float> || std::same_as<T, double>;
+
+/// How the values of a brick are stored. Arithmetic is in the scalar of the operator in any case.
+enum class Storage : std::uint8_t {
+  f32,   ///< as they are, in an operator of float
+  f64,   ///< as they are, in an operator of double
+  bf16,  ///< 16 bits: the exponent of f32, 8 bits of precision
+  f16,   ///< IEEE half precision: 11 bits of precision, up to 65504
+  int8,  ///< 8 bits, times one f32 scale for each 64 values along a row
+  int4,  ///< 4 bits, times one f16 scale for each 32 values along a row
+};
+
+/// The storage that changes no value.
+template <Real T>
+inline constexpr Storage native_storage = std::same_as<T, float> ? Storage::f32 : Storage::f64;
+
+/// Whether values are stored in fewer bits than a scalar of any operator has.
+[[nodiscard]] constexpr bool is_narrow(Storage storage) noexcept {
+  return storage != Storage::f32 && storage != Storage::f64;
+}
+
+/// "f32", "int4", ...
+[[nodiscard]] constexpr std::string_view to_string(Storage storage) noexcept {
+  constexpr std::string_view names[] = {"f32", "f64", "bf16", "f16", "int8", "int4"};
+  return names[static_cast<std::size_t>(storage)];
+}
+
+/// Bytes of one row of `cols` values, scales included.
+[[nodiscard]] constexpr std::size_t row_bytes(Storage storage, std::size_t cols) noexcept {
+  switch (storage) {
+    case Storage::f32: return 4 * cols;
+    case Storage::f64: return 8 * cols;
+    case Storage::bf16:
+    case Storage::f16: return 2 * cols;
+    case Storage::int8: return cols + 4 * ((cols + 63) / 64);
+    case Storage::int4: return (cols + 1) / 2 + 2 * ((cols + 31) / 32);
+  }
+  return 0;
+}
 
 template <class T>
 using Matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic>;

@@ -31,8 +31,9 @@ enum class SvdMethod : std::uint8_t {
 
 /// What = U V with U: m x r and V: r x n.
 ///
-/// Stored: r (m + n) values, which is less than dense for r < m n / (m + n). Cost of `apply`:
-/// 2 r (m + n) flops a sample, in tiles over the batch that keep V x in cache.
+/// Stored: r (m + n) values, which is less than dense for r < m n / (m + n), as they are or
+/// narrower (see `Storage`). Cost of `apply`: 2 r (m + n) flops a sample, in tiles over the batch
+/// that keep V x in cache.
 template <Real T>
 class LowRank : public OperatorBase<LowRank<T>, T> {
  public:
@@ -41,6 +42,8 @@ class LowRank : public OperatorBase<LowRank<T>, T> {
   struct Options {
     /// The rank; 0 leaves it to the budget and `rank_rule`. At most min(m, n).
     Index rank = 0;
+    /// How both factors are stored.
+    Storage storage = native_storage<T>;
     /// Which rank to take among those that the budget allows.
     RankRule rank_rule = RankRule::budget;
     /// For `RankRule::energy`: the share of the squared singular values to keep, in (0, 1].
@@ -65,7 +68,10 @@ class LowRank : public OperatorBase<LowRank<T>, T> {
   [[nodiscard]] std::size_t bytes() const { return product_.bytes(); }
   [[nodiscard]] double flops() const { return product_.flops(); }
   [[nodiscard]] std::string structure() const { return std::string(name); }
-  [[nodiscard]] std::string parameters() const { return "rank " + std::to_string(rank()); }
+  [[nodiscard]] std::string parameters() const {
+    const std::string stored = U().parameters();
+    return "rank " + std::to_string(rank()) + (stored.empty() ? "" : ", " + stored);
+  }
 
   [[nodiscard]] const Dense<T>& U() const noexcept { return product_.template operand<0>(); }
   [[nodiscard]] const Dense<T>& V() const noexcept { return product_.template operand<1>(); }

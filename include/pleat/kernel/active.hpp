@@ -66,10 +66,11 @@ template <class T>
 inline constexpr const Table<T>* static_tables[] = {&static_table<T>};
 }  // namespace detail
 
-/// The kernels that every operator of scalar T runs on: those of the instruction set compiled for.
+/// The kernels that every operator of scalar T runs on: those of the instruction set compiled for,
+/// under the names of `Table`.
 template <class T>
-[[nodiscard]] constexpr const Table<T>& active() noexcept {
-  return detail::static_table<T>;
+[[nodiscard]] constexpr auto active() noexcept {
+  return v0::detail::Kernels<v0::detail::StaticArch, T>();
 }
 
 /// All tables there are: that one.

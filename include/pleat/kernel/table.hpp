@@ -14,6 +14,33 @@ inline namespace v0 {
 /// of SSE or NEON).
 inline constexpr std::size_t panel_rows = 16;
 
+/// Weights narrower than the scalar. `bf16` and `f16` are 16-bit floats; `int8` and `int4` are
+/// two's complement integers that a scale multiplies, one for so many columns of a row.
+enum class Format : std::uint8_t { bf16, f16, int8, int4 };
+
+/// Columns that share a scale; 0 where there is none.
+[[nodiscard]] constexpr std::size_t scale_group(Format format) noexcept {
+  return format == Format::int8 ? 64 : format == Format::int4 ? 32 : 0;
+}
+
+/// Bytes of one panel of narrow weights, rows in lanes: for each group of columns the scales of the
+/// `panel_rows` rows (int8: as f32, int4: as f16), then its columns. A column of int8 is a byte a
+/// row, in two's complement. Eight columns of int4 are a little-endian word of 32 bits a row, the
+/// first in the lowest bits, each with 8 added to it.
+[[nodiscard]] constexpr std::size_t narrow_panel_bytes(Format format, std::size_t cols) noexcept {
+  switch (format) {
+    case Format::bf16:
+    case Format::f16: return 2 * panel_rows * cols;
+    case Format::int8: return panel_rows * (cols + 4 * ((cols + 63) / 64));
+    case Format::int4: return panel_rows * (4 * ((cols + 7) / 8) + 2 * ((cols + 31) / 32));
+  }
+  return 0;
+}
+
+/// Values of scratch that one `narrow_apply_transpose` needs: a tile of 64 columns, and the sums of
+/// as many for four samples.
+inline constexpr std::size_t narrow_transpose_scratch = 5 * 64 * panel_rows;
+
 /// What a kernel may assume: pointers are valid for the sizes given, outputs overlap nothing,
 /// weights are aligned to 64 bytes, activations to their element; leading dimensions count elements
 /// and are at least the number of rows. What it must not do: allocate, throw, call anything, read
@@ -47,6 +74,24 @@ struct Table {
   void (*dense_apply_transpose)(std::size_t rows, std::size_t cols, const T* panels,
                                 std::size_t panel_stride, std::size_t batch, const T* y,
                                 std::size_t ldy, T* x, std::size_t ldx);
+
+  /// dense_apply for narrow weights: ceil(rows / panel_rows) panels of narrow_panel_bytes. An
+  /// output is the sum over groups, in order, of the group's scale times the sum of its products.
+  ///   scratch           narrow_scratch(cols, batch) values
+  void (*narrow_apply)(Format format, std::size_t rows, std::size_t cols,
+                       const std::uint8_t* panels, std::size_t batch, const T* x, std::size_t ldx,
+                       T* y, std::size_t ldy, bool add, T* scratch);
+
+  /// How many values of scratch one `narrow_apply` needs.
+  std::size_t (*narrow_scratch)(std::size_t cols, std::size_t batch);
+
+  /// X = W^T Y for the columns [first, last) of W, a shape of rows x cols; `first` is a multiple of
+  /// 64, and x points at column 0.
+  ///   scratch           narrow_transpose_scratch values
+  void (*narrow_apply_transpose)(Format format, std::size_t rows, std::size_t cols,
+                                 std::size_t first, std::size_t last, const std::uint8_t* panels,
+                                 std::size_t batch, const T* y, std::size_t ldy, T* x,
+                                 std::size_t ldx, T* scratch);
 
   /// Y = W X (or Y += W X where `add`) for W with at most two kept values in every four columns.
   ///   rows, cols        shape of W, or of the rows of it that this call covers

@@ -8,6 +8,7 @@
 #include "pleat/core/progress.hpp"
 #include "pleat/kernel/active.hpp"
 #include "pleat/matrix/detail/aligned_array.hpp"
+#include "pleat/matrix/detail/narrow_panels.hpp"
 #include "pleat/matrix/detail/split.hpp"
 
 #include <cstddef>
@@ -21,15 +22,16 @@ inline namespace PLEAT_ABI {
 
 /// A dense m x n matrix in panels of 16 rows, rows in lanes, which no call of `apply` packs again.
 ///
-/// Stored: m n values (memory holds m rounded up to a multiple of 16; files and `bytes()` do not).
-/// Cost of `apply`: 2 m n flops a sample. Throws what `std::bad_alloc` says, nothing else.
+/// Stored: m n values, as they are or narrower (see `Storage`); memory holds m rounded up to a
+/// multiple of 16, files and `bytes()` do not. Cost of `apply`: 2 m n flops a sample.
 template <Real T>
 class Dense : public OperatorBase<Dense<T>, T> {
  public:
   static constexpr std::string_view name = "Dense";
 
-  /// How `compress<Dense>` works; there is nothing to choose.
+  /// How `compress<Dense>` works.
   struct Options {
+    Storage storage = native_storage<T>;
     std::uint64_t seed = 0;
     Monitor monitor = {};
   };
@@ -52,6 +54,23 @@ class Dense : public OperatorBase<Dense<T>, T> {
     }
   }
 
+  /// The same, each value rounded to the nearest that the storage has. Throws
+  /// `std::invalid_argument` for a storage that T does not have, and, naming row and column, for a
+  /// value out of its range: above 65504 in f16, NaN or infinite in int8 and int4.
+  template <class Derived>
+  Dense(const Eigen::MatrixBase<Derived>& matrix, Storage storage) {
+    if (!pleat::is_narrow(detail::require_storage<T>(storage))) {
+      *this = Dense(matrix);
+      return;
+    }
+    const Eigen::Ref<const Matrix<T>, 0, Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>> values(
+        matrix.derived());
+    *this = Dense(
+        values.rows(), values.cols(),
+        detail::NarrowPanels<T>(storage, values.rows(), values.cols(),
+                                [&](Index row, Index col) { return values.coeff(row, col); }));
+  }
+
   // Copies only, sharing the panels: what was moved from stays as it was.
   Dense(const Dense&) = default;
   Dense& operator=(const Dense&) = default;
@@ -59,16 +78,22 @@ class Dense : public OperatorBase<Dense<T>, T> {
 
   [[nodiscard]] Index rows() const noexcept { return rows_; }
   [[nodiscard]] Index cols() const noexcept { return cols_; }
+  [[nodiscard]] Storage storage() const noexcept { return storage_; }
   [[nodiscard]] std::size_t bytes() const noexcept {
-    return static_cast<std::size_t>(rows_) * static_cast<std::size_t>(cols_) * sizeof(T);
+    return static_cast<std::size_t>(rows_) * row_bytes(storage_, static_cast<std::size_t>(cols_));
   }
   [[nodiscard]] double flops() const noexcept {
     return 2 * static_cast<double>(rows_) * static_cast<double>(cols_);
   }
   [[nodiscard]] std::string structure() const { return std::string(name); }
 
-  /// The matrix, bit for bit as it was given.
+  [[nodiscard]] std::string parameters() const {
+    return is_narrow() ? "stored as " + std::string(to_string(storage_)) : std::string();
+  }
+
+  /// The matrix, bit for bit as it is stored.
   [[nodiscard]] Matrix<T> to_dense() const {
+    if (is_narrow()) return Matrix<T>::NullaryExpr(rows_, cols_, narrow_);
     Matrix<T> dense(rows_, cols_);
     if (cols_ == 0) return dense;
     const T* from = panels_.data();
@@ -80,16 +105,29 @@ class Dense : public OperatorBase<Dense<T>, T> {
     return dense;
   }
 
+  /// "weight": m x n. In narrow storage also "weight_scales", and the attribute "storage"; see
+  /// `detail::NarrowPanels`.
   [[nodiscard]] Parts parts() const {
-    return {structure(), {}, {{"weight", Tensor::of(to_dense())}}, {}};
+    Parts parts{structure(), {}, {}, {}};
+    if (is_narrow()) narrow_.add_to(parts, "weight");
+    else parts.tensors["weight"] = Tensor::of(to_dense());
+    return parts;
   }
   [[nodiscard]] static Dense from_parts(const Parts& parts) {
-    return Dense(parts.tensor("weight").template matrix<T>());
+    if (!parts.attributes.contains("storage"))
+      return Dense(parts.tensor("weight").template matrix<T>());
+    const auto panels = detail::NarrowPanels<T>::from(parts, "weight");
+    return Dense(panels.rows(), panels.cols(), panels);
   }
 
  private:
   friend OperatorBase<Dense, T>;
   static constexpr Index panel = Index{kernel::panel_rows};
+
+  Dense(Index rows, Index cols, detail::NarrowPanels<T> panels)
+      : rows_(rows), cols_(cols), storage_(panels.storage()), narrow_(std::move(panels)) {}
+
+  [[nodiscard]] bool is_narrow() const noexcept { return pleat::is_narrow(storage_); }
 
   static std::size_t packed_size(Index rows, Index cols) {
     return static_cast<std::size_t>((rows + panel - 1) / panel * panel) *
@@ -98,19 +136,27 @@ class Dense : public OperatorBase<Dense<T>, T> {
 
   void evaluate(const ConstMatrixRef<T>& X, MatrixRef<T>& Y, Update update,
                 Workspace& workspace) const {
-    const kernel::Table<T>& table = kernel::active<T>();
+    const auto& table = kernel::active<T>();
     const auto cols = static_cast<std::size_t>(cols_);
     const auto batch = static_cast<std::size_t>(X.cols());
     const detail::Split split(rows_, panel, flops() * static_cast<double>(X.cols()), workspace);
-    const std::size_t scratch = table.dense_scratch(cols, batch);
+    const std::size_t scratch =
+        is_narrow() ? table.narrow_scratch(cols, batch) : table.dense_scratch(cols, batch);
     Workspace::Frame frame(workspace);
     T* memory = frame.allocate<T>(static_cast<Index>(scratch) * split.tasks);
     workspace.run(split.tasks, [&](Index task) {
       const auto [begin, end] = split.range(task);
-      table.dense_apply(static_cast<std::size_t>(end - begin), cols, panels_.data() + begin * cols_,
-                        batch, X.data(), static_cast<std::size_t>(X.outerStride()),
-                        Y.data() + begin, static_cast<std::size_t>(Y.outerStride()),
-                        update == Update::add, memory + task * static_cast<Index>(scratch));
+      const auto rows = static_cast<std::size_t>(end - begin);
+      T* const own = memory + task * static_cast<Index>(scratch);
+      const auto ldx = static_cast<std::size_t>(X.outerStride());
+      const auto ldy = static_cast<std::size_t>(Y.outerStride());
+      const bool add = update == Update::add;
+      if (is_narrow())
+        table.narrow_apply(narrow_.format(), rows, cols, narrow_.data(begin), batch, X.data(), ldx,
+                           Y.data() + begin, ldy, add, own);
+      else
+        table.dense_apply(rows, cols, panels_.data() + begin * cols_, batch, X.data(), ldx,
+                          Y.data() + begin, ldy, add, own);
     });
   }
 
@@ -119,10 +165,22 @@ class Dense : public OperatorBase<Dense<T>, T> {
       X.setZero();
       return;
     }
-    const kernel::Table<T>& table = kernel::active<T>();
-    const detail::Split split(cols_, 8, flops() * static_cast<double>(Y.cols()), workspace);
+    const auto& table = kernel::active<T>();
+    const detail::Split split(cols_, is_narrow() ? 64 : 8, flops() * static_cast<double>(Y.cols()),
+                              workspace);
+    const Index scratch = is_narrow() ? Index{kernel::narrow_transpose_scratch} : 0;
+    Workspace::Frame frame(workspace);
+    T* memory = frame.allocate<T>(scratch * split.tasks);
     workspace.run(split.tasks, [&](Index task) {
       const auto [begin, end] = split.range(task);
+      if (is_narrow()) {
+        table.narrow_apply_transpose(
+            narrow_.format(), static_cast<std::size_t>(rows_), static_cast<std::size_t>(cols_),
+            static_cast<std::size_t>(begin), static_cast<std::size_t>(end), narrow_.data(0),
+            static_cast<std::size_t>(Y.cols()), Y.data(), static_cast<std::size_t>(Y.outerStride()),
+            X.data(), static_cast<std::size_t>(X.outerStride()), memory + task * scratch);
+        return;
+      }
       table.dense_apply_transpose(
           static_cast<std::size_t>(rows_), static_cast<std::size_t>(end - begin),
           panels_.data() + begin * panel, static_cast<std::size_t>(cols_ * panel),
@@ -133,7 +191,9 @@ class Dense : public OperatorBase<Dense<T>, T> {
 
   Index rows_ = 0;
   Index cols_ = 0;
-  detail::AlignedArray<T> panels_;
+  Storage storage_ = native_storage<T>;
+  detail::AlignedArray<T> panels_;  // in the native storage,
+  detail::NarrowPanels<T> narrow_;  // and in any other
 };
 
 template <class Derived>

@@ -204,7 +204,7 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
 
   void evaluate(const ConstMatrixRef<T>& X, MatrixRef<T>& Y, Update update,
                 Workspace& workspace) const {
-    const kernel::Table<T>& table = kernel::active<T>();
+    const auto& table = kernel::active<T>();
     const auto batch = static_cast<std::size_t>(X.cols());
     const detail::Split split(rows_, panel, flops() * static_cast<double>(X.cols()), workspace);
     // A multiple of 16 values keeps every task's scratch aligned.
@@ -225,7 +225,7 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
   }
 
   void evaluate_transpose(const ConstMatrixRef<T>& Y, MatrixRef<T>& X, Workspace& workspace) const {
-    const kernel::Table<T>& table = kernel::active<T>();
+    const auto& table = kernel::active<T>();
     const detail::Split split(groups(), 1, flops() * static_cast<double>(Y.cols()), workspace);
     workspace.run(split.tasks, [&](Index task) {
       const auto [begin, end] = split.range(task);

@@ -5,9 +5,7 @@
 #include "pleat/core/scalar.hpp"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
-#include <string>
 
 namespace pleat {
 inline namespace PLEAT_ABI {
@@ -56,13 +54,6 @@ namespace detail {
   }
   // The elbow is the first value of the flat part: the ranks before it are worth keeping.
   return std::max<Index>(elbow, 1);
-}
-
-/// "1.25e-07", the same in every locale.
-[[nodiscard]] inline std::string scientific(double value) {
-  char text[32];
-  const auto end = std::to_chars(text, text + sizeof text, value, std::chars_format::scientific, 2);
-  return {text, end.ptr};
 }
 
 }  // namespace detail

@@ -38,23 +38,29 @@ struct Dense {
   static constexpr std::size_t block_cols = sizeof(T) == 4 ? 384 : 192;
   static constexpr std::size_t block_samples = 16 * tile_samples;
 
-  /// One tile: P panels by N samples. `x_col` and `x_sample` are the distances between two inputs
-  /// of a sample and between two samples.
-  template <std::size_t P, std::size_t N, bool Packed>
+  /// How a tile reads X: in place, with `x_sample` values from one sample to the next; from packed
+  /// samples; or from these, and it multiplies its sums by a scale of each row before it adds them.
+  enum class Inputs { in_place, packed, packed_scaled };
+
+  /// One tile: P panels by N samples.
+  template <std::size_t P, std::size_t N, Inputs I>
   static void tile(const T* const* panels, std::size_t cols, const T* x, std::size_t x_sample,
-                   T* const* y, std::size_t ldy, bool add) {
+                   T* const* y, std::size_t ldy, bool add, const T* const* scales) {
+    constexpr bool packed = I != Inputs::in_place;
+    constexpr bool scaled = I == Inputs::packed_scaled;
     Batch sum[N][P][vectors];
     for (std::size_t j = 0; j < N; ++j)
       for (std::size_t p = 0; p < P; ++p)
         for (std::size_t v = 0; v < vectors; ++v)
-          sum[j][p][v] = add ? Batch::load_unaligned(y[p] + j * ldy + v * lanes) : Batch(T(0));
+          sum[j][p][v] =
+              add && !scaled ? Batch::load_unaligned(y[p] + j * ldy + v * lanes) : Batch(T(0));
     for (std::size_t k = 0; k < cols; ++k) {
       Batch w[P][vectors];
       for (std::size_t p = 0; p < P; ++p)
         for (std::size_t v = 0; v < vectors; ++v)
           w[p][v] = Batch::load_aligned(panels[p] + k * panel_rows + v * lanes);
       for (std::size_t j = 0; j < N; ++j) {
-        const Batch xj(Packed ? x[k * N + j] : x[j * x_sample + k]);
+        const Batch xj(packed ? x[k * N + j] : x[j * x_sample + k]);
         for (std::size_t p = 0; p < P; ++p)
           for (std::size_t v = 0; v < vectors; ++v)
             sum[j][p][v] = xsimd::fma(w[p][v], xj, sum[j][p][v]);
@@ -62,65 +68,78 @@ struct Dense {
     }
     for (std::size_t j = 0; j < N; ++j)
       for (std::size_t p = 0; p < P; ++p)
-        for (std::size_t v = 0; v < vectors; ++v)
-          sum[j][p][v].store_unaligned(y[p] + j * ldy + v * lanes);
+        for (std::size_t v = 0; v < vectors; ++v) {
+          T* const to = y[p] + j * ldy + v * lanes;
+          if constexpr (scaled)
+            sum[j][p][v] = xsimd::fma(sum[j][p][v], Batch::load_unaligned(scales[p] + v * lanes),
+                                      add ? Batch::load_unaligned(to) : Batch(T(0)));
+          sum[j][p][v].store_unaligned(to);
+        }
   }
 
   /// As `tile`, for a panel of which only the first `rows` rows exist: through a full-height copy
   /// of its outputs, so that nothing is read or written past Y.
-  template <std::size_t N, bool Packed>
+  template <std::size_t N, Inputs I>
   static void ragged_tile(const T* panel, std::size_t rows, std::size_t cols, const T* x,
-                          std::size_t x_sample, T* y, std::size_t ldy, bool add) {
+                          std::size_t x_sample, T* y, std::size_t ldy, bool add, const T* scale) {
     T copy[N * panel_rows] = {};
     if (add)
       for (std::size_t j = 0; j < N; ++j)
         for (std::size_t i = 0; i < rows; ++i) copy[j * panel_rows + i] = y[j * ldy + i];
     T* target = copy;
-    tile<1, N, Packed>(&panel, cols, x, x_sample, &target, panel_rows, add);
+    tile<1, N, I>(&panel, cols, x, x_sample, &target, panel_rows, add, &scale);
     for (std::size_t j = 0; j < N; ++j)
       for (std::size_t i = 0; i < rows; ++i) y[j * ldy + i] = copy[j * panel_rows + i];
   }
 
   /// All rows by N samples. Reading four panels that lie a quarter of the matrix apart keeps four
   /// streams of memory busy; it pays while the tile has accumulators to spare.
-  template <std::size_t N, bool Packed>
+  template <std::size_t N, Inputs I>
   static void all_rows(std::size_t rows, std::size_t cols, const T* panels,
                        std::size_t panel_stride, const T* x, std::size_t x_sample, T* y,
-                       std::size_t ldy, bool add) {
-    constexpr std::size_t most = accumulators / (vectors * N);
+                       std::size_t ldy, bool add, const T* scales = nullptr) {
+    // A block of packed samples comes with `tile_panels` panels at a time.
+    constexpr std::size_t most = I == Inputs::in_place ? accumulators / (vectors * N) : tile_panels;
     constexpr std::size_t far = most >= 4 ? 4 : most >= 2 ? 2 : 1;
     const std::size_t full = rows / panel_rows;
     const std::size_t part = full / far;
+    const auto scales_at = [&](std::size_t p) {
+      return I == Inputs::packed_scaled ? scales + p * panel_rows : nullptr;
+    };
     for (std::size_t i = 0; i < part; ++i) {
       const T* panel[far];
       T* target[far];
+      const T* scale[far];
       for (std::size_t p = 0; p < far; ++p) {
         panel[p] = panels + (p * part + i) * panel_stride;
         target[p] = y + (p * part + i) * panel_rows;
+        scale[p] = scales_at(p * part + i);
       }
-      tile<far, N, Packed>(panel, cols, x, x_sample, target, ldy, add);
+      tile<far, N, I>(panel, cols, x, x_sample, target, ldy, add, scale);
     }
     for (std::size_t p = part * far; p < full; ++p) {
       const T* panel = panels + p * panel_stride;
       T* target = y + p * panel_rows;
-      tile<1, N, Packed>(&panel, cols, x, x_sample, &target, ldy, add);
+      const T* scale = scales_at(p);
+      tile<1, N, I>(&panel, cols, x, x_sample, &target, ldy, add, &scale);
     }
     if (rows % panel_rows != 0)
-      ragged_tile<N, Packed>(panels + full * panel_stride, rows % panel_rows, cols, x, x_sample,
-                             y + full * panel_rows, ldy, add);
+      ragged_tile<N, I>(panels + full * panel_stride, rows % panel_rows, cols, x, x_sample,
+                        y + full * panel_rows, ldy, add, scales_at(full));
   }
 
-  /// `all_rows` for a number of samples that only the run knows, at most `tile_samples`.
-  template <bool Packed, std::size_t N = tile_samples>
+  /// `all_rows` for a number of samples that only the run knows, at most `tile_samples`. `scales`
+  /// has those of one panel after the other.
+  template <Inputs I, std::size_t N = tile_samples>
   static void few_samples(std::size_t samples, std::size_t rows, std::size_t cols, const T* panels,
                           std::size_t panel_stride, const T* x, std::size_t x_sample, T* y,
-                          std::size_t ldy, bool add) {
+                          std::size_t ldy, bool add, const T* scales = nullptr) {
     if constexpr (N > 0) {
       if (samples == N)
-        all_rows<N, Packed>(rows, cols, panels, panel_stride, x, x_sample, y, ldy, add);
+        all_rows<N, I>(rows, cols, panels, panel_stride, x, x_sample, y, ldy, add, scales);
       else
-        few_samples<Packed, N - 1>(samples, rows, cols, panels, panel_stride, x, x_sample, y, ldy,
-                                   add);
+        few_samples<I, N - 1>(samples, rows, cols, panels, panel_stride, x, x_sample, y, ldy, add,
+                              scales);
     }
   }
 
@@ -133,8 +152,8 @@ struct Dense {
       const T* panel = panels + r / panel_rows * panel_stride;
       for (std::size_t j = 0; j < samples; j += tile_samples) {
         const std::size_t width = samples - j < tile_samples ? samples - j : tile_samples;
-        few_samples<true>(width, height, cols, panel, panel_stride, packed + j * cols, 0,
-                          y + j * ldy + r, ldy, add);
+        few_samples<Inputs::packed>(width, height, cols, panel, panel_stride, packed + j * cols, 0,
+                                    y + j * ldy + r, ldy, add);
       }
     }
   }
@@ -146,8 +165,8 @@ struct Dense {
       const std::size_t parts = (batch + tile_samples - 1) / tile_samples;
       for (std::size_t part = 0, j = 0; part < parts; ++part) {
         const std::size_t width = (batch - j + parts - part - 1) / (parts - part);
-        few_samples<false>(width, rows, cols, panels, stride, x + j * ldx, ldx, y + j * ldy, ldy,
-                           add);
+        few_samples<Inputs::in_place>(width, rows, cols, panels, stride, x + j * ldx, ldx,
+                                      y + j * ldy, ldy, add);
         j += width;
       }
       return;

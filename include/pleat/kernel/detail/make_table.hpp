@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
-// The table of one instruction set.
+// The kernels of one instruction set, and the table of them.
 #pragma once
 
 #include "pleat/kernel/detail/arch.hpp"
 #include "pleat/kernel/detail/dense.hpp"
+#include "pleat/kernel/detail/dense_narrow.hpp"
 #include "pleat/kernel/detail/semi_structured.hpp"
 #include "pleat/kernel/table.hpp"
 
@@ -11,16 +12,48 @@ namespace pleat::kernel {
 inline namespace v0 {
 namespace detail {
 
+/// The kernels under the names that `Table` has for them. Unlike a table's, a member is compiled
+/// only where it is used: a program that multiplies by dense matrices compiles no sparse kernels.
+template <class Arch, class T>
+struct Kernels {
+  using Contract = Table<T>;
+
+  static constexpr const char* arch = arch_name<Arch>;
+
+  static constexpr decltype(Contract::dense_apply) dense_apply = &Dense<Arch, T>::apply;
+  static constexpr decltype(Contract::dense_scratch) dense_scratch = &Dense<Arch, T>::scratch;
+  static constexpr decltype(Contract::dense_apply_transpose) dense_apply_transpose =
+      &Dense<Arch, T>::apply_transpose;
+
+  static constexpr decltype(Contract::narrow_apply) narrow_apply = &DenseNarrow<Arch, T>::apply;
+  static constexpr decltype(Contract::narrow_scratch) narrow_scratch =
+      &DenseNarrow<Arch, T>::scratch;
+  static constexpr decltype(Contract::narrow_apply_transpose) narrow_apply_transpose =
+      &DenseNarrow<Arch, T>::apply_transpose;
+
+  static constexpr decltype(Contract::semi_structured_apply) semi_structured_apply =
+      &SemiStructured<Arch, T>::apply;
+  static constexpr decltype(Contract::semi_structured_scratch) semi_structured_scratch =
+      &SemiStructured<Arch, T>::scratch;
+  static constexpr decltype(Contract::semi_structured_apply_transpose)
+      semi_structured_apply_transpose = &SemiStructured<Arch, T>::apply_transpose;
+};
+
 template <class Arch, class T>
 [[nodiscard]] constexpr Table<T> make_table() noexcept {
-  using TwoOfFour = SemiStructured<Arch, T>;
-  return {arch_name<Arch>,
-          &Dense<Arch, T>::apply,
-          &Dense<Arch, T>::scratch,
-          &Dense<Arch, T>::apply_transpose,
-          &TwoOfFour::apply,
-          &TwoOfFour::scratch,
-          &TwoOfFour::apply_transpose};
+  using K = Kernels<Arch, T>;
+  return {
+      .arch = K::arch,
+      .dense_apply = K::dense_apply,
+      .dense_scratch = K::dense_scratch,
+      .dense_apply_transpose = K::dense_apply_transpose,
+      .narrow_apply = K::narrow_apply,
+      .narrow_scratch = K::narrow_scratch,
+      .narrow_apply_transpose = K::narrow_apply_transpose,
+      .semi_structured_apply = K::semi_structured_apply,
+      .semi_structured_scratch = K::semi_structured_scratch,
+      .semi_structured_apply_transpose = K::semi_structured_apply_transpose,
+  };
 }
 
 }  // namespace detail

@@ -1,0 +1,358 @@
+// SPDX-License-Identifier: MIT
+// Dense times activations from 16-bit, 8-bit and 4-bit weights, which are widened on the way.
+#pragma once
+
+#include "pleat/kernel/detail/dense.hpp"
+#include "pleat/kernel/detail/narrow_columns.hpp"
+#include "pleat/kernel/table.hpp"
+
+#include <xsimd/xsimd.hpp>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace pleat::kernel {
+inline namespace v0 {
+namespace detail {
+
+/// Kernels over narrow panels (see `Table::narrow_apply`).
+template <class Arch, class T>
+struct DenseNarrow {
+  using Wide = Dense<Arch, T>;
+  using Batch = xsimd::batch<T, Arch>;
+  static constexpr std::size_t lanes = Batch::size;
+  static constexpr std::size_t vectors = panel_rows / lanes;
+
+  // Samples that multiply the stored numbers as they are widened; for more, widening once pays.
+  static constexpr std::size_t few = sizeof(T) == 4 ? 2 : 0;
+
+  /// Adds the columns from S on of one step of P panels, of which `left` exist or All, times N
+  /// samples. Inlined at once, or the compiler keeps the sums in memory.
+  template <Format F, std::size_t P, std::size_t N, bool All, std::size_t S = 0>
+  [[gnu::always_inline]] static void columns(typename NarrowColumns<Arch, F>::Step* steps,
+                                             std::size_t left, const T* x, std::size_t ldx,
+                                             Batch (&to)[N][P][vectors]) {
+    if constexpr (S < NarrowColumns<Arch, F>::step) {
+      if (!All && S >= left) return;
+      Batch w[P][vectors];
+      for (std::size_t p = 0; p < P; ++p) steps[p].template column<S>(w[p]);
+      for (std::size_t j = 0; j < N; ++j) {
+        const Batch xj(x[j * ldx + S]);
+        for (std::size_t p = 0; p < P; ++p)
+          for (std::size_t v = 0; v < vectors; ++v)
+            to[j][p][v] = xsimd::fma(w[p][v], xj, to[j][p][v]);
+      }
+      columns<F, P, N, All, S + 1>(steps, left, x, ldx, to);
+    }
+  }
+
+  /// P panels by N samples that are read in place.
+  template <Format F, std::size_t P, std::size_t N>
+  static void tile(const std::uint8_t* const* panels, std::size_t cols, const T* x, std::size_t ldx,
+                   T* const* y, std::size_t ldy, bool add) {
+    using Columns = NarrowColumns<Arch, F>;
+    Batch sum[N][P][vectors];
+    for (std::size_t j = 0; j < N; ++j)
+      for (std::size_t p = 0; p < P; ++p)
+        for (std::size_t v = 0; v < vectors; ++v)
+          sum[j][p][v] = add ? Batch::load_unaligned(y[p] + j * ldy + v * lanes) : Batch(T(0));
+    const std::uint8_t* at[P];
+    for (std::size_t p = 0; p < P; ++p) at[p] = panels[p];
+
+    constexpr std::size_t group = Columns::group;
+    for (std::size_t begin = 0; begin < cols;) {
+      const std::size_t end = group == 0 || cols - begin < group ? cols : begin + group;
+      Batch scale[P][vectors];
+      Batch part[N][P][vectors];
+      for (std::size_t p = 0; p < P; ++p) {
+        if constexpr (group != 0) {
+          Columns::load_scales(at[p], scale[p]);
+          at[p] += Columns::scale_bytes;
+        }
+        for (std::size_t j = 0; j < N; ++j)
+          for (std::size_t v = 0; v < vectors; ++v)
+            part[j][p][v] = group == 0 ? sum[j][p][v] : Batch(T(0));
+      }
+      std::size_t k = begin;
+      for (; k + Columns::step <= end; k += Columns::step) {
+        typename Columns::Step steps[P];
+        for (std::size_t p = 0; p < P; ++p) {
+          steps[p].load(at[p]);
+          at[p] += Columns::step_bytes;
+        }
+        columns<F, P, N, true>(steps, 0, x + k, ldx, part);
+      }
+      if (k < end) {
+        typename Columns::Step steps[P];
+        for (std::size_t p = 0; p < P; ++p) steps[p].load(at[p]);
+        columns<F, P, N, false>(steps, end - k, x + k, ldx, part);
+      }
+      for (std::size_t p = 0; p < P; ++p)
+        for (std::size_t j = 0; j < N; ++j)
+          for (std::size_t v = 0; v < vectors; ++v) {
+            if constexpr (group == 0) sum[j][p][v] = part[j][p][v];
+            else sum[j][p][v] = xsimd::fma(part[j][p][v], scale[p][v], sum[j][p][v]);
+          }
+      begin = end;
+    }
+    for (std::size_t j = 0; j < N; ++j)
+      for (std::size_t p = 0; p < P; ++p)
+        for (std::size_t v = 0; v < vectors; ++v)
+          sum[j][p][v].store_unaligned(y[p] + j * ldy + v * lanes);
+  }
+
+  /// All rows by N samples, far panels at once as in `Dense::all_rows`.
+  template <Format F, std::size_t N>
+  static void all_rows(std::size_t rows, std::size_t cols, const std::uint8_t* panels, const T* x,
+                       std::size_t ldx, T* y, std::size_t ldy, bool add) {
+    constexpr std::size_t most = Wide::accumulators / (vectors * N);
+    constexpr std::size_t far = most >= 4 ? 4 : most >= 2 ? 2 : 1;
+    const std::size_t stride = narrow_panel_bytes(F, cols);
+    const std::size_t full = rows / panel_rows;
+    const std::size_t part = full / far;
+    for (std::size_t i = 0; i < part; ++i) {
+      const std::uint8_t* panel[far];
+      T* target[far];
+      for (std::size_t p = 0; p < far; ++p) {
+        panel[p] = panels + (p * part + i) * stride;
+        target[p] = y + (p * part + i) * panel_rows;
+      }
+      tile<F, far, N>(panel, cols, x, ldx, target, ldy, add);
+    }
+    for (std::size_t p = part * far; p * panel_rows < rows; ++p) {
+      const std::uint8_t* panel = panels + p * stride;
+      T* target = y + p * panel_rows;
+      if (p < full) {
+        tile<F, 1, N>(&panel, cols, x, ldx, &target, ldy, add);
+        continue;
+      }
+      // The last panel is short of rows: through a copy, so that nothing past Y is touched.
+      const std::size_t height = rows - full * panel_rows;
+      T copy[N * panel_rows] = {};
+      T* whole = copy;
+      if (add)
+        for (std::size_t j = 0; j < N; ++j)
+          for (std::size_t i = 0; i < height; ++i) copy[j * panel_rows + i] = target[j * ldy + i];
+      tile<F, 1, N>(&panel, cols, x, ldx, &whole, panel_rows, add);
+      for (std::size_t j = 0; j < N; ++j)
+        for (std::size_t i = 0; i < height; ++i) target[j * ldy + i] = copy[j * panel_rows + i];
+    }
+  }
+
+  template <Format F, std::size_t N = few>
+  static void few_samples(std::size_t samples, std::size_t rows, std::size_t cols,
+                          const std::uint8_t* panels, const T* x, std::size_t ldx, T* y,
+                          std::size_t ldy, bool add) {
+    if constexpr (N > 0) {
+      if (samples == N) all_rows<F, N>(rows, cols, panels, x, ldx, y, ldy, add);
+      else few_samples<F, N - 1>(samples, rows, cols, panels, x, ldx, y, ldy, add);
+    }
+  }
+
+  /// One column of floats as values of T.
+  template <Format F>
+  static void store(const xsimd::batch<float, Arch> (&w)[NarrowColumns<Arch, F>::vectors], T* to) {
+    using Columns = NarrowColumns<Arch, F>;
+    float lane[panel_rows];
+    for (std::size_t v = 0; v < Columns::vectors; ++v) {
+      if constexpr (sizeof(T) == 4) w[v].store_unaligned(to + v * Columns::lanes);
+      else w[v].store_unaligned(lane + v * Columns::lanes);
+    }
+    if constexpr (sizeof(T) != 4)
+      for (std::size_t i = 0; i < panel_rows; ++i) to[i] = T(lane[i]);
+  }
+
+  template <Format F, std::size_t S = 0>
+  static void store_columns(typename NarrowColumns<Arch, F>::Step& step, std::size_t left, T* to) {
+    using Columns = NarrowColumns<Arch, F>;
+    if constexpr (S < Columns::step) {
+      if (S >= left) return;
+      typename Columns::Batch w[Columns::vectors];
+      step.template column<S>(w);
+      store<F>(w, to + S * panel_rows);
+      store_columns<F, S + 1>(step, left, to);
+    }
+  }
+
+  /// The stored numbers of columns [first, first + count) of one panel, count x panel_rows values,
+  /// and the scales of their groups. `first` begins a group.
+  template <Format F>
+  static void decode(const std::uint8_t* panel, std::size_t first, std::size_t count, T* to,
+                     T* scales) {
+    using Columns = NarrowColumns<Arch, F>;
+    using Floats = typename Columns::Batch;
+    constexpr std::size_t group = Columns::group;
+    const std::uint8_t* at = panel + Columns::offset(first);
+    for (std::size_t k = 0; k < count;) {
+      const std::size_t end = group == 0 || count - k < group ? count : k + group;
+      if constexpr (group != 0) {
+        Floats scale[Columns::vectors];
+        Columns::load_scales(at, scale);
+        store<F>(scale, scales + k / group * panel_rows);
+        at += Columns::scale_bytes;
+      }
+      for (; k < end; k += Columns::step, at += Columns::step_bytes) {
+        typename Columns::Step step;
+        step.load(at);
+        store_columns<F>(step, end - k, to + k * panel_rows);
+      }
+      k = end;
+    }
+  }
+
+  /// As `decode`, for a format that only the run knows.
+  static void decode_any(Format format, const std::uint8_t* panel, std::size_t first,
+                         std::size_t count, T* to, T* scales) {
+    switch (format) {
+      case Format::bf16: return decode<Format::bf16>(panel, first, count, to, scales);
+      case Format::f16: return decode<Format::f16>(panel, first, count, to, scales);
+      case Format::int8: return decode<Format::int8>(panel, first, count, to, scales);
+      case Format::int4: return decode<Format::int4>(panel, first, count, to, scales);
+    }
+  }
+
+  // Columns of a tile of decoded weights: with a tile of sums and inputs in the first-level cache.
+  static constexpr std::size_t tile_cols = 128 * 4 / sizeof(T);
+  static constexpr std::size_t tile_size =
+      Wide::tile_panels * (tile_cols + tile_cols / 32) * panel_rows;
+
+  /// `samples` packed samples of `cols` columns, `width` wide but for the last, times as many
+  /// columns of `height` rows: one or two panels.
+  static void block(Format format, std::size_t height, std::size_t cols, const std::uint8_t* panels,
+                    std::size_t stride, std::size_t first, std::size_t samples, const T* packed,
+                    T* y, std::size_t ldy, bool add, T* scratch) {
+    const std::size_t count = (height + panel_rows - 1) / panel_rows;
+    const std::size_t group = scale_group(format);
+    for (std::size_t k = 0; k < cols || (cols == 0 && k == 0); k += tile_cols) {
+      const std::size_t depth = cols - k < tile_cols ? cols - k : tile_cols;
+      T* const tile = scratch;
+      T* const scales = scratch + Wide::tile_panels * tile_cols * panel_rows;
+      T decoded[Wide::tile_panels][tile_cols / 32 * panel_rows];
+      for (std::size_t p = 0; p < count; ++p) {
+        decode_any(format, panels + p * stride, first + k, depth, tile + p * depth * panel_rows,
+                   decoded[p]);
+        for (std::size_t g = 0; group != 0 && g * group < depth; ++g)
+          for (std::size_t i = 0; i < panel_rows; ++i)
+            scales[(g * count + p) * panel_rows + i] = decoded[p][g * panel_rows + i];
+      }
+      for (std::size_t j = 0; j < samples; j += Wide::tile_samples) {
+        const std::size_t width =
+            samples - j < Wide::tile_samples ? samples - j : Wide::tile_samples;
+        const T* const x = packed + j * cols + k * width;
+        T* const to = y + j * ldy;
+        if (group == 0 || depth == 0) {
+          Wide::template few_samples<Wide::Inputs::packed>(
+              width, height, depth, tile, depth * panel_rows, x, 0, to, ldy, add || k > 0);
+          continue;
+        }
+        for (std::size_t g = 0; g * group < depth; ++g) {
+          const std::size_t length = depth - g * group < group ? depth - g * group : group;
+          Wide::template few_samples<Wide::Inputs::packed_scaled>(
+              width, height, length, tile + g * group * panel_rows, depth * panel_rows,
+              x + g * group * width, 0, to, ldy, add || k + g > 0, scales + g * count * panel_rows);
+        }
+      }
+    }
+  }
+
+  static void apply(Format format, std::size_t rows, std::size_t cols, const std::uint8_t* panels,
+                    std::size_t batch, const T* x, std::size_t ldx, T* y, std::size_t ldy, bool add,
+                    T* scratch) {
+    if (batch <= few) return few_any(format, batch, rows, cols, panels, x, ldx, y, ldy, add);
+    const std::size_t stride = narrow_panel_bytes(format, cols);
+    const std::size_t depth_limit = packed_cols(cols, batch);
+    constexpr std::size_t tall = Wide::tile_panels * panel_rows;
+    std::size_t k = 0;
+    do {  // at least once: no columns still means that Y is overwritten
+      const std::size_t depth = cols - k < depth_limit ? cols - k : depth_limit;
+      for (std::size_t j = 0; j < batch; j += Wide::block_samples) {
+        const std::size_t samples =
+            batch - j < Wide::block_samples ? batch - j : Wide::block_samples;
+        T* const packed = scratch + tile_size;
+        Wide::pack(samples, depth, x + j * ldx + k, ldx, packed);
+        for (std::size_t r = 0; r < rows; r += tall)
+          block(format, rows - r < tall ? rows - r : tall, depth, panels + r / panel_rows * stride,
+                stride, k, samples, packed, y + j * ldy + r, ldy, add || k > 0, scratch);
+      }
+      k += depth;
+    } while (k < cols);
+  }
+
+  /// As `few_samples`, for a format that only the run knows.
+  static void few_any(Format format, std::size_t samples, std::size_t rows, std::size_t cols,
+                      const std::uint8_t* panels, const T* x, std::size_t ldx, T* y,
+                      std::size_t ldy, bool add) {
+    switch (format) {
+      case Format::bf16:
+        return few_samples<Format::bf16>(samples, rows, cols, panels, x, ldx, y, ldy, add);
+      case Format::f16:
+        return few_samples<Format::f16>(samples, rows, cols, panels, x, ldx, y, ldy, add);
+      case Format::int8:
+        return few_samples<Format::int8>(samples, rows, cols, panels, x, ldx, y, ldy, add);
+      case Format::int4:
+        return few_samples<Format::int4>(samples, rows, cols, panels, x, ldx, y, ldy, add);
+    }
+  }
+
+  /// Columns of X that are packed at a time: all where the panels are read once or twice, which
+  /// then happens in order of memory.
+  static std::size_t packed_cols(std::size_t cols, std::size_t batch) {
+    return batch <= 2 * Wide::tile_samples || cols < Wide::block_cols ? cols : Wide::block_cols;
+  }
+
+  static std::size_t scratch(std::size_t cols, std::size_t batch) {
+    if (batch <= few) return 0;
+    return tile_size +
+           packed_cols(cols, batch) * (batch < Wide::block_samples ? batch : Wide::block_samples);
+  }
+
+  /// Sums stay in lanes until the last panel; a tile of weights is decoded once for four samples.
+  static void apply_transpose(Format format, std::size_t rows, std::size_t cols, std::size_t first,
+                              std::size_t last, const std::uint8_t* panels, std::size_t batch,
+                              const T* y, std::size_t ldy, T* x, std::size_t ldx, T* scratch) {
+    constexpr std::size_t width = 64;
+    const std::size_t stride = narrow_panel_bytes(format, cols);
+    T* const tile = scratch;
+    T* const sums = scratch + width * panel_rows;
+    for (std::size_t k = first; k < last; k += width) {
+      const std::size_t count = last - k < width ? last - k : width;
+      for (std::size_t j = 0; j < batch; j += 4) {
+        const std::size_t samples = batch - j < 4 ? batch - j : 4;
+        for (std::size_t i = 0; i < samples * width * panel_rows; ++i) sums[i] = T(0);
+        for (std::size_t r = 0; r < rows; r += panel_rows) {
+          T scales[2 * panel_rows];
+          decode_any(format, panels + r / panel_rows * stride, k, count, tile, scales);
+          if (const std::size_t group = scale_group(format); group != 0)
+            for (std::size_t c = 0; c < count; ++c)
+              for (std::size_t i = 0; i < panel_rows; ++i)
+                tile[c * panel_rows + i] *= scales[c / group * panel_rows + i];
+          const std::size_t height = rows - r < panel_rows ? rows - r : panel_rows;
+          for (std::size_t s = 0; s < samples; ++s) {
+            T copy[panel_rows] = {};
+            for (std::size_t i = 0; i < height; ++i) copy[i] = y[(j + s) * ldy + r + i];
+            for (std::size_t v = 0; v < vectors; ++v) {
+              const Batch yv = Batch::load_unaligned(copy + v * lanes);
+              for (std::size_t c = 0; c < count; ++c) {
+                T* const sum = sums + (s * width + c) * panel_rows + v * lanes;
+                xsimd::fma(Batch::load_unaligned(tile + c * panel_rows + v * lanes), yv,
+                           Batch::load_unaligned(sum))
+                    .store_unaligned(sum);
+              }
+            }
+          }
+        }
+        for (std::size_t s = 0; s < samples; ++s)
+          for (std::size_t c = 0; c < count; ++c) {
+            const T* const sum = sums + (s * width + c) * panel_rows;
+            T total = sum[0];
+            for (std::size_t i = 1; i < panel_rows; ++i) total += sum[i];
+            x[(j + s) * ldx + k + c] = total;
+          }
+      }
+    }
+  }
+};
+
+}  // namespace detail
+}  // namespace v0
+}  // namespace pleat::kernel

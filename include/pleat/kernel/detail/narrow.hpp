@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: MIT
+// What the kernels need of an instruction set and xsimd does not have: widening loads.
+#pragma once
+
+#include <xsimd/xsimd.hpp>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace pleat::kernel {
+inline namespace v0 {
+namespace detail {
+
+/// Narrow numbers to floats, as many as a batch has lanes:
+///
+///     Batch bf16(const std::uint8_t*), f16(const std::uint8_t*)   // 2 bytes a lane
+///     Batch int8(const std::uint8_t*)                             // 1 byte a lane
+///     void int4(const std::uint8_t*, Batch& low, Batch& high)     // the two halves of 1 byte a
+///     lane
+template <class Arch>
+struct Narrow;
+
+#if defined(__SSE2__)
+template <>
+struct Narrow<xsimd::sse2> {
+  using Batch = xsimd::batch<float, xsimd::sse2>;
+
+  static Batch bf16(const std::uint8_t* p) {
+    const __m128i bits = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+    return Batch(_mm_castsi128_ps(_mm_unpacklo_epi16(_mm_setzero_si128(), bits)));
+  }
+  /// The exponent is moved by a product, which also takes subnormal numbers to where they belong;
+  /// infinities and NaN get the exponent that they need.
+  static Batch f16(const std::uint8_t* p) {
+    const __m128i bits = _mm_unpacklo_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)),
+                                            _mm_setzero_si128());
+    const __m128i magnitude = _mm_slli_epi32(_mm_and_si128(bits, _mm_set1_epi32(0x7fff)), 13);
+    const __m128i sign = _mm_slli_epi32(_mm_and_si128(bits, _mm_set1_epi32(0x8000)), 16);
+    const __m128i special = _mm_and_si128(_mm_cmpgt_epi32(magnitude, _mm_set1_epi32(0x0f7f'ffff)),
+                                          _mm_set1_epi32(0x7f80'0000));
+    const __m128 scaled =
+        _mm_mul_ps(_mm_castsi128_ps(magnitude), _mm_castsi128_ps(_mm_set1_epi32(0x7780'0000)));
+    return Batch(_mm_or_ps(scaled, _mm_castsi128_ps(_mm_or_si128(sign, special))));
+  }
+  static Batch int8(const std::uint8_t* p) {
+    return Batch(_mm_cvtepi32_ps(_mm_srai_epi32(top(p), 24)));
+  }
+  using Words = __m128i;
+  static Words words(const std::uint8_t* p) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  }
+  static Words high(Words words) { return _mm_srli_epi32(words, 20); }
+  template <int bit>
+  static Batch nibble(Words words) {
+    const __m128i one = _mm_or_si128(_mm_and_si128(words, _mm_set1_epi32(15 << bit)),
+                                     _mm_set1_epi32((150 - bit) << 23));
+    return Batch(_mm_sub_ps(_mm_castsi128_ps(one), _mm_set1_ps(float((1 << (23 - bit)) + 8))));
+  }
+
+ private:
+  /// Four bytes, each in the highest byte of its lane.
+  static __m128i top(const std::uint8_t* p) {
+    const __m128i zero = _mm_setzero_si128();
+    std::int32_t four;
+    __builtin_memcpy(&four, p, sizeof four);
+    return _mm_unpacklo_epi16(zero, _mm_unpacklo_epi8(zero, _mm_cvtsi32_si128(four)));
+  }
+};
+#endif
+
+#if defined(__AVX2__) && defined(__FMA__)
+template <>
+struct Narrow<xsimd::fma3<xsimd::avx2>> {
+  using Batch = xsimd::batch<float, xsimd::fma3<xsimd::avx2>>;
+
+  static Batch bf16(const std::uint8_t* p) {
+    return Batch(_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load(p)), 16)));
+  }
+  static Batch f16(const std::uint8_t* p) {
+#if defined(__F16C__)
+    return Batch(_mm256_cvtph_ps(load(p)));
+#else
+    float lane[8];
+    Narrow<xsimd::sse2>::f16(p).store_unaligned(lane);
+    Narrow<xsimd::sse2>::f16(p + 8).store_unaligned(lane + 4);
+    return Batch::load_unaligned(lane);
+#endif
+  }
+  static Batch int8(const std::uint8_t* p) { return Batch(_mm256_cvtepi32_ps(lanes(p))); }
+  using Words = __m256i;
+  static Words words(const std::uint8_t* p) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  }
+  static Words high(Words words) { return _mm256_srli_epi32(words, 20); }
+  template <int bit>
+  static Batch nibble(Words words) {
+    const __m256i one = _mm256_or_si256(_mm256_and_si256(words, _mm256_set1_epi32(15 << bit)),
+                                        _mm256_set1_epi32((150 - bit) << 23));
+    return Batch(
+        _mm256_sub_ps(_mm256_castsi256_ps(one), _mm256_set1_ps(float((1 << (23 - bit)) + 8))));
+  }
+
+ private:
+  static __m128i load(const std::uint8_t* p) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  }
+  static __m256i lanes(const std::uint8_t* p) {
+    return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+  }
+};
+#endif
+
+#if defined(__AVX512F__) && defined(__AVX512BW__)
+template <>
+struct Narrow<xsimd::avx512bw> {
+  using Batch = xsimd::batch<float, xsimd::avx512bw>;
+
+  static Batch bf16(const std::uint8_t* p) {
+    return Batch(_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(load(p)), 16)));
+  }
+  static Batch f16(const std::uint8_t* p) { return Batch(_mm512_cvtph_ps(load(p))); }
+  static Batch int8(const std::uint8_t* p) {
+    return Batch(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes(p))));
+  }
+  using Words = __m512i;
+  static Words words(const std::uint8_t* p) { return _mm512_loadu_si512(p); }
+  static Words high(Words words) { return _mm512_srli_epi32(words, 20); }
+  template <int bit>
+  static Batch nibble(Words words) {
+    const __m512i one = _mm512_or_si512(_mm512_and_si512(words, _mm512_set1_epi32(15 << bit)),
+                                        _mm512_set1_epi32((150 - bit) << 23));
+    return Batch(
+        _mm512_sub_ps(_mm512_castsi512_ps(one), _mm512_set1_ps(float((1 << (23 - bit)) + 8))));
+  }
+
+ private:
+  static __m256i load(const std::uint8_t* p) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  }
+  static __m128i bytes(const std::uint8_t* p) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  }
+};
+#endif
+
+#if defined(__aarch64__)
+template <>
+struct Narrow<xsimd::neon64> {
+  using Batch = xsimd::batch<float, xsimd::neon64>;
+
+  static Batch bf16(const std::uint8_t* p) {
+    return Batch(vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8(p)), 16)));
+  }
+  static Batch f16(const std::uint8_t* p) {
+    return Batch(vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(p))));
+  }
+  static Batch int8(const std::uint8_t* p) { return Batch(vcvtq_f32_s32(lanes(p))); }
+  using Words = uint32x4_t;
+  static Words words(const std::uint8_t* p) { return vreinterpretq_u32_u8(vld1q_u8(p)); }
+  static Words high(Words words) { return vshrq_n_u32(words, 20); }
+  template <int bit>
+  static Batch nibble(Words words) {
+    const uint32x4_t one =
+        vorrq_u32(vandq_u32(words, vdupq_n_u32(15U << bit)), vdupq_n_u32((150U - bit) << 23U));
+    return Batch(vsubq_f32(vreinterpretq_f32_u32(one), vdupq_n_f32(float((1 << (23 - bit)) + 8))));
+  }
+
+ private:
+  static int32x4_t lanes(const std::uint8_t* p) {
+    std::uint32_t four;
+    __builtin_memcpy(&four, p, sizeof four);
+    return vmovl_s16(vget_low_s16(vmovl_s8(vcreate_s8(four))));
+  }
+};
+#endif
+
+}  // namespace detail
+}  // namespace v0
+}  // namespace pleat::kernel

@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: MIT
+// Values in 16, 8 or 4 bits: rounded, packed for the kernels, and taken to and from files.
+#pragma once
+
+#include "pleat/core/error.hpp"
+#include "pleat/core/parts.hpp"
+#include "pleat/core/scalar.hpp"
+#include "pleat/kernel/table.hpp"
+#include "pleat/matrix/detail/aligned_array.hpp"
+#include "pleat/matrix/detail/rounding.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <vector>
+
+namespace pleat {
+inline namespace PLEAT_ABI {
+namespace detail {
+
+[[nodiscard]] constexpr kernel::Format format_of(Storage storage) noexcept {
+  switch (storage) {
+    case Storage::f16: return kernel::Format::f16;
+    case Storage::int8: return kernel::Format::int8;
+    case Storage::int4: return kernel::Format::int4;
+    default: return kernel::Format::bf16;
+  }
+}
+
+/// A rows x cols matrix in narrow storage, packed in panels for the kernels. Copies share it.
+template <Real T>
+class NarrowPanels {
+ public:
+  NarrowPanels() = default;
+
+  /// Rounds each of `entry(row, col)` to the nearest that the storage has. Throws
+  /// `std::invalid_argument`, naming row and column, for a value that it has nothing near.
+  template <class Entry>
+  NarrowPanels(Storage storage, Index rows, Index cols, Entry entry)
+      : NarrowPanels(storage, rows, cols) {
+    const auto group = static_cast<Index>(kernel::scale_group(format_of(storage)));
+    std::vector<T> values(static_cast<std::size_t>(group));
+    for (Index row = 0; row < rows; ++row) {
+      if (group == 0) {
+        for (Index col = 0; col < cols; ++col) set_half(row, col, entry(row, col));
+        continue;
+      }
+      for (Index first = 0; first < cols; first += group) {
+        const Index count = std::min(group, cols - first);
+        for (Index i = 0; i < count; ++i) {
+          values[static_cast<std::size_t>(i)] = entry(row, first + i);
+          require(is_finite(values[static_cast<std::size_t>(i)]),
+                  [&] { return no_place(row, first + i); });
+        }
+        const auto scale = storage == Storage::int8 ? int8_scale(values.data(), count)
+                                                    : int4_scale(values.data(), count);
+        set_scale(row, first, static_cast<float>(scale.scale));
+        for (Index i = 0; i < count; ++i)
+          set_integer(row, first + i, scale.round(values[static_cast<std::size_t>(i)]));
+      }
+    }
+  }
+
+  /// The panels from the one that begins with `row` on.
+  [[nodiscard]] const std::uint8_t* data(Index row) const noexcept {
+    return bytes_.data() + row / panel * panel_bytes_;
+  }
+  [[nodiscard]] Index rows() const noexcept { return rows_; }
+  [[nodiscard]] Index cols() const noexcept { return cols_; }
+  [[nodiscard]] Storage storage() const noexcept { return storage_; }
+  [[nodiscard]] kernel::Format format() const noexcept { return format_of(storage_); }
+
+  /// The value that is stored for an entry.
+  [[nodiscard]] T operator()(Index row, Index col) const {
+    if (storage_ == Storage::bf16)
+      return static_cast<T>(static_cast<float>(load<Eigen::bfloat16>(half_at(row, col))));
+    if (storage_ == Storage::f16)
+      return static_cast<T>(static_cast<float>(load<Eigen::half>(half_at(row, col))));
+    return static_cast<T>(integer(row, col)) * static_cast<T>(scale(row, col));
+  }
+
+  /// Adds tensors to the parts of an operator: `name`, rows x cols in the element type of the
+  /// storage (int4: two columns a byte, the first in the low half, 8 added to each), and its
+  /// scales, a group a column; and the attribute "storage".
+  void add_to(Parts& parts, const std::string& name) const {
+    parts.attributes["storage"] = to_string(storage_);
+    if (storage_ == Storage::bf16) parts.tensors[name] = tensor<Eigen::bfloat16>(cols_, half_as());
+    if (storage_ == Storage::f16) parts.tensors[name] = tensor<Eigen::half>(cols_, half_as());
+    if (storage_ == Storage::int8) {
+      parts.tensors[name] = tensor<std::int8_t>(cols_, [this](Index row, Index col) {
+        return static_cast<std::int8_t>(integer(row, col));
+      });
+      parts.tensors[name + "_scales"] =
+          tensor<float>(groups(), [this](Index row, Index i) { return scale(row, i * group()); });
+    }
+    if (storage_ == Storage::int4) {
+      parts.attributes["cols"] = std::to_string(cols_);
+      parts.tensors[name] = tensor<std::uint8_t>((cols_ + 1) / 2, [this](Index row, Index i) {
+        return load<std::uint8_t>(byte_at(row, 2 * i));
+      });
+      parts.tensors[name + "_scales"] = tensor<Eigen::half>(groups(), [this](Index row, Index i) {
+        return static_cast<Eigen::half>(scale(row, i * group()));
+      });
+    }
+  }
+
+  /// From what `add_to` added. Throws `std::invalid_argument` unless shapes agree, scales are
+  /// finite and not 0, and unused bits are 0.
+  [[nodiscard]] static NarrowPanels from(const Parts& parts, const std::string& name) {
+    const Storage storage = storage_named(parts.attributes.at("storage"));
+    const Tensor& stored = parts.tensor(name);
+    require(stored.shape.size() == 2,
+            [&] { return "the tensor \"" + name + "\" is not a matrix"; });
+    const Index rows = static_cast<Index>(stored.shape[0]);
+    Index cols = static_cast<Index>(stored.shape[1]);
+    if (storage == Storage::int4) {
+      const std::int64_t claimed = parts.integer("cols");
+      require(claimed >= 0 && (claimed + 1) / 2 == stored.shape[1], [&] {
+        return std::to_string(claimed) + " columns do not take " + std::to_string(stored.shape[1]) +
+               " bytes";
+      });
+      cols = static_cast<Index>(claimed);
+    }
+    switch (storage) {
+      case Storage::bf16: return from_halves<Eigen::bfloat16>(storage, rows, cols, stored);
+      case Storage::f16: return from_halves<Eigen::half>(storage, rows, cols, stored);
+      default: return from_integers(storage, rows, cols, stored, parts.tensor(name + "_scales"));
+    }
+  }
+
+  /// The storage of a name in a file; throws `std::invalid_argument` for one that is not narrow.
+  [[nodiscard]] static Storage storage_named(const std::string& name) {
+    for (const Storage storage : {Storage::bf16, Storage::f16, Storage::int8, Storage::int4})
+      if (name == to_string(storage)) return storage;
+    throw std::invalid_argument("pleat: unknown storage \"" + name + '"');
+  }
+
+ private:
+  static constexpr Index panel = Index{kernel::panel_rows};
+
+  NarrowPanels(Storage storage, Index rows, Index cols)
+      : storage_(storage),
+        rows_(rows),
+        cols_(cols),
+        panel_bytes_(static_cast<Index>(
+            kernel::narrow_panel_bytes(format_of(storage), static_cast<std::size_t>(cols)))),
+        bytes_(static_cast<std::size_t>((rows + panel - 1) / panel * panel_bytes_)) {}
+
+  [[nodiscard]] Index group() const noexcept {
+    return static_cast<Index>(kernel::scale_group(format()));
+  }
+  [[nodiscard]] Index groups() const noexcept { return (cols_ + group() - 1) / group(); }
+
+  // Where things lie, as `kernel::narrow_panel_bytes` has it.
+  [[nodiscard]] Index half_at(Index row, Index col) const noexcept {
+    return row / panel * panel_bytes_ + 2 * (col * panel + row % panel);
+  }
+  [[nodiscard]] Index group_at(Index row, Index col) const noexcept {
+    return row / panel * panel_bytes_ +
+           static_cast<Index>(kernel::narrow_panel_bytes(
+               format(), static_cast<std::size_t>(col / group() * group())));
+  }
+  [[nodiscard]] Index scale_at(Index row, Index col) const noexcept {
+    return group_at(row, col) + row % panel * (storage_ == Storage::int8 ? 4 : 2);
+  }
+  [[nodiscard]] Index byte_at(Index row, Index col) const noexcept {
+    const Index at = group_at(row, col) + panel * (storage_ == Storage::int8 ? 4 : 2);
+    const Index in_group = col % group();
+    if (storage_ == Storage::int8) return at + in_group * panel + row % panel;
+    return at + (in_group / 8 * panel + row % panel) * 4 + in_group % 8 / 2;
+  }
+
+  template <class V>
+  [[nodiscard]] V load(Index at) const {
+    V value;
+    std::memcpy(static_cast<void*>(&value), bytes_.data() + at, sizeof value);
+    return value;
+  }
+  template <class V>
+  void store(Index at, V value) {
+    std::memcpy(bytes_.data() + at, static_cast<const void*>(&value), sizeof value);
+  }
+
+  [[nodiscard]] float scale(Index row, Index col) const {
+    const Index at = scale_at(row, col);
+    return storage_ == Storage::int8 ? load<float>(at) : static_cast<float>(load<Eigen::half>(at));
+  }
+  [[nodiscard]] int integer(Index row, Index col) const {
+    const int byte = load<std::uint8_t>(byte_at(row, col));
+    if (storage_ == Storage::int8) return byte < 128 ? byte : byte - 256;
+    return (col % 2 == 0 ? byte & 15 : byte >> 4) - 8;
+  }
+  void set_scale(Index row, Index col, float value) {
+    if (storage_ == Storage::int8) store(scale_at(row, col), value);
+    else store(scale_at(row, col), static_cast<Eigen::half>(value));
+  }
+  void set_integer(Index row, Index col, int value) {
+    std::uint8_t& byte = bytes_.data()[byte_at(row, col)];
+    if (storage_ == Storage::int8) byte = static_cast<std::uint8_t>(value & 255);
+    else byte = static_cast<std::uint8_t>(byte | (value + 8) << (col % 2 == 0 ? 0 : 4));
+  }
+  void set_half(Index row, Index col, T value) {
+    if (storage_ == Storage::bf16) {
+      const auto rounded = static_cast<Eigen::bfloat16>(static_cast<float>(value));
+      require(!is_finite(value) || is_finite(static_cast<float>(rounded)),
+              [&] { return no_place(row, col); });
+      store(half_at(row, col), rounded);
+    } else {
+      const auto rounded = static_cast<Eigen::half>(static_cast<float>(value));
+      require(!is_finite(value) || is_finite(static_cast<float>(rounded)),
+              [&] { return no_place(row, col); });
+      store(half_at(row, col), rounded);
+    }
+  }
+  [[nodiscard]] std::string no_place(Index row, Index col) const {
+    return std::string(to_string(storage_)) + " holds no value near that of row " +
+           std::to_string(row) + ", column " + std::to_string(col);
+  }
+
+  [[nodiscard]] auto half_as() const {
+    return [this](Index row, Index col) { return load<std::uint16_t>(half_at(row, col)); };
+  }
+
+  /// A tensor of V whose elements, or their bits, `entry` gives.
+  template <class V, class Entry>
+  [[nodiscard]] Tensor tensor(Index cols, Entry entry) const {
+    Tensor result{data_type_of<V>, {rows_, cols}, {}};
+    result.data.resize(static_cast<std::size_t>(rows_ * cols) * sizeof(V));
+    std::byte* to = result.data.data();
+    for (Index row = 0; row < rows_; ++row)
+      for (Index col = 0; col < cols; ++col, to += sizeof(V)) {
+        const auto value = entry(row, col);
+        static_assert(sizeof value == sizeof(V));
+        std::memcpy(to, static_cast<const void*>(&value), sizeof value);
+      }
+    return result;
+  }
+
+  static void require_size(const Tensor& tensor, Index rows, Index cols, std::size_t element) {
+    const auto count = static_cast<Index>(tensor.data.size() / element);
+    require(tensor.data.size() % element == 0 && rows >= 0 && cols >= 0 &&
+                (cols == 0 ? count == 0 : count % cols == 0 && count / cols == rows),
+            [&] {
+              return "a tensor of shape " + shape_text(rows, cols) + " holds " +
+                     std::to_string(tensor.data.size()) + " bytes";
+            });
+  }
+
+  template <class V>
+  [[nodiscard]] static NarrowPanels from_halves(Storage storage, Index rows, Index cols,
+                                                const Tensor& stored) {
+    require(stored.type == data_type_of<V>,
+            [&] { return "the weight is not of the type " + std::string(to_string(storage)); });
+    require_size(stored, rows, cols, 2);
+    NarrowPanels result(storage, rows, cols);
+    const std::byte* from = stored.data.data();
+    for (Index row = 0; row < rows && cols > 0; ++row)
+      for (Index col = 0; col < cols; ++col, from += 2)
+        std::memcpy(result.bytes_.data() + result.half_at(row, col), from, 2);
+    return result;
+  }
+
+  [[nodiscard]] static NarrowPanels from_integers(Storage storage, Index rows, Index cols,
+                                                  const Tensor& stored, const Tensor& scales) {
+    const bool is_int8 = storage == Storage::int8;
+    require(stored.type == (is_int8 ? DataType::i8 : DataType::u8) &&
+                scales.type == (is_int8 ? DataType::f32 : DataType::f16),
+            [&] { return "values or scales are not those of " + std::string(to_string(storage)); });
+    const Index width = is_int8 ? cols : (cols + 1) / 2;
+    require_size(stored, rows, width, 1);
+    const auto group = static_cast<Index>(kernel::scale_group(format_of(storage)));
+    const Index groups = (cols + group - 1) / group;
+    require(scales.shape == std::vector<std::int64_t>{rows, groups}, [&] {
+      return std::string(to_string(storage)) + ": the scales of a " + shape_text(rows, cols) +
+             " matrix are not " + shape_text(rows, groups);
+    });
+    const Matrix<float> factors = scales.matrix<float>();
+    NarrowPanels result(storage, rows, cols);
+    for (Index row = 0; row < rows && cols > 0; ++row) {
+      for (Index i = 0; i < groups; ++i) {
+        require(is_finite(factors(row, i)) && factors(row, i) != 0, [&] {
+          return "the scale of row " + std::to_string(row) + ", group " + std::to_string(i) +
+                 " is not finite, or 0";
+        });
+        result.set_scale(row, i * group, factors(row, i));
+      }
+      for (Index i = 0; i < width; ++i) {
+        const auto byte =
+            std::to_integer<std::uint8_t>(stored.data[static_cast<std::size_t>(row * width + i)]);
+        result.store(result.byte_at(row, is_int8 ? i : 2 * i), byte);
+        require(is_int8 || 2 * i + 1 < cols || byte < 16,
+                [&] { return "row " + std::to_string(row) + " has a value past its last column"; });
+      }
+    }
+    return result;
+  }
+
+  Storage storage_ = Storage::bf16;
+  Index rows_ = 0;
+  Index cols_ = 0;
+  Index panel_bytes_ = 0;
+  AlignedArray<std::uint8_t> bytes_;
+};
+
+}  // namespace detail
+}  // namespace PLEAT_ABI
+}  // namespace pleat

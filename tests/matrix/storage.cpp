@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: MIT
+// Narrow storage: to what values are rounded, what they cost, and which files are refused.
+#include "pleat/matrix/dense.hpp"
+#include "support/catch.hpp"
+#include "support/random.hpp"
+
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace pleat::test {
+namespace {
+
+using Catch::Matchers::Contains;
+
+constexpr std::array narrow_storages{Storage::bf16, Storage::f16, Storage::int8, Storage::int4};
+
+template <Real T>
+Matrix<T> stored(const Matrix<T>& W, Storage storage) {
+  return Dense<T>(W, storage).to_dense();
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("values go to the nearest of the storage", "[matrix][storage]", float, double) {
+  using T = TestType;
+  Random random(81);
+  const Matrix<T> W = random.matrix<T>(19, 150);
+  const auto bf16 = stored<T>(W, Storage::bf16);
+  const auto f16 = stored<T>(W, Storage::f16);
+  const auto int8 = stored<T>(W, Storage::int8);
+  const auto int4 = stored<T>(W, Storage::int4);
+  for (Index i = 0; i < W.rows(); ++i)
+    for (Index k = 0; k < W.cols(); ++k) {
+      CAPTURE(i, k, W(i, k));
+      const auto w = static_cast<float>(W(i, k));
+      CHECK(bf16(i, k) == T(static_cast<float>(Eigen::bfloat16(w))));
+      CHECK(f16(i, k) == T(static_cast<float>(Eigen::half(w))));
+      const Index first = k / 64 * 64;
+      const T largest =
+          W.row(i).segment(first, std::min<Index>(64, W.cols() - first)).cwiseAbs().maxCoeff();
+      CHECK(std::abs(int8(i, k) - W(i, k)) <= largest / T(253.9));
+      const Index begin = k / 32 * 32;
+      const T most =
+          W.row(i).segment(begin, std::min<Index>(32, W.cols() - begin)).cwiseAbs().maxCoeff();
+      CHECK(std::abs(int4(i, k) - W(i, k)) <= most / T(4));
+    }
+  // Uniform numbers: a step of 1/127 or about 1/8 of the largest, whose error is its 12th root.
+  CHECK((int8 - W).norm() / W.norm() < 0.005);
+  CHECK((int4 - W).norm() / W.norm() < 0.08);
+}
+
+TEMPLATE_TEST_CASE("what a storage holds it gives back", "[matrix][storage]", float, double) {
+  using T = TestType;
+  Random random(82);
+  for (const Storage storage : narrow_storages)
+    for (const Index cols : {0, 1, 2, 7, 31, 32, 33, 64, 65, 129}) {
+      CAPTURE(to_string(storage), cols);
+      const Matrix<T> W = stored<T>(random.matrix<T>(17, cols), storage);
+      CHECK(stored<T>(W, storage) == W);
+      const Dense<T> op(W, storage);
+      CHECK(op.storage() == storage);
+      CHECK(op.bytes() == 17 * row_bytes(storage, static_cast<std::size_t>(cols)));
+      CHECK(Dense<T>::from_parts(op.parts()).to_dense() == W);
+      CHECK(Dense<T>::from_parts(op.parts()).storage() == storage);
+    }
+}
+
+TEST_CASE("bytes of a row are values and scales", "[matrix][storage]") {
+  CHECK(row_bytes(Storage::f32, 100) == 400);
+  CHECK(row_bytes(Storage::f64, 100) == 800);
+  CHECK(row_bytes(Storage::bf16, 100) == 200);
+  CHECK(row_bytes(Storage::f16, 100) == 200);
+  CHECK(row_bytes(Storage::int8, 128) == 128 + 2 * 4);
+  CHECK(row_bytes(Storage::int8, 129) == 129 + 3 * 4);
+  CHECK(row_bytes(Storage::int4, 64) == 32 + 2 * 2);
+  CHECK(row_bytes(Storage::int4, 65) == 33 + 3 * 2);
+}
+
+TEMPLATE_TEST_CASE("every 16-bit number is widened as it is", "[matrix][storage]", float, double) {
+  using T = TestType;
+  for (const bool is_half : {false, true}) {
+    Matrix<T> W(256, 256);
+    for (Index i = 0; i < 65536; ++i) {
+      const auto bits = static_cast<std::uint16_t>(i);
+      const float value = is_half
+                              ? static_cast<float>(Eigen::numext::bit_cast<Eigen::half>(bits))
+                              : static_cast<float>(Eigen::numext::bit_cast<Eigen::bfloat16>(bits));
+      W(i / 256, i % 256) = T(value);
+    }
+    // A column at a time, so that no infinity meets another's 0: through the kernel of few samples.
+    const Matrix<T> finite = W.unaryExpr([](T w) { return is_finite(w) ? w : T(0); });
+    const Dense<T> op(finite, is_half ? Storage::f16 : Storage::bf16);
+    CHECK(op.to_dense() == finite);
+    for (const Index batch : {1, 40}) {
+      Matrix<T> Y(256, batch);
+      for (Index k = 0; k < 256; ++k) {
+        Matrix<T> X = Matrix<T>::Zero(256, batch);
+        X.row(k).setOnes();
+        op.apply(X, Y);
+        CHECK(Y == finite.col(k).replicate(1, batch));
+      }
+    }
+    const Dense<T> special(W, is_half ? Storage::f16 : Storage::bf16);
+    Vector<T> y(256);
+    special.apply(Vector<T>::Ones(256), y);
+    for (Index i = 0; i < 256; ++i) {
+      const bool has_nan = (W.row(i).array() != W.row(i).array()).any();
+      const T sum = W.row(i).sum();
+      CAPTURE(i, sum);
+      if (has_nan || std::isnan(sum)) CHECK(std::isnan(y(i)));
+      else if (std::isinf(sum)) CHECK(y(i) == sum);
+      else CHECK(std::isfinite(y(i)));
+    }
+  }
+}
+
+TEST_CASE("what a storage cannot hold is refused by name and place", "[matrix][storage]") {
+  Matrix<float> W = Matrix<float>::Ones(3, 40);
+  W(1, 36) = 1e30F;
+  CHECK_THROWS_WITH(Dense<float>(W, Storage::f16), Contains("row 1, column 36"));
+  CHECK_THROWS_AS(Dense<float>(W, Storage::int4), std::invalid_argument);
+  CHECK(Dense<float>(W, Storage::int8).to_dense()(1, 36) == Approx(1e30F));
+  CHECK(Dense<float>(W, Storage::bf16).to_dense()(1, 36) == Approx(1e30F).epsilon(0.005));
+  W(1, 36) = std::numeric_limits<float>::quiet_NaN();
+  for (const Storage storage : {Storage::int8, Storage::int4})
+    CHECK_THROWS_WITH(Dense<float>(W, storage), Contains("row 1, column 36"));
+  CHECK(std::isnan(Dense<float>(W, Storage::f16).to_dense()(1, 36)));
+  CHECK_THROWS_WITH(Dense<double>(Matrix<double>::Ones(2, 2), Storage::f32), Contains("f32"));
+  CHECK_THROWS_WITH(Dense<float>(W, Storage::f64), Contains("f64"));
+  CHECK_THROWS_AS(Dense<float>(W, static_cast<Storage>(17)), std::invalid_argument);
+}
+
+TEST_CASE("values far apart in size, and groups of zeros, have scales", "[matrix][storage]") {
+  Matrix<float> W = Matrix<float>::Zero(2, 130);
+  W(0, 0) = std::numeric_limits<float>::denorm_min();
+  W(1, 70) = std::numeric_limits<float>::max();
+  const Matrix<float> back = stored<float>(W, Storage::int8);
+  CHECK(back(0, 0) == W(0, 0));
+  CHECK(back(1, 70) == Approx(W(1, 70)));
+  CHECK(back.row(0).tail(129).isZero(0));
+  W(1, 70) = 1e-9F;  // less than the smallest scale in f16
+  CHECK(stored<float>(W, Storage::int4).cwiseAbs().maxCoeff() <= 1e-7F);
+}
+
+TEST_CASE("parts of narrow storage that do not fit are refused", "[matrix][storage]") {
+  const auto refused = [](const Parts& parts) {
+    CHECK_THROWS_AS(Dense<float>::from_parts(parts), std::invalid_argument);
+  };
+  Random random(83);
+  const Matrix<float> W = random.matrix<float>(5, 33);
+  for (const Storage storage : narrow_storages) {
+    CAPTURE(to_string(storage));
+    const Parts good = Dense<float>(W, storage).parts();
+    CHECK_NOTHROW(Dense<float>::from_parts(good));
+    for (const char* name : {"f32", "int5", "", "INT8"}) {
+      Parts parts = good;
+      parts.attributes["storage"] = name;
+      refused(parts);
+    }
+    Parts parts = good;
+    parts.tensors.at("weight").shape[0] = 6;
+    refused(parts);
+    parts = good;
+    parts.tensors.at("weight").shape[1] += 1;
+    refused(parts);
+    parts = good;
+    parts.tensors.at("weight").shape = {165};
+    refused(parts);
+    parts = good;
+    parts.tensors.at("weight").data.pop_back();
+    refused(parts);
+    parts = good;
+    parts.tensors.at("weight").type = DataType::f64;
+    refused(parts);
+    if (storage == Storage::bf16 || storage == Storage::f16) continue;
+    parts = good;
+    parts.tensors.erase("weight_scales");
+    refused(parts);
+    parts = good;
+    parts.tensors.at("weight_scales").shape[1] += 1;
+    refused(parts);
+    for (const float scale :
+         {0.0F, std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
+      Matrix<float> scales = good.tensor("weight_scales").matrix<float>();
+      scales(4, 0) = scale;
+      parts = good;
+      parts.tensors["weight_scales"] = storage == Storage::int8
+                                           ? Tensor::of(scales)
+                                           : Tensor::of(scales.cast<Eigen::half>().eval());
+      refused(parts);
+    }
+  }
+  Parts parts = Dense<float>(W, Storage::int4).parts();
+  parts.attributes["cols"] = "34";  // its half byte is not 0, and for 36 there are too few
+  CHECK_NOTHROW(Dense<float>::from_parts(parts));
+  for (const char* cols : {"32", "36", "-1", "x"}) {
+    parts.attributes["cols"] = cols;
+    refused(parts);
+  }
+  parts = Dense<float>(W, Storage::int4).parts();
+  parts.tensors.at("weight").data[16] |= std::byte{0xf0};
+  refused(parts);
+}
+
+}  // namespace pleat::test
