@@ -16,4 +16,7 @@
 #include "pleat/io/operator_file.hpp"
 #include "pleat/io/safetensors.hpp"
 #include "pleat/kernel/cpu.hpp"
+#include "pleat/matrix/diagonal.hpp"
+#include "pleat/matrix/kronecker_sparse.hpp"
+#include "pleat/matrix/permutation.hpp"
 #include "pleat/matrix/semi_structured.hpp"

@@ -68,6 +68,39 @@ Specimen<SemiStructured<T>> semi_structured(Source<T>& source, Index rows, Index
           4.0 * static_cast<double>(rows) * static_cast<double>(groups)};
 }
 
+template <Real T>
+Specimen<Diagonal<T>> diagonal(Source<T>& source, Index size) {
+  const Matrix<T> d = source.matrix(size, 1);
+  return {Diagonal<T>(d.col(0)), Oracle<T>(Matrix<T>(d.col(0).asDiagonal())),
+          static_cast<std::size_t>(size) * sizeof(T), 2.0 * static_cast<double>(size)};
+}
+
+/// The same permutation for every source: every third entry, or, where that misses some, the last
+/// first.
+template <Real T>
+Specimen<Permutation<T>> permutation(Index size) {
+  Matrix<T> W = Matrix<T>::Zero(size, size);
+  for (Index i = 0; i < size; ++i) W(i, size % 3 != 0 ? 3 * i % size : size - 1 - i) = T(1);
+  return {Permutation<T>(W), Oracle<T>(W), 2 * static_cast<std::size_t>(size), 0.0};
+}
+
+/// A matrix of the source with what the pattern does not have set to zero. The pattern is for a
+/// matrix of so many rows and columns, and may be larger.
+template <Real T>
+Specimen<KroneckerSparse<T>> kronecker_sparse(Source<T>& source, Index rows, Index cols, Index a,
+                                              Index d) {
+  const auto size = [&](Index n) { return std::max<Index>(1, (n + a * d - 1) / (a * d)); };
+  const KroneckerPattern pattern{a, size(rows), size(cols), d};
+  Matrix<T> W = source.matrix(rows, cols);
+  std::size_t kept = 0;
+  for (Index i = 0; i < rows; ++i)
+    for (Index k = 0; k < cols; ++k)
+      if (i % d == k % d && i / (pattern.b * d) == k / (pattern.c * d)) ++kept;
+      else W(i, k) = T(0);
+  return {KroneckerSparse<T>(W, pattern), Oracle<T>(W), kept * sizeof(T),
+          2.0 * static_cast<double>(kept)};
+}
+
 /// The inner size of factors for an m x n weight.
 inline Index between(Index rows, Index cols) { return (std::min(rows, cols) + 1) / 2; }
 
@@ -217,6 +250,23 @@ auto operator_list() {
             [](S s, Index m, Index n) { return narrow<T, Storage::int4>(s, m, n); }},
       Entry{"LowRank", [](S s, Index m, Index n) { return low_rank(s, m, n); }},
       Entry{"SemiStructured", [](S s, Index m, Index n) { return semi_structured(s, m, n); }},
+      Entry{"KroneckerSparse, block-diagonal",
+            [](S s, Index m, Index n) { return kronecker_sparse(s, m, n, 2, 1); }},
+      Entry{"KroneckerSparse, gathered",
+            [](S s, Index m, Index n) { return kronecker_sparse(s, m, n, 1, 2); }},
+      Entry{"KroneckerSparse, in lanes and a low rank",
+            [](S s, Index m, Index n) {
+              return sum(std::tuple{kronecker_sparse(s, m, n, 1, 17), low_rank(s, m, n)});
+            }},
+      Entry{"Dense of permuted inputs",
+            [](S s, Index m, Index n) {
+              return product(std::tuple{dense(s, m, n), permutation<T>(n)});
+            }},
+      Entry{"Dense of scaled inputs, scaled and permuted",
+            [](S s, Index m, Index n) {
+              return product(
+                  std::tuple{permutation<T>(m), diagonal(s, m), dense(s, m, n), diagonal(s, n)});
+            }},
       Entry{"a user's own", [](S s, Index m, Index n) { return scaled_copies(s, m, n); }},
       Entry{"Sum of one", [](S s, Index m, Index n) { return sum(std::tuple{dense(s, m, n)}); }},
       Entry{"Sum of two",
@@ -366,11 +416,18 @@ std::vector<std::unique_ptr<const Subject<T>>> all_subjects(Index rows, Index co
 
 namespace detail {
 
+/// Whether an operator is of type `Op`, or a product with such a factor: not every structure has
+/// all shapes.
+template <class Op, class Operator>
+inline constexpr bool is_or_has = std::same_as<Op, Operator>;
+template <class Op, class... Factors>
+inline constexpr bool is_or_has<Op, Product<Factors...>> = (is_or_has<Op, Factors> || ...);
+
 template <class Op, class... Entries>
 consteval bool listed(std::tuple<Entries...>*) {
   using T = typename Op::Scalar;
-  return (std::same_as<Op, typename std::invoke_result_t<decltype(Entries::make), Source<T>&, Index,
-                                                         Index>::Operator> ||
+  return (is_or_has<Op, typename std::invoke_result_t<decltype(Entries::make), Source<T>&, Index,
+                                                      Index>::Operator> ||
           ...);
 }
 

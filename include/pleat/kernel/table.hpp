@@ -41,6 +41,9 @@ enum class Format : std::uint8_t { bf16, f16, int8, int4 };
 /// as many for four samples.
 inline constexpr std::size_t narrow_transpose_scratch = 5 * 64 * panel_rows;
 
+/// Rows of a strip of interleaved matrices, which are computed together.
+inline constexpr std::size_t strip_rows = 4;
+
 /// What a kernel may assume: pointers are valid for the sizes given, outputs overlap nothing,
 /// weights are aligned to 64 bytes, activations to their element; leading dimensions count elements
 /// and are at least the number of rows. What it must not do: allocate, throw, call anything, read
@@ -115,6 +118,31 @@ struct Table {
                                           std::size_t last, const T* values,
                                           const std::uint32_t* codes, std::size_t batch, const T* y,
                                           std::size_t ldy, T* x, std::size_t ldx);
+
+  /// Y = W X (or Y += W X where `add`) for `width` <= panel_rows matrices at once, whose rows and
+  /// columns are interleaved: y[p distance + k] = sum_q w[p][q][k] x[q distance + k], k < width.
+  ///   y_size, x_size    values of a sample from the first on. There are ceil(y_size / distance)
+  ///                     rows p and ceil(x_size / distance) columns q; the last of them may have
+  ///                     fewer values than `width`
+  ///   distance          from one row or column to the next, at least `width`
+  ///   values            for each strip of strip_rows rows (the last may have fewer), each column
+  ///                     and each row of the strip: panel_rows values w[p][q][k], zero for those k
+  ///                     for which the row or the column does not exist
+  ///   scratch           interleaved_scratch(columns, batch) values, aligned to 64 bytes
+  /// The other parameters are those of dense_apply.
+  void (*interleaved_apply)(std::size_t y_size, std::size_t x_size, std::size_t distance,
+                            std::size_t width, const T* values, std::size_t batch, const T* x,
+                            std::size_t ldx, T* y, std::size_t ldy, bool add, T* scratch);
+
+  /// How many values of scratch one `interleaved_apply` needs with so many columns, and one
+  /// `interleaved_apply_transpose` with so many rows: a multiple of panel_rows.
+  std::size_t (*interleaved_scratch)(std::size_t depth, std::size_t batch);
+
+  /// X = W^T Y for the columns [first, last) of W; x points at column 0, and is written only.
+  void (*interleaved_apply_transpose)(std::size_t y_size, std::size_t x_size, std::size_t distance,
+                                      std::size_t width, std::size_t first, std::size_t last,
+                                      const T* values, std::size_t batch, const T* y,
+                                      std::size_t ldy, T* x, std::size_t ldx, T* scratch);
 };
 
 }  // namespace v0

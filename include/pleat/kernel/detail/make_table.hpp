@@ -5,6 +5,7 @@
 #include "pleat/kernel/detail/arch.hpp"
 #include "pleat/kernel/detail/dense.hpp"
 #include "pleat/kernel/detail/dense_narrow.hpp"
+#include "pleat/kernel/detail/interleaved.hpp"
 #include "pleat/kernel/detail/semi_structured.hpp"
 #include "pleat/kernel/table.hpp"
 
@@ -37,6 +38,13 @@ struct Kernels {
       &SemiStructured<Arch, T>::scratch;
   static constexpr decltype(Contract::semi_structured_apply_transpose)
       semi_structured_apply_transpose = &SemiStructured<Arch, T>::apply_transpose;
+
+  static constexpr decltype(Contract::interleaved_apply) interleaved_apply =
+      &Interleaved<Arch, T>::apply;
+  static constexpr decltype(Contract::interleaved_scratch) interleaved_scratch =
+      &Interleaved<Arch, T>::scratch;
+  static constexpr decltype(Contract::interleaved_apply_transpose) interleaved_apply_transpose =
+      &Interleaved<Arch, T>::apply_transpose;
 };
 
 template <class Arch, class T>
@@ -53,6 +61,9 @@ template <class Arch, class T>
       .semi_structured_apply = K::semi_structured_apply,
       .semi_structured_scratch = K::semi_structured_scratch,
       .semi_structured_apply_transpose = K::semi_structured_apply_transpose,
+      .interleaved_apply = K::interleaved_apply,
+      .interleaved_scratch = K::interleaved_scratch,
+      .interleaved_apply_transpose = K::interleaved_apply_transpose,
   };
 }
 

@@ -1,0 +1,361 @@
+// SPDX-License-Identifier: MIT
+// The Kronecker-sparse brick: its patterns, its refusals, and its products against the definition.
+#include "pleat/matrix/kronecker_sparse.hpp"
+
+#include "support/catch.hpp"
+#include "support/executors.hpp"
+#include "support/guarded.hpp"
+#include "support/layout.hpp"
+#include "support/random.hpp"
+#include "support/tolerance.hpp"
+
+#include <limits>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace pleat::test {
+namespace {
+
+/// A pattern, and how many of its last rows and columns are cut off.
+struct Case {
+  KroneckerPattern pattern;
+  Index cut_rows = 0;
+  Index cut_cols = 0;
+
+  [[nodiscard]] Index rows() const { return pattern.a * pattern.b * pattern.d - cut_rows; }
+  [[nodiscard]] Index cols() const { return pattern.a * pattern.c * pattern.d - cut_cols; }
+};
+
+const std::vector<Case> cases{
+    {{1, 1, 1, 1}},
+    {{1, 1, 1, 1}, 1, 0},
+    {{1, 1, 1, 1}, 0, 1},
+    {{1, 17, 33, 1}},          // dense
+    {{1, 1, 1, 37}},           // diagonal
+    {{37, 1, 1, 1}},           // diagonal
+    {{3, 16, 8, 1}},           // block-diagonal
+    {{3, 20, 7, 1}, 19, 0},    // cut within the last block
+    {{3, 20, 7, 1}, 0, 6},     //
+    {{3, 20, 7, 1}, 3, 2},     //
+    {{5, 4, 3, 1}, 9, 1},      // blocks without rows
+    {{5, 4, 3, 1}, 1, 11},     // blocks without columns
+    {{2, 3, 5, 2}},            // matrices that are gathered
+    {{3, 19, 5, 7}, 8, 3},     //
+    {{1, 35, 40, 15}, 16, 7},  //
+    {{2, 5, 6, 3}, 17, 1},     //
+    {{2, 5, 6, 13}, 1, 90},    // no column of the second block
+    {{1, 4, 4, 16}},           // lanes
+    {{2, 8, 5, 16}},           //
+    {{1, 7, 9, 17}},           // one past a vector
+    {{3, 5, 6, 29}},           //
+    {{3, 5, 6, 29}, 30, 40},   // cut within a lane, and within a row
+    {{2, 6, 3, 64}, 1, 1},     //
+    {{2, 3, 70, 20}, 5, 3},    //
+    {{1, 9, 130, 16}, 3, 18},  // more columns than a block of them
+    {{1, 130, 2, 16}, 18, 3},  //
+    {{1, 3, 3, 50}, 110, 60},  // fewer rows than lanes of a row
+    {{1, 3, 3, 50}, 60, 110},  //
+    {{1, 1, 1, 50}, 49, 0},    //
+    {{2, 2, 2, 2}},            // levels of a butterfly
+    {{8, 2, 2, 1}},            //
+    {{1, 2, 2, 32}},           //
+    {{4, 2, 2, 16}, 3, 70},    //
+    {{1000, 16, 16, 1000}, 15'999'971, 15'999'977},
+    {{1, Index{1} << 30, 1, 1}, (Index{1} << 30) - 5, 0},
+};
+
+/// Whether the pattern has an entry there, by the definition.
+bool inside(const KroneckerPattern& pattern, Index row, Index col) {
+  const Index i = row / pattern.d / pattern.b;
+  return i == col / pattern.d / pattern.c && row % pattern.d == col % pattern.d;
+}
+
+/// Whole numbers in the pattern, never zero, and how many they are.
+template <Real T>
+std::pair<Matrix<T>, std::size_t> matrix_of(const Case& test, Random& random) {
+  Matrix<T> W = Matrix<T>::Zero(test.rows(), test.cols());
+  std::size_t count = 0;
+  for (Index row = 0; row < W.rows(); ++row)
+    for (Index col = 0; col < W.cols(); ++col)
+      if (inside(test.pattern, row, col)) {
+        W(row, col) = static_cast<T>(random.integer(1, 4) * (random.integer(0, 1) == 0 ? -1 : 1));
+        ++count;
+      }
+  return {W, count};
+}
+
+std::string text(const Case& test) {
+  return detail::text_of(test.pattern) + ' ' + detail::shape_text(test.rows(), test.cols());
+}
+
+template <Real T>
+Matrix<T> multiply_plainly(const Matrix<T>& A, const Matrix<T>& B) {
+  Matrix<T> C = Matrix<T>::Zero(A.rows(), B.cols());
+  for (Index j = 0; j < B.cols(); ++j)
+    for (Index k = 0; k < A.cols(); ++k)
+      for (Index i = 0; i < A.rows(); ++i) C(i, j) += A(i, k) * B(k, j);
+  return C;
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("Kronecker-sparse matrices come back as they were", "[matrix][kronecker_sparse]",
+                   float, double) {
+  using T = TestType;
+  Random random(81);
+  CHECK(KroneckerSparse<T>().rows() == 0);
+  CHECK(KroneckerSparse<T>().bytes() == 0);
+  for (const Case& test : cases) {
+    CAPTURE(text(test));
+    const auto [W, count] = matrix_of<T>(test, random);
+    const KroneckerSparse<T> op(W, test.pattern);
+    CHECK(op.rows() == test.rows());
+    CHECK(op.cols() == test.cols());
+    CHECK(op.pattern() == test.pattern);
+    CHECK(op.to_dense() == W);
+    CHECK(op.bytes() == count * sizeof(T));
+    CHECK(op.flops() == 2.0 * double(count));
+    CHECK(op.parameters() == "pattern " + detail::text_of(test.pattern));
+    const KroneckerSparse<T> back = KroneckerSparse<T>::from_parts(op.parts());
+    CHECK(back.to_dense() == W);
+    CHECK(back.pattern() == test.pattern);
+  }
+}
+
+TEMPLATE_TEST_CASE("values are given, and stored, in the order of i, k, p and q",
+                   "[matrix][kronecker_sparse]", float, double) {
+  using T = TestType;
+  for (const Case& test : cases) {
+    const auto& [a, b, c, d] = test.pattern;
+    if (a * b * c * d > 100'000) continue;
+    CAPTURE(text(test));
+    Vector<T> values(a * b * c * d);
+    for (Index n = 0; n < values.size(); ++n) values(n) = static_cast<T>(n + 1);
+    const KroneckerSparse<T> op(test.rows(), test.cols(), test.pattern, values);
+    Matrix<T> W = Matrix<T>::Zero(a * b * d, a * c * d);
+    Index n = 0;
+    for (Index i = 0; i < a; ++i)
+      for (Index k = 0; k < d; ++k)
+        for (Index p = 0; p < b; ++p)
+          for (Index q = 0; q < c; ++q) W((i * b + p) * d + k, (i * c + q) * d + k) = values(n++);
+    CHECK(op.to_dense() == W.topLeftCorner(test.rows(), test.cols()));
+    const std::vector<T> stored = op.parts().tensor("values").template values<T>();
+    CHECK(stored.size() * sizeof(T) == op.bytes());
+    bool ascend = true;
+    for (std::size_t s = 1; s < stored.size(); ++s) ascend = ascend && stored[s - 1] < stored[s];
+    CHECK(ascend);
+  }
+  CHECK_THROWS_AS(KroneckerSparse<T>(4, 4, KroneckerPattern{2, 2, 2, 1}, Vector<T>(7)),
+                  std::invalid_argument);
+}
+
+TEST_CASE("a block-diagonal pattern has as many blocks as cover the matrix",
+          "[matrix][kronecker_sparse]") {
+  CHECK(KroneckerPattern::block_diagonal(64, 48, 16, 12) == KroneckerPattern{4, 16, 12, 1});
+  CHECK(KroneckerPattern::block_diagonal(65, 48, 16, 12) == KroneckerPattern{5, 16, 12, 1});
+  CHECK(KroneckerPattern::block_diagonal(64, 61, 16, 12) == KroneckerPattern{6, 16, 12, 1});
+  CHECK(KroneckerPattern::block_diagonal(0, 0, 16, 12) == KroneckerPattern{1, 16, 12, 1});
+  CHECK_THROWS_AS(KroneckerPattern::block_diagonal(4, 4, 0, 2), std::invalid_argument);
+  Matrix<float> W = Matrix<float>::Zero(5, 7);
+  W.block(0, 0, 2, 3).setOnes();
+  W.block(4, 6, 1, 1).setOnes();
+  CHECK(KroneckerSparse(W, KroneckerPattern::block_diagonal(5, 7, 2, 3)).bytes() == 13 * 4);
+}
+
+TEST_CASE("an entry outside the pattern is refused by name", "[matrix][kronecker_sparse]") {
+  Matrix<float> W = Matrix<float>::Zero(6, 8);
+  const KroneckerPattern pattern{1, 3, 4, 2};
+  W(3, 5) = 1;
+  W(2, 3) = -0.0F;  // a zero all the same
+  CHECK_NOTHROW(KroneckerSparse<float>(W, pattern));
+  W(4, 1) = W(3, 6) = W(3, 4) = 1;
+  CHECK_THROWS_WITH(KroneckerSparse<float>(W, pattern), Catch::Contains("row 3, column 4"));
+  W(0, 7) = std::numeric_limits<float>::quiet_NaN();
+  CHECK_THROWS_WITH(KroneckerSparse<float>(W, pattern), Catch::Contains("row 0, column 7"));
+  W.setZero();
+  W(2, 1) = 1;
+  CHECK_THROWS_WITH(KroneckerSparse<float>(W, KroneckerPattern::block_diagonal(6, 8, 2, 3)),
+                    Catch::Contains("row 2, column 1"));
+}
+
+TEST_CASE("patterns that are none, or too small, are refused", "[matrix][kronecker_sparse]") {
+  const Matrix<float> W = Matrix<float>::Zero(6, 8);
+  constexpr Index huge = Index{1} << 62;
+  for (const KroneckerPattern& pattern : std::vector<KroneckerPattern>{
+           {0, 6, 8, 1},
+           {1, 0, 8, 6},
+           {1, 6, 0, 8},
+           {1, 6, 8, 0},
+           {-1, -6, -8, 1},
+           {1, -6, -8, -1},
+           {1, 5, 8, 1},
+           {1, 6, 7, 1},
+           {2, 1, 2, 2},
+           {huge, 6, 8, 1},
+           {1, huge, 8, 1},
+           {1, 6, huge, 1},
+           {1, 6, 8, huge},
+           {Index{1} << 16, Index{1} << 16, 1, 8},
+           {Index{1} << 31, 1, 1, 2},
+           {Index{1} << 32, Index{1} << 32, 8, 1},
+       }) {
+    CAPTURE(detail::text_of(pattern));
+    CHECK_THROWS_AS(KroneckerSparse<float>(W, pattern), std::invalid_argument);
+  }
+  CHECK_THROWS_WITH(KroneckerSparse<float>(W, {1, 5, 8, 1}),
+                    Catch::Contains("5 x 8") && Catch::Contains("6 x 8"));
+  CHECK_THROWS_AS(KroneckerSparse<float>(-1, 0, {1, 1, 1, 1}, Vector<float>(1)),
+                  std::invalid_argument);
+}
+
+TEST_CASE("parts that are no Kronecker-sparse matrix are refused", "[matrix][kronecker_sparse]") {
+  const KroneckerSparse<float> op(Matrix<float>::Zero(11, 8), {2, 3, 2, 2});
+  const Parts good = op.parts();
+  const auto refused = [](const Parts& parts) {
+    CHECK_THROWS_AS(KroneckerSparse<float>::from_parts(parts), std::invalid_argument);
+  };
+  CHECK_NOTHROW(KroneckerSparse<float>::from_parts(good));
+  for (const char* name : {"a", "b", "c", "d", "rows", "cols"}) {
+    for (const char* value :
+         {"", "two", "-1", "-2", "0", "1", "4294967296", "2147483648", "4611686018427387904",
+          "9223372036854775807", "99999999999999999999"}) {
+      Parts parts = good;
+      parts.attributes[name] = value;
+      CAPTURE(name, value);
+      refused(parts);
+    }
+    Parts parts = good;
+    parts.attributes.erase(name);
+    refused(parts);
+  }
+  const auto count = static_cast<std::int64_t>(op.bytes() / sizeof(float));
+  for (const std::vector<std::int64_t>& shape :
+       {std::vector<std::int64_t>{}, {count - 1}, {count + 1}, {-count}, {count, 1}, {1, count}}) {
+    Parts parts = good;
+    parts.tensors["values"].shape = shape;
+    refused(parts);
+  }
+  Parts parts = good;
+  parts.tensors["values"].type = DataType::i32;
+  refused(parts);
+  parts = good;
+  parts.tensors["values"].data.pop_back();
+  refused(parts);
+  parts = good;
+  parts.tensors.clear();
+  refused(parts);
+  // Sizes that no memory holds, of which the corner has little: no memory is asked for.
+  parts = KroneckerSparse<float>(Matrix<float>::Zero(1, 1), {1, 1, 1, 1}).parts();
+  for (const char* name : {"a", "b", "c", "d"}) {
+    Parts large = parts;
+    large.attributes[name] = "2147483648";
+    CHECK(KroneckerSparse<float>::from_parts(large).bytes() == sizeof(float));
+  }
+  parts.attributes["b"] = parts.attributes["c"] = "2147483648";
+  parts.attributes["rows"] = parts.attributes["cols"] = "2147483648";
+  refused(parts);
+}
+
+TEMPLATE_TEST_CASE("Kronecker-sparse products are exact on whole numbers",
+                   "[matrix][kronecker_sparse]", float, double) {
+  using T = TestType;
+  Random random(82);
+  for (const Case& test : cases) {
+    const Matrix<T> W = matrix_of<T>(test, random).first;
+    const KroneckerSparse<T> op(W, test.pattern);
+    const Index rows = test.rows();
+    const Index cols = test.cols();
+    for (const Index batch : {0, 1, 2, 3, 4, 5, 6, 7, 12, 13, 25, 47, 48, 49, 64, 65, 101}) {
+      CAPTURE(text(test), batch);
+      const Matrix<T> X = random.integers<T>(cols, batch, 4);
+      const Matrix<T> before = random.integers<T>(rows, batch, 4);
+      const Matrix<T> product = multiply_plainly<T>(W, X);
+      for (const int tasks : {1, 3}) {
+        int seen = 1;
+        Workspace workspace(Backwards{&seen}, tasks);
+        Strided<T> x(X);
+        Strided<T> y(rows, batch, std::numeric_limits<T>::quiet_NaN());
+        op.apply(x.view(), y.view(), workspace);
+        CHECK(y.view() == product);
+        y.view() = before;
+        op.apply_add(x.view(), y.view(), workspace);
+        CHECK(y.view() == before + product);
+        CHECK(y.gaps_untouched());
+        Strided<T> back(cols, batch, std::numeric_limits<T>::quiet_NaN());
+        op.apply_transpose(y.view(), back.view(), workspace);
+        CHECK(back.view() == multiply_plainly<T>(W.transpose(), before + product));
+        CHECK(back.gaps_untouched());
+      }
+    }
+  }
+}
+
+TEMPLATE_TEST_CASE("Kronecker-sparse kernels stay within X and Y", "[matrix][kronecker_sparse]",
+                   float, double) {
+  using T = TestType;
+  Random random(83);
+  for (const Case& test : cases) {
+    const Matrix<T> W = matrix_of<T>(test, random).first;
+    const KroneckerSparse<T> op(W, test.pattern);
+    for (const Index batch : {1, 3, 8, 25, 64})
+      for (const Guard guard : {Guard::before, Guard::after}) {
+        CAPTURE(text(test), batch, guard == Guard::before);
+        const Matrix<T> X = random.integers<T>(test.cols(), batch, 4);
+        const Guarded<T> x(std::vector<T>(X.data(), X.data() + X.size()), guard);
+        const Guarded<T> y(std::size_t(test.rows() * batch), guard);
+        Eigen::Map<Matrix<T>> in(x.data(), test.cols(), batch);
+        Eigen::Map<Matrix<T>> out(y.data(), test.rows(), batch);
+        op.apply(in, out);
+        CHECK(out == multiply_plainly<T>(W, X));
+        op.apply_add(in, out);
+        const Matrix<T> sum = out;
+        op.apply_transpose(sum, in);
+        CHECK(in == multiply_plainly<T>(W.transpose(), sum));
+      }
+  }
+}
+
+TEMPLATE_TEST_CASE("Kronecker-sparse products are one sum, whatever the batch and the tasks",
+                   "[matrix][kronecker_sparse]", float, double) {
+  using T = TestType;
+  Random random(84);
+  for (const Case& test : std::vector<Case>{
+           {{4, 75, 90, 1}, 3, 2}, {{2, 40, 30, 7}, 3, 2}, {{1, 30, 150, 37}, 3, 2}}) {
+    CAPTURE(text(test));
+    constexpr Index batch = 70;
+    Matrix<T> W = random.matrix<T>(test.rows(), test.cols());
+    for (Index row = 0; row < W.rows(); ++row)
+      for (Index col = 0; col < W.cols(); ++col)
+        if (!inside(test.pattern, row, col)) W(row, col) = 0;
+    const KroneckerSparse<T> op(W, test.pattern);
+    const Matrix<T> X = random.matrix<T>(test.cols(), batch);
+    const Matrix<T> before = random.matrix<T>(test.rows(), batch);
+    Workspace serial;
+    Matrix<T> applied(test.rows(), batch);
+    Matrix<T> added = before;
+    Matrix<T> back(test.cols(), batch);
+    for (Index j = 0; j < batch; ++j) {
+      op.apply(X.col(j), applied.col(j), serial);
+      op.apply_add(X.col(j), added.col(j), serial);
+      op.apply_transpose(before.col(j), back.col(j), serial);
+    }
+    for (const int tasks : {1, 2, 3, 5, 8}) {
+      CAPTURE(tasks);
+      int seen = 1;
+      Workspace workspace(Threads{&seen}, tasks);
+      Matrix<T> Y(test.rows(), batch);
+      op.apply(X, Y, workspace);
+      CHECK(difference(Y, applied) == "");
+      CHECK(seen == tasks);
+      Y = before;
+      op.apply_add(X, Y, workspace);
+      CHECK(difference(Y, added) == "");
+      Matrix<T> Z(test.cols(), batch);
+      op.apply_transpose(before, Z, workspace);
+      CHECK(difference(Z, back) == "");
+    }
+  }
+}
+
+}  // namespace pleat::test
