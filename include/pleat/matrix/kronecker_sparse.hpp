@@ -242,8 +242,14 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
                                 unsign(call.samples), x, unsign(X.outerStride()), y,
                                 unsign(Y.outerStride()), add, scratch);
       } else if (!gathers()) {
-        table.dense_apply(unsign(rows), unsign(unit.cols), values, unsign(call.samples), x,
-                          unsign(X.outerStride()), y, unsign(Y.outerStride()), add, scratch);
+        // A small matrix stays in cache for the next samples. For so few, the dense kernels read
+        // them where they lie, and lines of 8 that are a power of two apart fit one cache set.
+        const Index few = rows * unit.cols <= (Index{1} << 16) ? Index{8} : call.samples;
+        for (Index j = 0; j < call.samples; j += few)
+          table.dense_apply(unsign(rows), unsign(unit.cols), values,
+                            unsign(std::min(few, call.samples - j)), x + j * X.outerStride(),
+                            unsign(X.outerStride()), y + j * Y.outerStride(),
+                            unsign(Y.outerStride()), add, scratch);
       } else {
         Eigen::Map<Matrix<T>> in(scratch + needed, unit.cols, call.samples);
         Eigen::Map<Matrix<T>> out(scratch + needed + inputs, rows, call.samples);
