@@ -418,6 +418,88 @@ TEST_CASE("a file that is not the operator it claims is refused", "[io][operator
              Contains("wrong shape"));
 }
 
+TEST_CASE("a diagonal from a file is a vector", "[io][operator_file]") {
+  const pleat::Diagonal<float> op(Random(12).matrix<float>(6, 1).col(0));
+  check_same<float>(op, through_file<float>(op));
+  const auto tensor = [&](const Tensor& value) {
+    return refused(op, [&](Contents& c) { c.tensors["diagonal"] = value; });
+  };
+  CHECK(tensor(Tensor{pleat::DataType::f32, {6}, tensor_of(6, 1).data}) == "accepted");
+  CHECK_THAT(tensor(tensor_of(6, 1)), Contains("not a vector"));
+  CHECK_THAT(tensor(Tensor{pleat::DataType::f32, {}, tensor_of(1, 1).data}),
+             Contains("not a vector"));
+  CHECK_THAT(tensor(Tensor{pleat::DataType::f32, {5}, tensor_of(5, 1).data}), Contains("6 x 6"));
+  CHECK_THAT(tensor(Tensor{pleat::DataType::i32, {6}, tensor_of(6, 1).data}), Contains("integers"));
+  CHECK_THAT(refused(op, [](Contents& c) { c.tensors.erase("diagonal"); }),
+             Contains("has no tensor"));
+}
+
+TEST_CASE("a permutation from a file takes each index once", "[io][operator_file]") {
+  const pleat::Permutation<float> op(std::vector<Index>{2, 0, 3, 1});
+  check_same<float>(op, through_file<float>(op));
+  const auto of = [](const std::vector<std::uint16_t>& indices) {
+    Tensor tensor{pleat::DataType::u16, {static_cast<std::int64_t>(indices.size())}, {}};
+    tensor.data.resize(2 * indices.size());
+    if (!indices.empty()) std::memcpy(tensor.data.data(), indices.data(), tensor.data.size());
+    return tensor;
+  };
+  const auto tensor = [&](const Tensor& value) {
+    return refused(op, [&](Contents& c) { c.tensors["indices"] = value; });
+  };
+  CHECK(tensor(of({0, 1, 2, 3})) == "accepted");
+  CHECK_THAT(tensor(of({0, 1, 4, 3})), Contains("index 2 is 4"));
+  CHECK_THAT(tensor(of({0, 1, 1, 3})), Contains("index 2 is 1"));
+  CHECK_THAT(tensor(of({0, 1, 2})), Contains("4 x 4"));
+  Tensor wrong = of({0, 1, 2, 3});
+  wrong.shape = {2, 2};
+  CHECK_THAT(tensor(wrong), Contains("not a vector"));
+  wrong = of({0, 1, 2, 3});
+  wrong.type = pleat::DataType::i16;
+  CHECK_THAT(tensor(wrong), Contains("another type"));
+  CHECK_THAT(tensor(Tensor{pleat::DataType::u32, {4}, std::vector<std::byte>(16)}),
+             Contains("another type"));
+  CHECK_THAT(refused(op, [](Contents& c) { c.tensors.erase("indices"); }),
+             Contains("has no tensor"));
+}
+
+TEST_CASE("a Kronecker-sparse matrix from a file has a pattern, and its values",
+          "[io][operator_file]") {
+  const Matrix<float> W = Matrix<float>::Zero(11, 8);
+  const pleat::KroneckerSparse<float> op(W, {2, 3, 2, 2});
+  check_same<float>(op, through_file<float>(op));
+  const auto with = [&](const std::string& name, const std::string& value) {
+    return refused(op, [&](Contents& c) { c.metadata["pleat.attribute." + name] = value; });
+  };
+  for (const char* name : {"a", "b", "c", "d"}) {
+    CAPTURE(name);
+    CHECK_THAT(with(name, "0"), Contains("below 1"));
+    CHECK_THAT(with(name, "-2"), Contains("below 1"));
+    CHECK_THAT(with(name, "1"), Contains("does not cover"));
+    for (const char* huge : {"1073741824", "2147483648", "4294967296", "4611686018427387904"})
+      CHECK_THAT(with(name, huge), Contains("more than 2^31"));
+    CHECK_THAT(with(name, "99999999999999999999"), Contains("not a whole number"));
+    CHECK_THAT(with(name, ""), Contains("not a whole number"));
+    CHECK_THAT(
+        refused(op, [&](Contents& c) { c.metadata.erase(std::string("pleat.attribute.") + name); }),
+        Contains("has no attribute"));
+  }
+  CHECK(with("a", "3") == "accepted");  // the corner is the same
+  CHECK_THAT(with("b", "4"), Contains("not a tensor of this shape"));
+  CHECK_THAT(with("rows", "12"), Contains("not a tensor of this shape"));
+  CHECK_THAT(with("rows", "13"), Contains("does not cover"));
+  CHECK_THAT(with("rows", "-1"), Contains("does not cover"));
+  CHECK_THAT(with("cols", "9"), Contains("does not cover"));
+  CHECK_THAT(with("cols", "7"), Contains("not a tensor of this shape"));
+  CHECK_THAT(with("e", "1"), Contains("attributes"));
+  const auto tensor = [&](const Tensor& value) {
+    return refused(op, [&](Contents& c) { c.tensors["values"] = value; });
+  };
+  const auto count = static_cast<Index>(op.bytes() / sizeof(float));
+  CHECK_THAT(tensor(tensor_of(count, 1)), Contains("not a tensor of this shape"));
+  CHECK_THAT(tensor(Tensor{pleat::DataType::i32, {count}, tensor_of(count, 1).data}),
+             Contains("integers"));
+}
+
 TEST_CASE("sums and products in files are complete, in order, and fit", "[io][operator_file]") {
   const Sum op(dense(2, 3), dense(2, 3, 4));
   CHECK_THAT(refused(op, [](Contents& c) { c.metadata["2.pleat.structure"] = "Dense"; }),
