@@ -484,7 +484,7 @@ TEST_CASE("a Kronecker-sparse matrix from a file has a pattern, and its values",
         Contains("has no attribute"));
   }
   CHECK(with("a", "3") == "accepted");  // the corner is the same
-  CHECK_THAT(with("b", "4"), Contains("not a tensor of this shape"));
+  CHECK_THAT(with("c", "3"), Contains("not a tensor of this shape"));
   CHECK_THAT(with("rows", "12"), Contains("not a tensor of this shape"));
   CHECK_THAT(with("rows", "13"), Contains("does not cover"));
   CHECK_THAT(with("rows", "-1"), Contains("does not cover"));
