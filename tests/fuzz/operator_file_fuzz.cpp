@@ -65,6 +65,10 @@ bool is_huge(const Safetensors& file) {
   for (const std::string& name : file.names())
     for (const std::int64_t extent : file.shape(name))
       if (extent > 4096) return true;
+  for (const auto& [key, value] : file.metadata())
+    if ((key.ends_with("pleat.attribute.rows") || key.ends_with("pleat.attribute.cols")) &&
+        value.size() > 4)
+      return true;
   return false;
 }
 

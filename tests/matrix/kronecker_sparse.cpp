@@ -252,6 +252,13 @@ TEST_CASE("parts that are no Kronecker-sparse matrix are refused", "[matrix][kro
     large.attributes[name] = "2147483648";
     CHECK(KroneckerSparse<float>::from_parts(large).bytes() == sizeof(float));
   }
+  for (const char* name : {"rows", "cols"}) {
+    Parts large = parts;
+    large.attributes["d"] = large.attributes[name] = "16777216";
+    CHECK(KroneckerSparse<float>::from_parts(large).bytes() == sizeof(float));
+    large.attributes["d"] = large.attributes[name] = "16777217";
+    refused(large);
+  }
   parts.attributes["b"] = parts.attributes["c"] = "2147483648";
   parts.attributes["rows"] = parts.attributes["cols"] = "2147483648";
   refused(parts);

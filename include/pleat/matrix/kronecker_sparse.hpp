@@ -118,7 +118,7 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
   }
 
   /// Throws `std::invalid_argument` unless the pattern covers the shape, and there are as many
-  /// values as it has.
+  /// values as it has; and if more than 2^24 rows or columns are more than there are values.
   [[nodiscard]] static KroneckerSparse from_parts(const Parts& parts) {
     const detail::KroneckerLayout layout(
         parts.integer("rows"), parts.integer("cols"),
@@ -129,6 +129,13 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
       return "KroneckerSparse: a " + detail::shape_text(layout.rows, layout.cols) +
              " corner of the pattern " + detail::text_of(layout.pattern) + " has a vector of " +
              std::to_string(layout.count()) + " values, not a tensor of this shape";
+    });
+    // Nor for the samples of an operator that is next to nothing but empty rows or columns.
+    constexpr Index most = Index{1} << 24;
+    const Index longest = std::max(layout.rows, layout.cols);
+    detail::require(longest <= std::max(most, layout.count()), [&] {
+      return "KroneckerSparse: " + std::to_string(layout.count()) + " values in a " +
+             detail::shape_text(layout.rows, layout.cols) + " matrix";
     });
     const Matrix<T> values = stored.template matrix<T>();
     KroneckerSparse result(layout);
