@@ -41,7 +41,7 @@ std::size_t aligned_size(std::size_t size) {
 
 template <Real T>
 void check(const Call& call, Guard guard, Random& random) {
-  const kernel::Table<T>& table = kernel::active<T>();
+  const auto& table = kernel::active<T>();
   CAPTURE(call.y_size, call.x_size, call.distance, call.width, call.batch, call.gap);
   const auto vector = [&](std::size_t size) {
     std::vector<T> values(size);

@@ -221,7 +221,7 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
 
   void evaluate(const ConstMatrixRef<T>& X, MatrixRef<T>& Y, Update update,
                 Workspace& workspace) const {
-    const kernel::Table<T>& table = kernel::active<T>();
+    const auto& table = kernel::active<T>();
     const bool add = update == Update::add;
     const Index d = pattern().d;
     const Index samples = std::min(most_samples, X.cols());
@@ -274,7 +274,7 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
   }
 
   void evaluate_transpose(const ConstMatrixRef<T>& Y, MatrixRef<T>& X, Workspace& workspace) const {
-    const kernel::Table<T>& table = kernel::active<T>();
+    const auto& table = kernel::active<T>();
     constexpr Index piece = 8;  // columns
     const Index d = pattern().d;
     const Index samples = std::min(most_samples, Y.cols());
