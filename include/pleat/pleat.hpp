@@ -19,4 +19,6 @@
 #include "pleat/matrix/diagonal.hpp"
 #include "pleat/matrix/kronecker_sparse.hpp"
 #include "pleat/matrix/permutation.hpp"
+#include "pleat/matrix/csr.hpp"
+#include "pleat/matrix/row_sparse.hpp"
 #include "pleat/matrix/semi_structured.hpp"

@@ -101,6 +101,34 @@ Specimen<KroneckerSparse<T>> kronecker_sparse(Source<T>& source, Index rows, Ind
           2.0 * static_cast<double>(kept)};
 }
 
+/// A matrix of the source with about a third of its entries, and no entry in every fifth row.
+template <Real T>
+Specimen<Csr<T>> csr(Source<T>& source, Index rows, Index cols) {
+  Matrix<T> W = source.matrix(rows, cols);
+  for (Index i = 0; i < rows; ++i)
+    for (Index k = 0; k < cols; ++k)
+      if ((i * i + 2 * k + k * k / 7) % 3 != 0 || i % 5 == 2) W(i, k) = T(0);
+  const auto nonzeros = static_cast<std::size_t>((W.array() != T(0)).count());
+  return {Csr<T>(W), Oracle<T>(W),
+          nonzeros * (sizeof(T) + 2) + 8 * (static_cast<std::size_t>(rows) + 1),
+          2.0 * static_cast<double>(nonzeros)};
+}
+
+/// A matrix of the source with `entries` of the entries in every row, as evenly as they get.
+template <Real T>
+Specimen<RowSparse<T>> row_sparse(Source<T>& source, Index rows, Index cols, Index entries) {
+  Matrix<T> W = source.matrix(rows, cols);
+  for (Index i = 0; i < rows; ++i)
+    for (Index k = 0; k < cols; ++k)
+      if ((k + i) % cols * entries % cols >= entries) W(i, k) = T(0);
+  const std::size_t columns =
+      std::min(2 * static_cast<std::size_t>(entries), static_cast<std::size_t>((cols + 7) / 8));
+  return {
+      RowSparse<T>(W, entries), Oracle<T>(W),
+      static_cast<std::size_t>(rows) * (static_cast<std::size_t>(entries) * sizeof(T) + columns),
+      2.0 * static_cast<double>(rows * entries)};
+}
+
 /// The inner size of factors for an m x n weight.
 inline Index between(Index rows, Index cols) { return (std::min(rows, cols) + 1) / 2; }
 
@@ -267,6 +295,13 @@ auto operator_list() {
               return product(
                   std::tuple{permutation<T>(m), diagonal(s, m), dense(s, m, n), diagonal(s, n)});
             }},
+      Entry{"Csr", [](S s, Index m, Index n) { return csr(s, m, n); }},
+      Entry{"RowSparse of indices",
+            [](S s, Index m, Index n) {
+              return row_sparse(s, m, n, std::min(n, std::max<Index>(1, n / 16)));
+            }},
+      Entry{"RowSparse of masks",
+            [](S s, Index m, Index n) { return row_sparse(s, m, n, (n + 1) / 2); }},
       Entry{"a user's own", [](S s, Index m, Index n) { return scaled_copies(s, m, n); }},
       Entry{"Sum of one", [](S s, Index m, Index n) { return sum(std::tuple{dense(s, m, n)}); }},
       Entry{"Sum of two",

@@ -3,10 +3,12 @@
 #pragma once
 
 #include "pleat/factor/low_rank.hpp"
+#include "pleat/matrix/csr.hpp"
 #include "pleat/matrix/dense.hpp"
 #include "pleat/matrix/diagonal.hpp"
 #include "pleat/matrix/kronecker_sparse.hpp"
 #include "pleat/matrix/permutation.hpp"
+#include "pleat/matrix/row_sparse.hpp"
 #include "pleat/matrix/semi_structured.hpp"
 
 namespace pleat {
@@ -17,8 +19,8 @@ struct TypeList {};
 
 /// Every operator type with a name in files. A new structure is added here.
 template <Real T>
-using Structures = TypeList<Dense<T>, Diagonal<T>, KroneckerSparse<T>, LowRank<T>, Permutation<T>,
-                            SemiStructured<T>>;
+using Structures = TypeList<Csr<T>, Dense<T>, Diagonal<T>, KroneckerSparse<T>, LowRank<T>,
+                            Permutation<T>, RowSparse<T>, SemiStructured<T>>;
 
 }  // namespace PLEAT_ABI
 }  // namespace pleat

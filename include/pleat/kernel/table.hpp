@@ -44,6 +44,21 @@ inline constexpr std::size_t narrow_transpose_scratch = 5 * 64 * panel_rows;
 /// Rows of a strip of interleaved matrices, which are computed together.
 inline constexpr std::size_t strip_rows = 4;
 
+/// Columns that one word of a bit mask stands for, the first in its lowest bit.
+inline constexpr std::size_t mask_cols = 32;
+
+/// Rows of a sparse matrix: values and columns row by row, the columns of a row ascending. The
+/// columns are one of three things; the pointers to the other two are null.
+template <class T>
+struct SparseRows {
+  const T* values;
+  const std::uint64_t* starts;   // where each row, and the row after the last, begins; or null:
+  std::size_t row_entries;       // every row has so many entries
+  const std::uint16_t* columns;  // a column for each value,
+  const std::uint32_t* long_columns;  // or the same where 16 bits are too few,
+  const std::uint32_t* masks;         // or ceil(cols / mask_cols) words a row, unused bits 0
+};
+
 /// What a kernel may assume: pointers are valid for the sizes given, outputs overlap nothing,
 /// weights are aligned to 64 bytes, activations to their element; leading dimensions count elements
 /// and are at least the number of rows. What it must not do: allocate, throw, call anything, read
@@ -143,6 +158,22 @@ struct Table {
                                       std::size_t width, std::size_t first, std::size_t last,
                                       const T* values, std::size_t batch, const T* y,
                                       std::size_t ldy, T* x, std::size_t ldx, T* scratch);
+
+  /// Y = W X (or Y += W X where `add`) for W with sparse rows.
+  ///   rows, cols        shape of W, or of the rows of it that this call covers
+  ///   scratch           sparse_scratch(cols, batch) values, aligned to 64 bytes
+  /// The other parameters are those of dense_apply.
+  void (*sparse_apply)(const SparseRows<T>& matrix, std::size_t rows, std::size_t cols,
+                       std::size_t batch, const T* x, std::size_t ldx, T* y, std::size_t ldy,
+                       bool add, T* scratch);
+
+  /// How many values of scratch one `sparse_apply` needs.
+  std::size_t (*sparse_scratch)(std::size_t cols, std::size_t batch);
+
+  /// X = W^T Y for the columns [first, last) of W; x points at column 0.
+  void (*sparse_apply_transpose)(const SparseRows<T>& matrix, std::size_t rows, std::size_t cols,
+                                 std::size_t first, std::size_t last, std::size_t batch, const T* y,
+                                 std::size_t ldy, T* x, std::size_t ldx);
 };
 
 }  // namespace v0

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What the kernels need of an instruction set and xsimd does not have: picking one of four inputs.
+// What the kernels need of an instruction set and xsimd does not have: picking one of four inputs,
+// and interleaving whole vectors.
 #pragma once
 
 #include <xsimd/xsimd.hpp>
@@ -165,6 +166,73 @@ struct Lanes<xsimd::neon64, float> {
     const uint32x4_t bytes =
         vmlaq_n_u32(vdupq_n_u32(0x0302'0100U), vandq_u32(codes, vdupq_n_u32(3)), 0x0404'0404U);
     return Batch(vreinterpretq_f32_u8(vqtbl1q_u8(x, vreinterpretq_u8_u32(bytes))));
+  }
+};
+#endif
+
+/// Interleaves two vectors a and b into a0 b0 a1 b1 ..., in two halves. Where vectors are wider
+/// than 128 bits, xsimd's `zip_lo` and `zip_hi` do so within every 128 bits only.
+template <class Arch, class T>
+struct Interleave {
+  using Batch = xsimd::batch<T, Arch>;
+  static Batch low(const Batch& a, const Batch& b) { return xsimd::zip_lo(a, b); }
+  static Batch high(const Batch& a, const Batch& b) { return xsimd::zip_hi(a, b); }
+};
+
+#if defined(__AVX2__) && defined(__FMA__)
+template <>
+struct Interleave<xsimd::fma3<xsimd::avx2>, float> {
+  using Batch = xsimd::batch<float, xsimd::fma3<xsimd::avx2>>;
+  static Batch low(const Batch& a, const Batch& b) { return combine<0x20>(a, b); }
+  static Batch high(const Batch& a, const Batch& b) { return combine<0x31>(a, b); }
+
+ private:
+  template <int Halves>
+  static Batch combine(__m256 a, __m256 b) {
+    return Batch(
+        _mm256_permute2f128_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b), Halves));
+  }
+};
+
+template <>
+struct Interleave<xsimd::fma3<xsimd::avx2>, double> {
+  using Batch = xsimd::batch<double, xsimd::fma3<xsimd::avx2>>;
+  static Batch low(const Batch& a, const Batch& b) { return combine<0x20>(a, b); }
+  static Batch high(const Batch& a, const Batch& b) { return combine<0x31>(a, b); }
+
+ private:
+  template <int Halves>
+  static Batch combine(__m256d a, __m256d b) {
+    return Batch(
+        _mm256_permute2f128_pd(_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b), Halves));
+  }
+};
+#endif
+
+#if defined(__AVX512F__) && defined(__AVX512BW__)
+template <>
+struct Interleave<xsimd::avx512bw, float> {
+  using Batch = xsimd::batch<float, xsimd::avx512bw>;
+  static Batch low(const Batch& a, const Batch& b) { return combine(a, b, 0); }
+  static Batch high(const Batch& a, const Batch& b) { return combine(a, b, 8); }
+
+ private:
+  static Batch combine(__m512 a, __m512 b, int first) {
+    const __m512i lane = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    return Batch(_mm512_permutex2var_ps(a, _mm512_add_epi32(lane, _mm512_set1_epi32(first)), b));
+  }
+};
+
+template <>
+struct Interleave<xsimd::avx512bw, double> {
+  using Batch = xsimd::batch<double, xsimd::avx512bw>;
+  static Batch low(const Batch& a, const Batch& b) { return combine(a, b, 0); }
+  static Batch high(const Batch& a, const Batch& b) { return combine(a, b, 4); }
+
+ private:
+  static Batch combine(__m512d a, __m512d b, long long first) {
+    const __m512i lane = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11);
+    return Batch(_mm512_permutex2var_pd(a, _mm512_add_epi64(lane, _mm512_set1_epi64(first)), b));
   }
 };
 #endif

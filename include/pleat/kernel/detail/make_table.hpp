@@ -7,6 +7,7 @@
 #include "pleat/kernel/detail/dense_narrow.hpp"
 #include "pleat/kernel/detail/interleaved.hpp"
 #include "pleat/kernel/detail/semi_structured.hpp"
+#include "pleat/kernel/detail/sparse.hpp"
 #include "pleat/kernel/table.hpp"
 
 namespace pleat::kernel {
@@ -45,6 +46,11 @@ struct Kernels {
       &Interleaved<Arch, T>::scratch;
   static constexpr decltype(Contract::interleaved_apply_transpose) interleaved_apply_transpose =
       &Interleaved<Arch, T>::apply_transpose;
+
+  static constexpr decltype(Contract::sparse_apply) sparse_apply = &Sparse<Arch, T>::apply;
+  static constexpr decltype(Contract::sparse_scratch) sparse_scratch = &Sparse<Arch, T>::scratch;
+  static constexpr decltype(Contract::sparse_apply_transpose) sparse_apply_transpose =
+      &Sparse<Arch, T>::apply_transpose;
 };
 
 template <class Arch, class T>
@@ -64,6 +70,9 @@ template <class Arch, class T>
       .interleaved_apply = K::interleaved_apply,
       .interleaved_scratch = K::interleaved_scratch,
       .interleaved_apply_transpose = K::interleaved_apply_transpose,
+      .sparse_apply = K::sparse_apply,
+      .sparse_scratch = K::sparse_scratch,
+      .sparse_apply_transpose = K::sparse_apply_transpose,
   };
 }
 
