@@ -28,12 +28,14 @@ namespace {
 using namespace pleat::test;
 using Catch::Matchers::Contains;
 using pleat::AnyOperator;
+using pleat::Csr;
 using pleat::Dense;
 using pleat::Index;
 using pleat::LowRank;
 using pleat::Matrix;
 using pleat::Product;
 using pleat::Real;
+using pleat::RowSparse;
 using pleat::Safetensors;
 using pleat::Sum;
 using pleat::Tensor;
@@ -127,7 +129,7 @@ TEMPLATE_TEST_CASE("every operator that has parts comes back bit for bit", "[io]
     }
   };
   std::apply([&](const auto&... entries) { (check(entries), ...); }, operator_list<T>());
-  CHECK(saved >= 3 * 9);
+  CHECK(saved >= 3 * 12);
 }
 
 TEST_CASE("the type that was saved is the type that is loaded", "[io][operator_file]") {
@@ -534,6 +536,117 @@ TEST_CASE("sums and products in files are complete, in order, and fit", "[io][op
              Contains("not a whole number"));
   CHECK_THAT(refused(scaled, [](Contents& c) { c.metadata.erase("1.pleat.attribute.factor"); }),
              Contains("has no attribute"));
+}
+
+/// A tensor with one of its elements, all of type V, set to another value.
+template <class V>
+Tensor with_element(Tensor tensor, std::size_t at, V value) {
+  std::memcpy(tensor.data.data() + at * sizeof(V), &value, sizeof(V));
+  return tensor;
+}
+
+TEST_CASE("compressed rows in files are checked before they are used", "[io][operator_file]") {
+  Matrix<float> W = Matrix<float>::Zero(3, 5);
+  W(0, 0) = 1;
+  W(0, 4) = 2;
+  W(2, 2) = 3;
+  const Csr<float> op(W);
+  check_same<float>(op, through_file<float>(op));
+  check_same<float>(Csr<float>(), through_file<float>(Csr<float>()));
+  check_same<float>(Csr<float>(Matrix<float>(4, 0)),
+                    through_file<float>(Csr<float>(Matrix<float>(4, 0))));
+  const Csr<float> wide(Matrix<float>::Identity(2, 65537));
+  check_same<float>(wide, through_file<float>(wide));
+  const auto element = [&](const char* name, std::size_t at, auto value) {
+    return refused(
+        op, [&](Contents& c) { c.tensors[name] = with_element(c.tensors[name], at, value); });
+  };
+  CHECK(element("values", 1, 7.0F) == "accepted");
+  CHECK(element("columns", 2, std::uint16_t{1}) == "accepted");
+  CHECK(element("starts", 1, std::uint64_t{1}) == "accepted");
+  CHECK_THAT(element("starts", 0, std::uint64_t{1}), Contains("does not begin at 0"));
+  CHECK_THAT(element("starts", 1, std::uint64_t{3}), Contains("ends before it begins"));
+  CHECK_THAT(element("starts", 2, ~std::uint64_t{0}), Contains("ends before it begins"));
+  CHECK_THAT(element("starts", 3, std::uint64_t{2}), Contains("3 values"));
+  CHECK_THAT(element("starts", 3, std::uint64_t{4}), Contains("3 values"));
+  CHECK_THAT(element("columns", 1, std::uint16_t{5}), Contains("column 5 of 5"));
+  CHECK_THAT(element("columns", 2, std::uint16_t{65535}), Contains("column 65535 of 5"));
+  CHECK_THAT(element("columns", 0, std::uint16_t{4}), Contains("do not ascend"));
+  for (const char* name : {"values", "columns", "starts"}) {
+    CAPTURE(name);
+    CHECK_THAT(refused(op, [&](Contents& c) { c.tensors.erase(name); }), Contains(name));
+    CHECK(refused(op, [&](Contents& c) {
+            c.tensors[name] = Tensor{pleat::DataType::i8, {1}, {std::byte(0)}};
+          }) != "accepted");
+    CHECK(refused(op, [&](Contents& c) { c.tensors[name].shape.push_back(1); }) != "accepted");
+  }
+  CHECK_THAT(refused(op,
+                     [](Contents& c) {
+                       c.tensors["starts"] = Tensor{pleat::DataType::u64, {0}, {}};
+                     }),
+             Contains("does not begin at 0"));
+  for (const char* cols : {"4", "-1", "4294967297", "", "five"}) {
+    CAPTURE(cols);
+    CHECK(refused(op, [&](Contents& c) {
+            c.metadata["pleat.attribute.cols"] = cols;
+            c.metadata["pleat.cols"] = cols;
+          }) != "accepted");
+  }
+  CHECK_THAT(refused(op, [](Contents& c) { c.metadata["pleat.attribute.cols"] = "6"; }),
+             Contains("3 x 6"));
+  CHECK_THAT(refused(op, [](Contents& c) { c.metadata.erase("pleat.attribute.cols"); }),
+             Contains("has no attribute"));
+}
+
+TEST_CASE("rows of equally many entries in files are checked before they are used",
+          "[io][operator_file]") {
+  Matrix<float> W = Matrix<float>::Zero(2, 37);
+  W(0, 5) = W(0, 36) = W(1, 0) = W(1, 20) = 1;
+  const RowSparse<float> indices(W, 2);
+  const RowSparse<float> mask(W, 3);
+  check_same<float>(indices, through_file<float>(indices));
+  check_same<float>(mask, through_file<float>(mask));
+  check_same<float>(RowSparse<float>(W * 0, 0), through_file<float>(RowSparse<float>(W * 0, 0)));
+  check_same<float>(RowSparse<float>(), through_file<float>(RowSparse<float>()));
+  const auto column = [&](std::size_t at, std::uint16_t value) {
+    return refused(indices, [&](Contents& c) {
+      c.tensors["columns"] = with_element(c.tensors["columns"], at, value);
+    });
+  };
+  CHECK(column(0, 6) == "accepted");
+  CHECK_THAT(column(1, 37), Contains("column 37 of 37"));
+  CHECK_THAT(column(3, 65535), Contains("column 65535 of 37"));
+  CHECK_THAT(column(0, 36), Contains("do not ascend"));
+  const auto bits = [&](std::size_t at, std::uint8_t value) {
+    return refused(
+        mask, [&](Contents& c) { c.tensors["mask"] = with_element(c.tensors["mask"], at, value); });
+  };
+  CHECK(bits(0, 0x03) == "accepted");
+  CHECK_THAT(bits(0, 0x01), Contains("2 bits for 3 values"));
+  CHECK_THAT(bits(6, 0xff), Contains("bits for 3 values"));
+  CHECK_THAT(bits(4, 0x20), Contains("past the last column"));
+  for (const RowSparse<float>& op : {indices, mask}) {
+    const std::string other = op.has_mask() ? "columns" : "mask";
+    for (const std::string name : {"values", op.has_mask() ? "mask" : "columns"}) {
+      CAPTURE(name);
+      CHECK_THAT(refused(op, [&](Contents& c) { c.tensors.erase(name); }), Contains(name));
+      CHECK(refused(op, [&](Contents& c) {
+              c.tensors[name] = Tensor{pleat::DataType::i8, {1, 1}, {std::byte(0)}};
+            }) != "accepted");
+      CHECK(refused(op, [&](Contents& c) { c.tensors[name].shape.push_back(1); }) != "accepted");
+    }
+    CHECK_THAT(refused(op, [&](Contents& c) { c.tensors[other] = tensor_of(1, 1); }),
+               Contains("unknown or missing tensors"));
+    for (const char* cols : {"1", "36", "-1", "4294967297", "", "many"}) {
+      CAPTURE(cols);
+      CHECK(refused(op, [&](Contents& c) {
+              c.metadata["pleat.attribute.cols"] = cols;
+              c.metadata["pleat.cols"] = cols;
+            }) != "accepted");
+    }
+    CHECK_THAT(refused(op, [](Contents& c) { c.metadata.erase("pleat.attribute.cols"); }),
+               Contains("has no attribute"));
+  }
 }
 
 TEST_CASE("operators nest 16 deep, and no deeper", "[io][operator_file]") {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "pleat/kernel/detail/columns.hpp"
+#include "pleat/kernel/detail/multiply_add.hpp"
 #include "pleat/kernel/detail/transpose.hpp"
 #include "pleat/kernel/table.hpp"
 
@@ -54,13 +55,6 @@ struct Sparse {
     else body(IndexColumns<Arch, std::uint16_t>{matrix.columns});
   }
 
-  // Whether a vector's multiply-add rounds once. SSE2 has none, and xsimd multiplies, then adds.
-#if defined(__SSE2__)
-  static constexpr bool is_fused = Batch::size * sizeof(T) > 16;
-#else
-  static constexpr bool is_fused = true;
-#endif
-
   // A vector of V = T is a single sample.
   template <class V>
   static V load(const T* from) {
@@ -71,14 +65,6 @@ struct Sparse {
   static void store(const V& value, T* to) {
     if constexpr (sizeof(V) == sizeof(T)) *to = value;
     else value.store_aligned(to);
-  }
-  /// As the vectors do it: with one rounding where the instruction set can, else with two.
-  template <class V>
-  static V multiply_add(const V& a, const V& b, const V& c) {
-    if constexpr (sizeof(V) > sizeof(T)) return xsimd::fma(a, b, c);
-    else if constexpr (!is_fused) return a * b + c;
-    else if constexpr (sizeof(T) == sizeof(float)) return __builtin_fmaf(a, b, c);
-    else return __builtin_fma(a, b, c);
   }
 
   /// The rows row, ..., row + G - 1 by R vectors of samples, whole: in step while all of them have
@@ -104,7 +90,7 @@ struct Sparse {
       const V weight(value[g][i]);
       const T* in = inputs + walk[g].next() * width;
       for (std::size_t v = 0; v < R; ++v)
-        sum[g][v] = multiply_add<V>(weight, load<V>(in + v * (width / R)), sum[g][v]);
+        sum[g][v] = MultiplyAdd<Arch, T>::of(weight, load<V>(in + v * (width / R)), sum[g][v]);
     };
     for (std::size_t i = 0; i < common; ++i)
       for (std::size_t g = 0; g < G; ++g) step(g, i);
@@ -166,8 +152,8 @@ struct Sparse {
                                   const T* in = tile + (column - k) * width;
                                   const Batch weight(values[i]);
                                   for (std::size_t v = 0; v < R; ++v)
-                                    sum[v] = xsimd::fma(weight, Batch::load_aligned(in + v * lanes),
-                                                        sum[v]);
+                                    sum[v] = MultiplyAdd<Arch, T>::of(
+                                        weight, Batch::load_aligned(in + v * lanes), sum[v]);
                                 });
         for (std::size_t v = 0; v < R; ++v) sum[v].store_aligned(panel + r * width + v * lanes);
         recent = entry[r] - begin;
