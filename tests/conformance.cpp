@@ -551,7 +551,10 @@ TEMPLATE_TEST_CASE("operators without rows or columns are empty sums", "[conform
 
 namespace {
 
-/// Large enough that every brick with loops over rows and columns is worth seven tasks.
+/// Large enough, with so many samples, that every brick with loops over rows and columns is worth
+/// seven tasks, also one with 8 entries a row.
+constexpr Index large_batch = 288;
+
 template <Real T>
 const std::vector<std::unique_ptr<const Subject<T>>>& large_subjects() {
   static const auto all = all_subjects<T>(163, 131, Pattern::uniform, 77);
@@ -588,8 +591,8 @@ TEMPLATE_TEST_CASE("the result is bit-identical for any number of tasks and any 
                    "[conformance][concurrency]", float, double) {
   using T = TestType;
   Random random(31);
-  const Matrix<T> X = random.matrix<T>(131, 48);
-  const Matrix<T> Y = random.matrix<T>(163, 48);
+  const Matrix<T> X = random.matrix<T>(131, large_batch);
+  const Matrix<T> Y = random.matrix<T>(163, large_batch);
   for (const auto& subject : large_subjects<T>()) {
     INFO(subject->name);
     Workspace serial;
@@ -612,8 +615,8 @@ TEMPLATE_TEST_CASE("the result is bit-identical for any number of OpenMP threads
                    "[conformance][openmp]", float, double) {
   using T = TestType;
   Random random(32);
-  const Matrix<T> X = random.matrix<T>(131, 48);
-  const Matrix<T> Y = random.matrix<T>(163, 48);
+  const Matrix<T> X = random.matrix<T>(131, large_batch);
+  const Matrix<T> Y = random.matrix<T>(163, large_batch);
   for (const auto& subject : large_subjects<T>()) {
     INFO(subject->name);
     Workspace serial;
@@ -704,7 +707,7 @@ TEMPLATE_TEST_CASE("apply allocates nothing after its first call with a batch",
   for (const auto& subject : large_subjects<T>()) {
     INFO(subject->name << ", in tasks");
     int seen = 1;
-    check(*subject, random.matrix<T>(131, 48), random.matrix<T>(163, 48),
+    check(*subject, random.matrix<T>(131, large_batch), random.matrix<T>(163, large_batch),
           [&] { return Workspace(Backwards{&seen}, 3); });
     CHECK(seen == 3);
   }
