@@ -37,11 +37,12 @@ struct IndexColumns {
     return entry;
   }
 
-  /// What `each` will read for the entries [entry, end) that begin at column `first`.
-  void prefetch(std::size_t /*row*/, std::size_t entry, std::size_t end,
-                std::size_t /*first*/) const {
-    for (; entry < end; entry += 64 / sizeof(I)) __builtin_prefetch(columns + entry);
+  /// Where the column of an entry in or after the column `first` is stored, and how many entries
+  /// further on the next cache line is.
+  const void* address(std::size_t /*row*/, std::size_t entry, std::size_t /*first*/) const {
+    return columns + entry;
   }
+  static constexpr std::size_t line_entries = 64 / sizeof(I);
 };
 
 /// Columns as the set bits of words, `words` of them for a row.
@@ -78,10 +79,10 @@ struct MaskColumns {
     return entry;
   }
 
-  void prefetch(std::size_t row, std::size_t /*entry*/, std::size_t /*end*/,
-                std::size_t first) const {
-    __builtin_prefetch(masks + row * words + first / mask_cols);
+  const void* address(std::size_t row, std::size_t /*entry*/, std::size_t first) const {
+    return masks + row * words + first / mask_cols;
   }
+  static constexpr std::size_t line_entries = 64 * 8;  // at most
 };
 
 }  // namespace detail

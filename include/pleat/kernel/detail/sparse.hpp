@@ -112,17 +112,6 @@ struct Sparse {
       rows_at_once<1, R, V>(matrix, columns, first + r, inputs, panel + r * width);
   }
 
-  /// Fetches about `count` entries of a row, beginning with one in or after the column `first`.
-  template <class Columns>
-  static void prefetch(const SparseRows<T>& matrix, const Columns& columns, std::size_t row,
-                       std::size_t entry, std::size_t count, std::size_t first) {
-    constexpr std::size_t line = 64 / sizeof(T);
-    const std::size_t left = first_entry(matrix, row + 1) - entry;
-    const std::size_t end = entry + (left < count + line ? left : count + line);
-    columns.prefetch(row, entry, end, first);
-    for (std::size_t i = entry; i < end; i += line) __builtin_prefetch(matrix.values + i);
-  }
-
   /// `rows` rows from `first` on by R vectors of samples, a tile of columns after the other.
   template <std::size_t R, class Columns>
   static void tiled_rows(const SparseRows<T>& matrix, const Columns& columns, std::size_t first,
@@ -130,6 +119,7 @@ struct Sparse {
     constexpr std::size_t width = R * lanes;
     constexpr std::size_t depth = tile_size / width / Columns::grain * Columns::grain;
     static_assert(depth > 0);
+    constexpr std::size_t line = 64 / sizeof(T);  // of the cache
     const T* const values = matrix.values;
     std::size_t entry[tall];
     std::size_t recent = depth;  // entries of the last row in the tile: a guess for the next ones
@@ -144,8 +134,15 @@ struct Sparse {
         for (std::size_t v = 0; v < R; ++v)
           sum[v] = Batch::load_aligned(panel + r * width + v * lanes);
         // Where a row goes on is far from where the row before did, which no hardware prefetches.
-        if (r + ahead < rows)
-          prefetch(matrix, columns, first + r + ahead, entry[r + ahead], recent, k);
+        // Not in a function of its own: it would have no result, and g++ leaves out calls of such.
+        if (r + ahead < rows) {
+          const std::size_t next = entry[r + ahead];
+          const std::size_t left = first_entry(matrix, first + r + ahead + 1) - next;
+          const std::size_t count = left < recent + line ? left : recent + line;
+          for (std::size_t i = 0; i < count; i += line) __builtin_prefetch(values + next + i);
+          for (std::size_t i = 0; i < count; i += Columns::line_entries)
+            __builtin_prefetch(columns.address(first + r + ahead, next + i, k));
+        }
         const std::size_t begin = entry[r];
         entry[r] = columns.each(first + r, entry[r], first_entry(matrix, first + r + 1), k, end,
                                 [&](std::size_t i, std::size_t column) {
