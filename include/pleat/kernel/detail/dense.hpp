@@ -2,6 +2,7 @@
 // Dense times activations, from panels with rows in lanes; no horizontal sums and no transposes.
 #pragma once
 
+#include "pleat/kernel/detail/multiply_add.hpp"
 #include "pleat/kernel/table.hpp"
 
 #include <xsimd/xsimd.hpp>
@@ -63,7 +64,7 @@ struct Dense {
         const Batch xj(packed ? x[k * N + j] : x[j * x_sample + k]);
         for (std::size_t p = 0; p < P; ++p)
           for (std::size_t v = 0; v < vectors; ++v)
-            sum[j][p][v] = xsimd::fma(w[p][v], xj, sum[j][p][v]);
+            sum[j][p][v] = MultiplyAdd<Arch, T>::of(w[p][v], xj, sum[j][p][v]);
       }
     }
     for (std::size_t j = 0; j < N; ++j)
@@ -71,8 +72,9 @@ struct Dense {
         for (std::size_t v = 0; v < vectors; ++v) {
           T* const to = y[p] + j * ldy + v * lanes;
           if constexpr (scaled)
-            sum[j][p][v] = xsimd::fma(sum[j][p][v], Batch::load_unaligned(scales[p] + v * lanes),
-                                      add ? Batch::load_unaligned(to) : Batch(T(0)));
+            sum[j][p][v] =
+                MultiplyAdd<Arch, T>::of(sum[j][p][v], Batch::load_unaligned(scales[p] + v * lanes),
+                                         add ? Batch::load_unaligned(to) : Batch(T(0)));
           sum[j][p][v].store_unaligned(to);
         }
   }
@@ -213,7 +215,8 @@ struct Dense {
       for (std::size_t v = 0; v < vectors; ++v) {
         const Batch yv = Batch::load_unaligned(y + r + v * lanes);
         for (std::size_t c = 0; c < C; ++c)
-          sum[c] = xsimd::fma(Batch::load_aligned(panels + c * panel_rows + v * lanes), yv, sum[c]);
+          sum[c] = MultiplyAdd<Arch, T>::of(
+              Batch::load_aligned(panels + c * panel_rows + v * lanes), yv, sum[c]);
       }
     if (r < rows) {
       T copy[panel_rows] = {};
@@ -221,7 +224,8 @@ struct Dense {
       for (std::size_t v = 0; v < vectors; ++v) {
         const Batch yv = Batch::load_unaligned(copy + v * lanes);
         for (std::size_t c = 0; c < C; ++c)
-          sum[c] = xsimd::fma(Batch::load_aligned(panels + c * panel_rows + v * lanes), yv, sum[c]);
+          sum[c] = MultiplyAdd<Arch, T>::of(
+              Batch::load_aligned(panels + c * panel_rows + v * lanes), yv, sum[c]);
       }
     }
     for (std::size_t c = 0; c < C; ++c) {

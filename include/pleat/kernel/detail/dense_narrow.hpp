@@ -3,6 +3,7 @@
 #pragma once
 
 #include "pleat/kernel/detail/dense.hpp"
+#include "pleat/kernel/detail/multiply_add.hpp"
 #include "pleat/kernel/detail/narrow_columns.hpp"
 #include "pleat/kernel/table.hpp"
 
@@ -40,7 +41,7 @@ struct DenseNarrow {
         const Batch xj(x[j * ldx + S]);
         for (std::size_t p = 0; p < P; ++p)
           for (std::size_t v = 0; v < vectors; ++v)
-            to[j][p][v] = xsimd::fma(w[p][v], xj, to[j][p][v]);
+            to[j][p][v] = MultiplyAdd<Arch, T>::of(w[p][v], xj, to[j][p][v]);
       }
       columns<F, P, N, All, S + 1>(steps, left, x, ldx, to);
     }
@@ -91,7 +92,7 @@ struct DenseNarrow {
         for (std::size_t j = 0; j < N; ++j)
           for (std::size_t v = 0; v < vectors; ++v) {
             if constexpr (group == 0) sum[j][p][v] = part[j][p][v];
-            else sum[j][p][v] = xsimd::fma(part[j][p][v], scale[p][v], sum[j][p][v]);
+            else sum[j][p][v] = MultiplyAdd<Arch, T>::of(part[j][p][v], scale[p][v], sum[j][p][v]);
           }
       begin = end;
     }
@@ -334,8 +335,8 @@ struct DenseNarrow {
               const Batch yv = Batch::load_unaligned(copy + v * lanes);
               for (std::size_t c = 0; c < count; ++c) {
                 T* const sum = sums + (s * width + c) * panel_rows + v * lanes;
-                xsimd::fma(Batch::load_unaligned(tile + c * panel_rows + v * lanes), yv,
-                           Batch::load_unaligned(sum))
+                MultiplyAdd<Arch, T>::of(Batch::load_unaligned(tile + c * panel_rows + v * lanes),
+                                         yv, Batch::load_unaligned(sum))
                     .store_unaligned(sum);
               }
             }

@@ -2,6 +2,7 @@
 // Interleaved small matrices times activations: a matrix to a lane, so that nothing is permuted.
 #pragma once
 
+#include "pleat/kernel/detail/multiply_add.hpp"
 #include "pleat/kernel/table.hpp"
 
 #include <xsimd/xsimd.hpp>
@@ -53,7 +54,8 @@ struct Interleaved {
         for (std::size_t j = 0; j < N; ++j) xq[j] = Batch::load_aligned(in + j * panel_rows);
         for (std::size_t p = 0; p < P; ++p) {
           const Batch wp = Batch::load_aligned(w + p * panel_rows);
-          for (std::size_t j = 0; j < N; ++j) sum[j][p] = xsimd::fma(wp, xq[j], sum[j][p]);
+          for (std::size_t j = 0; j < N; ++j)
+            sum[j][p] = MultiplyAdd<Arch, T>::of(wp, xq[j], sum[j][p]);
         }
       }
       for (std::size_t j = 0; j < N; ++j)
@@ -165,7 +167,8 @@ struct Interleaved {
         for (std::size_t i = 0; i < height; ++i) {
           const Batch wp = Batch::load_aligned(w + i * panel_rows);
           for (std::size_t j = 0; j < N; ++j)
-            sum[j] = xsimd::fma(wp, Batch::load_aligned(in + (i * N + j) * panel_rows), sum[j]);
+            sum[j] = MultiplyAdd<Arch, T>::of(
+                wp, Batch::load_aligned(in + (i * N + j) * panel_rows), sum[j]);
         }
       }
       for (std::size_t j = 0; j < N; ++j) sum[j].store_unaligned(copy + j * panel_rows + v * lanes);

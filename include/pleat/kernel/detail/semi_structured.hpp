@@ -3,6 +3,7 @@
 #pragma once
 
 #include "pleat/kernel/detail/lanes.hpp"
+#include "pleat/kernel/detail/multiply_add.hpp"
 #include "pleat/kernel/table.hpp"
 
 #include <xsimd/xsimd.hpp>
@@ -64,7 +65,8 @@ struct SemiStructured {
               const Batch w =
                   Batch::load_aligned(values[p] + g * group_values + kept * panel_rows + v * lanes);
               for (std::size_t j = 0; j < N; ++j)
-                sum[j][p][v] = xsimd::fma(w, Pick::pick(in[j], code[p][v]), sum[j][p][v]);
+                sum[j][p][v] =
+                    MultiplyAdd<Arch, T>::of(w, Pick::pick(in[j], code[p][v]), sum[j][p][v]);
               code[p][v] = Pick::next(code[p][v]);
             }
       }
@@ -136,9 +138,8 @@ struct SemiStructured {
   // second-level cache, and that no power-of-two stride puts on a single cache set.
   static constexpr std::size_t tile_vectors = 8;
   static constexpr std::size_t width = tile_vectors * lanes;
-  static constexpr std::size_t tile_blocks = sizeof(T) * width > 256 ? 1 : 2;  // 16 KiB
-  static constexpr std::size_t tile_cols = tile_blocks * block_cols;
-  static constexpr std::size_t tile_size = tile_cols * width;
+  static constexpr std::size_t tile_size = 16 * 1024 / sizeof(T);
+  static_assert(tile_size >= block_cols * width);
   static constexpr std::size_t tall = 256;  // rows of the private panel
 
   template <std::size_t R>
@@ -148,26 +149,27 @@ struct SemiStructured {
     const std::size_t groups = (cols + 3) / 4;
     const std::size_t value_stride = groups * group_values;
     const std::size_t code_stride = (groups + block_groups - 1) / block_groups * panel_rows;
+    constexpr std::size_t pitch = R * lanes;
     for (std::size_t r = 0; r < rows; ++r) {
       const T* value = values + r / panel_rows * value_stride + r % panel_rows;
       const std::uint32_t* code = codes + r / panel_rows * code_stride + r % panel_rows;
       Batch sum[R];
       for (std::size_t v = 0; v < R; ++v)
-        sum[v] = Batch::load_aligned(panel + r * width + v * lanes);
+        sum[v] = Batch::load_aligned(panel + r * pitch + v * lanes);
       const T* input = inputs;
       for (std::size_t b = first_block; b < first_block + blocks; ++b) {
         std::uint32_t word = code[b * panel_rows];
         const std::size_t end =
             groups - b * block_groups < block_groups ? groups : (b + 1) * block_groups;
-        for (std::size_t g = b * block_groups; g < end; ++g, input += 4 * width)
+        for (std::size_t g = b * block_groups; g < end; ++g, input += 4 * pitch)
           for (std::size_t kept = 0; kept < 2; ++kept, word >>= 2U) {
-            const T* in = input + (word & 3U) * width;
+            const T* in = input + (word & 3U) * pitch;
             const Batch w(value[g * group_values + kept * panel_rows]);
             for (std::size_t v = 0; v < R; ++v)
-              sum[v] = xsimd::fma(w, Batch::load_aligned(in + v * lanes), sum[v]);
+              sum[v] = MultiplyAdd<Arch, T>::of(w, Batch::load_aligned(in + v * lanes), sum[v]);
           }
       }
-      for (std::size_t v = 0; v < R; ++v) sum[v].store_aligned(panel + r * width + v * lanes);
+      for (std::size_t v = 0; v < R; ++v) sum[v].store_aligned(panel + r * pitch + v * lanes);
     }
   }
 
@@ -181,16 +183,16 @@ struct SemiStructured {
     }
   }
 
-  /// `samples` columns of `rows` values each, transposed to rows of `width`, zeros after the last
+  /// `samples` columns of `rows` values each, transposed to rows of `pitch`, zeros after the last
   /// sample. In strips of one cache line, so that a power-of-two `ld` does no harm.
-  static void transpose_in(std::size_t rows, std::size_t samples, std::size_t used, const T* from,
+  static void transpose_in(std::size_t rows, std::size_t samples, std::size_t pitch, const T* from,
                            std::size_t ld, T* to) {
     for (std::size_t i = 0; i < rows; i += panel_rows) {
       const std::size_t height = rows - i < panel_rows ? rows - i : panel_rows;
       for (std::size_t j = 0; j < samples; ++j)
-        for (std::size_t t = 0; t < height; ++t) to[(i + t) * width + j] = from[j * ld + i + t];
+        for (std::size_t t = 0; t < height; ++t) to[(i + t) * pitch + j] = from[j * ld + i + t];
       for (std::size_t t = 0; t < height; ++t)
-        for (std::size_t j = samples; j < used; ++j) to[(i + t) * width + j] = T(0);
+        for (std::size_t j = samples; j < pitch; ++j) to[(i + t) * pitch + j] = T(0);
     }
   }
 
@@ -202,23 +204,23 @@ struct SemiStructured {
     T* const inputs = panel + tall * width;
     const std::size_t groups = (cols + 3) / 4;
     const std::size_t used = (samples + lanes - 1) / lanes;
-    transpose_in(cols, samples, used * lanes, x, ldx, inputs);
-    for (std::size_t c = cols; c < 4 * groups; ++c)
-      for (std::size_t j = 0; j < used * lanes; ++j) inputs[c * width + j] = T(0);
+    const std::size_t pitch = used * lanes;
+    const std::size_t tile_cols = tile_size / pitch / block_cols * block_cols;
+    transpose_in(cols, samples, pitch, x, ldx, inputs);
+    for (std::size_t i = cols * pitch; i < 4 * groups * pitch; ++i) inputs[i] = T(0);
     for (std::size_t r = 0; r < rows; r += tall) {
       const std::size_t height = rows - r < tall ? rows - r : tall;
       const T* value = values + r / panel_rows * groups * group_values;
       const std::uint32_t* code =
           codes + r / panel_rows * ((groups + block_groups - 1) / block_groups) * panel_rows;
-      if (add) transpose_in(height, samples, used * lanes, y + r, ldy, panel);
+      if (add) transpose_in(height, samples, pitch, y + r, ldy, panel);
       else
-        for (std::size_t i = 0; i < height; ++i)
-          for (std::size_t j = 0; j < used * lanes; ++j) panel[i * width + j] = T(0);
+        for (std::size_t i = 0; i < height * pitch; ++i) panel[i] = T(0);
       for (std::size_t k = 0; k < cols; k += tile_cols) {
         const std::size_t depth = 4 * groups - k < tile_cols ? 4 * groups - k : tile_cols;
         // In order, which the hardware prefetches; the rows then jump about in it.
-        for (std::size_t i = 0; i < depth * width; i += lanes)
-          Batch::load_aligned(inputs + k * width + i).store_aligned(tile + i);
+        for (std::size_t i = 0; i < depth * pitch; i += lanes)
+          Batch::load_aligned(inputs + k * pitch + i).store_aligned(tile + i);
         tile_rows_of(used, height, k / block_cols, (depth + block_cols - 1) / block_cols, cols,
                      value, code, tile, panel);
       }
@@ -226,7 +228,7 @@ struct SemiStructured {
         const std::size_t strip = height - i < panel_rows ? height - i : panel_rows;
         for (std::size_t j = 0; j < samples; ++j)
           for (std::size_t t = 0; t < strip; ++t)
-            y[j * ldy + r + i + t] = panel[(i + t) * width + j];
+            y[j * ldy + r + i + t] = panel[(i + t) * pitch + j];
       }
     }
   }

@@ -42,7 +42,7 @@ template <Real T>
 template <Real T>
 void sparse_apply(const kernel::SparseRows<T>& matrix, double flops, const ConstMatrixRef<T>& X,
                   MatrixRef<T>& Y, Update update, Workspace& workspace) {
-  const kernel::Table<T>& table = kernel::active<T>();
+  const auto& table = kernel::active<T>();
   const auto cols = static_cast<std::size_t>(X.rows());
   const auto batch = static_cast<std::size_t>(X.cols());
   const Split split(Y.rows(), Index{kernel::panel_rows}, flops * static_cast<double>(X.cols()),
@@ -64,7 +64,7 @@ void sparse_apply(const kernel::SparseRows<T>& matrix, double flops, const Const
 template <Real T>
 void sparse_apply_transpose(const kernel::SparseRows<T>& matrix, double flops,
                             const ConstMatrixRef<T>& Y, MatrixRef<T>& X, Workspace& workspace) {
-  const kernel::Table<T>& table = kernel::active<T>();
+  const auto& table = kernel::active<T>();
   const Split split(X.rows(), Index{kernel::mask_cols}, flops * static_cast<double>(Y.cols()),
                     workspace);
   workspace.run(split.tasks, [&](Index task) {
