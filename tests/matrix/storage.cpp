@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Narrow storage: to what values are rounded, what they cost, and which files are refused.
 #include "pleat/matrix/dense.hpp"
+#include "pleat/matrix/semi_structured.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"
 
@@ -205,6 +206,47 @@ TEST_CASE("parts of narrow storage that do not fit are refused", "[matrix][stora
   parts = Dense<float>(W, Storage::int4).parts();
   parts.tensors.at("weight").data[16] |= std::byte{0xf0};
   refused(parts);
+}
+
+TEMPLATE_TEST_CASE("2:4 in narrow storage keeps its pattern, and comes back", "[matrix][storage]",
+                   float, double) {
+  using T = TestType;
+  Random random(84);
+  for (const Storage storage : narrow_storages)
+    for (const Index cols : {1, 2, 6, 63, 64, 130, 257}) {
+      CAPTURE(to_string(storage), cols);
+      Matrix<T> W = random.matrix<T>(18, cols);
+      for (Index i = 0; i < W.rows(); ++i)
+        for (Index k = 0; k < cols; ++k)
+          if ((k + i) % 4 >= 2) W(i, k) = T(0);
+      const SemiStructured<T> exact(W);
+      const SemiStructured<T> op(W, storage);
+      CHECK(op.storage() == storage);
+      CHECK(op.bytes() < exact.bytes() + 18 * 4);
+      const Matrix<T> dense = op.to_dense();
+      CHECK((W.array() == T(0) && dense.array() != T(0)).count() == 0);
+      CHECK((dense - W).norm() <= T(0.1) * W.norm());
+      CHECK(SemiStructured<T>::from_parts(op.parts()).to_dense() == dense);
+      CHECK(SemiStructured<T>::from_parts(op.parts()).storage() == storage);
+      CHECK(op.stored_as(native_storage<T>).to_dense() == dense);
+      CHECK(op.stored_as(storage).to_dense() == dense);
+      CHECK(exact.stored_as(storage).to_dense() == dense);
+    }
+  CHECK_THROWS_AS(SemiStructured<T>().stored_as(native_storage<T> == Storage::f32 ? Storage::f64
+                                                                                  : Storage::f32),
+                  std::invalid_argument);
+  Matrix<T> W = Matrix<T>::Zero(2, 5);
+  W(1, 4) = T(2);
+  const Parts good = SemiStructured<T>(W, Storage::int8).parts();
+  for (const char* cols : {"4", "9", "-1"}) {
+    Parts parts = good;
+    parts.attributes["cols"] = cols;
+    CHECK_THROWS_AS(SemiStructured<T>::from_parts(parts), std::invalid_argument);
+  }
+  Parts parts = good;
+  parts.tensors.at("values").data[7] = std::byte{1};  // the second of row 1 in the last group
+  parts.tensors.at("codes").data[1] = std::byte{0xd4};
+  CHECK_THROWS_WITH(SemiStructured<T>::from_parts(parts), Contains("past column"));
 }
 
 }  // namespace pleat::test

@@ -129,6 +129,17 @@ Specimen<RowSparse<T>> row_sparse(Source<T>& source, Index rows, Index cols, Ind
       2.0 * static_cast<double>(rows * entries)};
 }
 
+/// The same in narrow storage: the oracle has the stored values. Of what f16 can hold.
+template <Real T, Storage S>
+Specimen<SemiStructured<T>> narrow_semi_structured(Source<T>& source, Index rows, Index cols) {
+  const Matrix<T> W = semi_structured(source, rows, cols).op.to_dense();
+  const SemiStructured<T> op(W.cwiseMax(T(-60000)).cwiseMin(T(60000)).eval(), S);
+  const auto groups = static_cast<std::size_t>((cols + 3) / 4);
+  return {op, Oracle<T>(op.to_dense()),
+          static_cast<std::size_t>(rows) * (row_bytes(S, 2 * groups) + (groups + 1) / 2),
+          4.0 * static_cast<double>(rows) * static_cast<double>(groups), false};
+}
+
 /// The inner size of factors for an m x n weight.
 inline Index between(Index rows, Index cols) { return (std::min(rows, cols) + 1) / 2; }
 
@@ -278,6 +289,17 @@ auto operator_list() {
             [](S s, Index m, Index n) { return narrow<T, Storage::int4>(s, m, n); }},
       Entry{"LowRank", [](S s, Index m, Index n) { return low_rank(s, m, n); }},
       Entry{"SemiStructured", [](S s, Index m, Index n) { return semi_structured(s, m, n); }},
+      Entry{
+          "SemiStructured in bf16",
+          [](S s, Index m, Index n) { return narrow_semi_structured<T, Storage::bf16>(s, m, n); }},
+      Entry{"SemiStructured in f16",
+            [](S s, Index m, Index n) { return narrow_semi_structured<T, Storage::f16>(s, m, n); }},
+      Entry{
+          "SemiStructured in int8",
+          [](S s, Index m, Index n) { return narrow_semi_structured<T, Storage::int8>(s, m, n); }},
+      Entry{
+          "SemiStructured in int4",
+          [](S s, Index m, Index n) { return narrow_semi_structured<T, Storage::int4>(s, m, n); }},
       Entry{"KroneckerSparse, block-diagonal",
             [](S s, Index m, Index n) { return kronecker_sparse(s, m, n, 2, 1); }},
       Entry{"KroneckerSparse, gathered",

@@ -134,6 +134,19 @@ struct Table {
                                           const std::uint32_t* codes, std::size_t batch, const T* y,
                                           std::size_t ldy, T* x, std::size_t ldx);
 
+  /// The same two for narrow values: those of a panel are a narrow panel of 2 ceil(cols / 4)
+  /// columns, the two values of each group of four in turn.
+  void (*semi_structured_narrow_apply)(Format format, std::size_t rows, std::size_t cols,
+                                       const std::uint8_t* values, const std::uint32_t* codes,
+                                       std::size_t batch, const T* x, std::size_t ldx, T* y,
+                                       std::size_t ldy, bool add, T* scratch);
+  void (*semi_structured_narrow_apply_transpose)(Format format, std::size_t rows, std::size_t cols,
+                                                 std::size_t first, std::size_t last,
+                                                 const std::uint8_t* values,
+                                                 const std::uint32_t* codes, std::size_t batch,
+                                                 const T* y, std::size_t ldy, T* x,
+                                                 std::size_t ldx);
+
   /// Y = W X (or Y += W X where `add`) for `width` <= panel_rows matrices at once, whose rows and
   /// columns are interleaved: y[p distance + k] = sum_q w[p][q][k] x[q distance + k], k < width.
   ///   y_size, x_size    values of a sample from the first on. There are ceil(y_size / distance)

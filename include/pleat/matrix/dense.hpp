@@ -59,7 +59,7 @@ class Dense : public OperatorBase<Dense<T>, T> {
   /// value out of its range: above 65504 in f16, NaN or infinite in int8 and int4.
   template <class Derived>
   Dense(const Eigen::MatrixBase<Derived>& matrix, Storage storage) {
-    if (!pleat::is_narrow(detail::require_storage<T>(storage))) {
+    if (!is_narrow(detail::require_storage<T>(storage))) {
       *this = Dense(matrix);
       return;
     }
@@ -88,12 +88,12 @@ class Dense : public OperatorBase<Dense<T>, T> {
   [[nodiscard]] std::string structure() const { return std::string(name); }
 
   [[nodiscard]] std::string parameters() const {
-    return is_narrow() ? "stored as " + std::string(to_string(storage_)) : std::string();
+    return is_narrow(storage_) ? "stored as " + std::string(to_string(storage_)) : std::string();
   }
 
   /// The matrix, bit for bit as it is stored.
   [[nodiscard]] Matrix<T> to_dense() const {
-    if (is_narrow()) return Matrix<T>::NullaryExpr(rows_, cols_, narrow_);
+    if (is_narrow(storage_)) return Matrix<T>::NullaryExpr(rows_, cols_, narrow_);
     Matrix<T> dense(rows_, cols_);
     if (cols_ == 0) return dense;
     const T* from = panels_.data();
@@ -109,14 +109,14 @@ class Dense : public OperatorBase<Dense<T>, T> {
   /// `detail::NarrowPanels`.
   [[nodiscard]] Parts parts() const {
     Parts parts{structure(), {}, {}, {}};
-    if (is_narrow()) narrow_.add_to(parts, "weight");
+    if (is_narrow(storage_)) narrow_.add_to(parts, "weight");
     else parts.tensors["weight"] = Tensor::of(to_dense());
     return parts;
   }
   [[nodiscard]] static Dense from_parts(const Parts& parts) {
     if (!parts.attributes.contains("storage"))
       return Dense(parts.tensor("weight").template matrix<T>());
-    const auto panels = detail::NarrowPanels<T>::from(parts, "weight");
+    const auto panels = detail::NarrowPanels<T>::from(parts, "weight", {});
     return Dense(panels.rows(), panels.cols(), panels);
   }
 
@@ -126,8 +126,6 @@ class Dense : public OperatorBase<Dense<T>, T> {
 
   Dense(Index rows, Index cols, detail::NarrowPanels<T> panels)
       : rows_(rows), cols_(cols), storage_(panels.storage()), narrow_(std::move(panels)) {}
-
-  [[nodiscard]] bool is_narrow() const noexcept { return pleat::is_narrow(storage_); }
 
   static std::size_t packed_size(Index rows, Index cols) {
     return static_cast<std::size_t>((rows + panel - 1) / panel * panel) *
@@ -141,7 +139,7 @@ class Dense : public OperatorBase<Dense<T>, T> {
     const auto batch = static_cast<std::size_t>(X.cols());
     const detail::Split split(rows_, panel, flops() * static_cast<double>(X.cols()), workspace);
     const std::size_t scratch =
-        is_narrow() ? table.narrow_scratch(cols, batch) : table.dense_scratch(cols, batch);
+        is_narrow(storage_) ? table.narrow_scratch(cols, batch) : table.dense_scratch(cols, batch);
     Workspace::Frame frame(workspace);
     T* memory = frame.allocate<T>(static_cast<Index>(scratch) * split.tasks);
     workspace.run(split.tasks, [&](Index task) {
@@ -151,7 +149,7 @@ class Dense : public OperatorBase<Dense<T>, T> {
       const auto ldx = static_cast<std::size_t>(X.outerStride());
       const auto ldy = static_cast<std::size_t>(Y.outerStride());
       const bool add = update == Update::add;
-      if (is_narrow())
+      if (is_narrow(storage_))
         table.narrow_apply(narrow_.format(), rows, cols, narrow_.data(begin), batch, X.data(), ldx,
                            Y.data() + begin, ldy, add, own);
       else
@@ -166,14 +164,14 @@ class Dense : public OperatorBase<Dense<T>, T> {
       return;
     }
     const auto& table = kernel::active<T>();
-    const detail::Split split(cols_, is_narrow() ? 64 : 8, flops() * static_cast<double>(Y.cols()),
-                              workspace);
-    const Index scratch = is_narrow() ? Index{kernel::narrow_transpose_scratch} : 0;
+    const detail::Split split(cols_, is_narrow(storage_) ? 64 : 8,
+                              flops() * static_cast<double>(Y.cols()), workspace);
+    const Index scratch = is_narrow(storage_) ? Index{kernel::narrow_transpose_scratch} : 0;
     Workspace::Frame frame(workspace);
     T* memory = frame.allocate<T>(scratch * split.tasks);
     workspace.run(split.tasks, [&](Index task) {
       const auto [begin, end] = split.range(task);
-      if (is_narrow()) {
+      if (is_narrow(storage_)) {
         table.narrow_apply_transpose(
             narrow_.format(), static_cast<std::size_t>(rows_), static_cast<std::size_t>(cols_),
             static_cast<std::size_t>(begin), static_cast<std::size_t>(end), narrow_.data(0),

@@ -6,6 +6,7 @@
 #include "pleat/core/parts.hpp"
 #include "pleat/kernel/active.hpp"
 #include "pleat/matrix/detail/aligned_array.hpp"
+#include "pleat/matrix/detail/narrow_panels.hpp"
 #include "pleat/matrix/detail/split.hpp"
 
 #include <algorithm>
@@ -21,9 +22,10 @@ inline namespace PLEAT_ABI {
 /// two bits each, where in the group they lie. Any m and n; a last group of fewer than four columns
 /// may keep two as well.
 ///
-/// Stored: 2 ceil(n / 4) values and ceil(ceil(n / 4) / 2) bytes of codes a row: 8.5 bytes for four
-/// floats. Cost of `apply`: 4 m ceil(n / 4) flops a sample, half of dense; `apply_transpose` is not
-/// vectorised.
+/// Stored: 2 ceil(n / 4) values a row, as they are or narrower (see `Storage`; the groups that
+/// share a scale are of stored values), and ceil(ceil(n / 4) / 2) bytes of codes: 8.5 bytes for
+/// four floats. Cost of `apply`: 4 m ceil(n / 4) flops a sample, half of dense; `apply_transpose`
+/// is not vectorised.
 template <Real T>
 class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
  public:
@@ -71,6 +73,32 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
       }
   }
 
+  /// The same, each value rounded to the nearest that the storage has. Throws also what
+  /// `Dense(matrix, storage)` throws.
+  template <class Derived>
+  SemiStructured(const Eigen::MatrixBase<Derived>& matrix, Storage storage)
+      : SemiStructured(SemiStructured(matrix).stored_as(storage)) {}
+
+  /// This matrix in another storage, the same pattern. A value that becomes 0 keeps its place.
+  [[nodiscard]] SemiStructured stored_as(Storage storage) const {
+    SemiStructured result = *this;
+    result.storage_ = detail::require_storage<T>(storage);
+    result.narrow_ = {};
+    if (is_narrow(storage)) {
+      result.values_ = {};
+      result.narrow_ = detail::NarrowPanels<T>(
+          storage, rows_, 2 * groups(),
+          [this](Index row, Index i) { return value(row, i / 2, static_cast<int>(i % 2)); });
+    } else if (is_narrow(storage_)) {
+      result.values_ = detail::AlignedArray<T>(values_size());
+      for (Index row = 0; row < rows_; ++row)
+        for (Index group = 0; group < groups(); ++group)
+          for (int kept = 0; kept < 2; ++kept)
+            result.values_.data()[value_index(row, group) + kept * panel] = value(row, group, kept);
+    }
+    return result;
+  }
+
   // Copies only, sharing the memory: what was moved from stays as it was.
   SemiStructured(const SemiStructured&) = default;
   SemiStructured& operator=(const SemiStructured&) = default;
@@ -80,15 +108,19 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
   [[nodiscard]] Index cols() const noexcept { return cols_; }
   [[nodiscard]] std::size_t bytes() const noexcept {
     return static_cast<std::size_t>(rows_) *
-           static_cast<std::size_t>(2 * groups() * Index{sizeof(T)} + code_bytes());
+           (row_bytes(storage_, static_cast<std::size_t>(2 * groups())) +
+            static_cast<std::size_t>(code_bytes()));
   }
+  [[nodiscard]] Storage storage() const noexcept { return storage_; }
   [[nodiscard]] double flops() const noexcept {
     return 4 * static_cast<double>(rows_) * static_cast<double>(groups());
   }
   [[nodiscard]] std::string structure() const { return std::string(name); }
-  [[nodiscard]] std::string parameters() const { return "2:4"; }
+  [[nodiscard]] std::string parameters() const {
+    return is_narrow(storage_) ? "2:4, stored as " + std::string(to_string(storage_)) : "2:4";
+  }
 
-  /// The matrix, bit for bit as it was given.
+  /// The matrix, bit for bit as it is stored.
   [[nodiscard]] Matrix<T> to_dense() const {
     Matrix<T> dense = Matrix<T>::Zero(rows_, cols_);
     for (Index row = 0; row < rows_; ++row)
@@ -102,34 +134,45 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
   }
 
   /// "values": m x 2 ceil(n / 4). "codes": m x ceil(ceil(n / 4) / 2) bytes, four bits a group,
-  /// lower half first. Attribute "cols": n.
+  /// lower half first. Attribute "cols": n. In narrow storage also "values_scales", and the
+  /// attribute "storage"; see `detail::NarrowPanels`.
   [[nodiscard]] Parts parts() const {
-    Matrix<T> values(rows_, 2 * groups());
     Eigen::Matrix<std::uint8_t, Eigen::Dynamic, Eigen::Dynamic> codes(rows_, code_bytes());
     codes.setZero();
     for (Index row = 0; row < rows_; ++row)
       for (Index group = 0; group < groups(); ++group)
-        for (int kept = 0; kept < 2; ++kept) {
-          values(row, 2 * group + kept) = value(row, group, kept);
+        for (int kept = 0; kept < 2; ++kept)
           codes(row, group / 2) = static_cast<std::uint8_t>(
               codes(row, group / 2) | code(row, group, kept) << (4 * (group % 2) + 2 * kept));
-        }
-    return {structure(),
-            {{"cols", std::to_string(cols_)}},
-            {{"codes", Tensor::of(codes)}, {"values", Tensor::of(values)}},
-            {}};
+    Parts parts{structure(), {{"cols", std::to_string(cols_)}}, {{"codes", Tensor::of(codes)}}, {}};
+    if (is_narrow(storage_)) {
+      narrow_.add_to(parts, "values");
+    } else {
+      parts.tensors["values"] =
+          Tensor::of(Matrix<T>::NullaryExpr(rows_, 2 * groups(), [this](Index row, Index i) {
+            return value(row, i / 2, static_cast<int>(i % 2));
+          }));
+    }
+    return parts;
   }
 
   /// Throws `std::invalid_argument` unless shapes agree, the two codes of every group ascend,
   /// nothing is kept past the last column, and unused bits are 0.
   [[nodiscard]] static SemiStructured from_parts(const Parts& parts) {
-    const Matrix<T> values = parts.tensor("values").template matrix<T>();
     const Tensor& stored = parts.tensor("codes");
     const std::vector<std::uint8_t> codes = stored.values<std::uint8_t>();
     const std::int64_t cols = parts.integer("cols");
     detail::require(cols >= 0 && cols <= (std::int64_t{1} << 48),
                     [&] { return "SemiStructured: " + std::to_string(cols) + " columns"; });
     const Index width = (cols + 3) / 4;
+    detail::NarrowPanels<T> narrow;
+    Matrix<T> values;
+    if (parts.attributes.contains("storage")) {
+      narrow = detail::NarrowPanels<T>::from(parts, "values", 2 * width);
+      values = Matrix<T>::NullaryExpr(narrow.rows(), narrow.cols(), narrow);
+    } else {
+      values = parts.tensor("values").template matrix<T>();
+    }
     detail::require(values.cols() == 2 * width && stored.shape.size() == 2 &&
                         stored.shape[0] == values.rows() && stored.shape[1] == (width + 1) / 2,
                     [&] {
@@ -163,6 +206,12 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
           });
         result.set(row, group, kept, code);
       }
+    if (narrow.rows() == result.rows_ && narrow.cols() == 2 * width &&
+        parts.attributes.contains("storage")) {
+      result.storage_ = narrow.storage();
+      result.narrow_ = narrow;
+      result.values_ = {};
+    }
     return result;
   }
 
@@ -174,10 +223,12 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
   SemiStructured(Index rows, Index cols)
       : rows_(rows),
         cols_(cols),
-        values_(static_cast<std::size_t>(panels() * 2 * panel) *
-                static_cast<std::size_t>(groups())),
+        values_(values_size()),
         codes_(static_cast<std::size_t>(panels() * panel) * static_cast<std::size_t>(blocks())) {}
 
+  [[nodiscard]] std::size_t values_size() const noexcept {
+    return static_cast<std::size_t>(panels() * 2 * panel) * static_cast<std::size_t>(groups());
+  }
   [[nodiscard]] Index groups() const noexcept { return (cols_ + 3) / 4; }
   [[nodiscard]] Index blocks() const noexcept { return (groups() + block - 1) / block; }
   [[nodiscard]] Index panels() const noexcept { return (rows_ + panel - 1) / panel; }
@@ -189,7 +240,8 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
   [[nodiscard]] Index code_index(Index row, Index group) const noexcept {
     return (row / panel * blocks() + group / block) * panel + row % panel;
   }
-  [[nodiscard]] T value(Index row, Index group, int kept) const noexcept {
+  [[nodiscard]] T value(Index row, Index group, int kept) const {
+    if (is_narrow(storage_)) return narrow_(row, 2 * group + kept);
     return values_.data()[value_index(row, group) + kept * panel];
   }
   [[nodiscard]] int code(Index row, Index group, int kept) const noexcept {
@@ -215,12 +267,19 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
     T* memory = frame.allocate<T>(scratch * split.tasks);
     workspace.run(split.tasks, [&](Index task) {
       const auto [begin, end] = split.range(task);
-      table.semi_structured_apply(
-          static_cast<std::size_t>(end - begin), static_cast<std::size_t>(cols_),
-          values_.data() + begin * 2 * groups(), codes_.data() + begin * blocks(), batch, X.data(),
-          static_cast<std::size_t>(X.outerStride()), Y.data() + begin,
-          static_cast<std::size_t>(Y.outerStride()), update == Update::add,
-          memory + task * scratch);
+      const auto rows = static_cast<std::size_t>(end - begin);
+      const auto cols = static_cast<std::size_t>(cols_);
+      const std::uint32_t* const codes = codes_.data() + begin * blocks();
+      const auto ldx = static_cast<std::size_t>(X.outerStride());
+      const auto ldy = static_cast<std::size_t>(Y.outerStride());
+      const bool add = update == Update::add;
+      T* const own = memory + task * scratch;
+      if (is_narrow(storage_))
+        table.semi_structured_narrow_apply(narrow_.format(), rows, cols, narrow_.data(begin), codes,
+                                           batch, X.data(), ldx, Y.data() + begin, ldy, add, own);
+      else
+        table.semi_structured_apply(rows, cols, values_.data() + begin * 2 * groups(), codes, batch,
+                                    X.data(), ldx, Y.data() + begin, ldy, add, own);
     });
   }
 
@@ -229,18 +288,28 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
     const detail::Split split(groups(), 1, flops() * static_cast<double>(Y.cols()), workspace);
     workspace.run(split.tasks, [&](Index task) {
       const auto [begin, end] = split.range(task);
-      table.semi_structured_apply_transpose(
-          static_cast<std::size_t>(rows_), static_cast<std::size_t>(cols_),
-          static_cast<std::size_t>(begin), static_cast<std::size_t>(end), values_.data(),
-          codes_.data(), static_cast<std::size_t>(Y.cols()), Y.data(),
-          static_cast<std::size_t>(Y.outerStride()), X.data(),
-          static_cast<std::size_t>(X.outerStride()));
+      const auto rows = static_cast<std::size_t>(rows_);
+      const auto cols = static_cast<std::size_t>(cols_);
+      const auto first = static_cast<std::size_t>(begin);
+      const auto last = static_cast<std::size_t>(end);
+      const auto batch = static_cast<std::size_t>(Y.cols());
+      const auto ldy = static_cast<std::size_t>(Y.outerStride());
+      const auto ldx = static_cast<std::size_t>(X.outerStride());
+      if (is_narrow(storage_))
+        table.semi_structured_narrow_apply_transpose(narrow_.format(), rows, cols, first, last,
+                                                     narrow_.data(0), codes_.data(), batch,
+                                                     Y.data(), ldy, X.data(), ldx);
+      else
+        table.semi_structured_apply_transpose(rows, cols, first, last, values_.data(),
+                                              codes_.data(), batch, Y.data(), ldy, X.data(), ldx);
     });
   }
 
   Index rows_ = 0;
   Index cols_ = 0;
-  detail::AlignedArray<T> values_;
+  Storage storage_ = native_storage<T>;
+  detail::AlignedArray<T> values_;  // in the native storage,
+  detail::NarrowPanels<T> narrow_;  // and in any other
   detail::AlignedArray<std::uint32_t> codes_;
 };
 

@@ -43,9 +43,10 @@ struct Dense {
   /// samples; or from these, and it multiplies its sums by a scale of each row before it adds them.
   enum class Inputs { in_place, packed, packed_scaled };
 
-  /// One tile: P panels by N samples.
+  /// One tile: P panels by N samples. A function of its own, whose registers nobody else competes
+  /// for.
   template <std::size_t P, std::size_t N, Inputs I>
-  static void tile(const T* const* panels, std::size_t cols, const T* x, std::size_t x_sample,
+  [[gnu::noinline]] static void tile(const T* const* panels, std::size_t cols, const T* x, std::size_t x_sample,
                    T* const* y, std::size_t ldy, bool add, const T* const* scales) {
     constexpr bool packed = I != Inputs::in_place;
     constexpr bool scaled = I == Inputs::packed_scaled;
@@ -79,31 +80,33 @@ struct Dense {
         }
   }
 
-  /// As `tile`, for a panel of which only the first `rows` rows exist: through a full-height copy
-  /// of its outputs, so that nothing is read or written past Y.
+  /// As `tile`, for a panel of which only the first `rows` rows exist, and the first `samples`
+  /// samples: through a full copy of its outputs, so that nothing is read or written past Y.
   template <std::size_t N, Inputs I>
-  static void ragged_tile(const T* panel, std::size_t rows, std::size_t cols, const T* x,
-                          std::size_t x_sample, T* y, std::size_t ldy, bool add, const T* scale) {
+  static void ragged_tile(const T* panel, std::size_t rows, std::size_t samples, std::size_t cols,
+                          const T* x, std::size_t x_sample, T* y, std::size_t ldy, bool add,
+                          const T* scale) {
     T copy[N * panel_rows] = {};
     if (add)
-      for (std::size_t j = 0; j < N; ++j)
+      for (std::size_t j = 0; j < samples; ++j)
         for (std::size_t i = 0; i < rows; ++i) copy[j * panel_rows + i] = y[j * ldy + i];
     T* target = copy;
     tile<1, N, I>(&panel, cols, x, x_sample, &target, panel_rows, add, &scale);
-    for (std::size_t j = 0; j < N; ++j)
+    for (std::size_t j = 0; j < samples; ++j)
       for (std::size_t i = 0; i < rows; ++i) y[j * ldy + i] = copy[j * panel_rows + i];
   }
 
-  /// All rows by N samples. Reading four panels that lie a quarter of the matrix apart keeps four
-  /// streams of memory busy; it pays while the tile has accumulators to spare.
+  /// All rows by N samples, of which packed ones may be padding: then only `samples` exist. Reading
+  /// four panels that lie a quarter of the matrix apart keeps four streams of memory busy; it pays
+  /// while the tile has accumulators to spare.
   template <std::size_t N, Inputs I>
-  static void all_rows(std::size_t rows, std::size_t cols, const T* panels,
+  static void all_rows(std::size_t samples, std::size_t rows, std::size_t cols, const T* panels,
                        std::size_t panel_stride, const T* x, std::size_t x_sample, T* y,
                        std::size_t ldy, bool add, const T* scales = nullptr) {
     // A block of packed samples comes with `tile_panels` panels at a time.
     constexpr std::size_t most = I == Inputs::in_place ? accumulators / (vectors * N) : tile_panels;
     constexpr std::size_t far = most >= 4 ? 4 : most >= 2 ? 2 : 1;
-    const std::size_t full = rows / panel_rows;
+    const std::size_t full = samples == N ? rows / panel_rows : 0;
     const std::size_t part = full / far;
     const auto scales_at = [&](std::size_t p) {
       return I == Inputs::packed_scaled ? scales + p * panel_rows : nullptr;
@@ -125,9 +128,19 @@ struct Dense {
       const T* scale = scales_at(p);
       tile<1, N, I>(&panel, cols, x, x_sample, &target, ldy, add, &scale);
     }
-    if (rows % panel_rows != 0)
-      ragged_tile<N, I>(panels + full * panel_stride, rows % panel_rows, cols, x, x_sample,
-                        y + full * panel_rows, ldy, add, scales_at(full));
+    for (std::size_t p = full; p * panel_rows < rows; ++p) {
+      const std::size_t left = rows - p * panel_rows;
+      ragged_tile<N, I>(panels + p * panel_stride, left < panel_rows ? left : panel_rows, samples,
+                        cols, x, x_sample, y + p * panel_rows, ldy, add, scales_at(p));
+    }
+  }
+
+  // Packed samples are padded to a multiple of this: fewer widths to compile a tile for.
+  static constexpr std::size_t quantum = tile_samples % 4 == 0   ? 4
+                                         : tile_samples % 3 == 0 ? 3
+                                                                 : tile_samples;
+  static constexpr std::size_t padded(std::size_t samples) {
+    return (samples + quantum - 1) / quantum * quantum;
   }
 
   /// `all_rows` for a number of samples that only the run knows, at most `tile_samples`. `scales`
@@ -136,12 +149,13 @@ struct Dense {
   static void few_samples(std::size_t samples, std::size_t rows, std::size_t cols, const T* panels,
                           std::size_t panel_stride, const T* x, std::size_t x_sample, T* y,
                           std::size_t ldy, bool add, const T* scales = nullptr) {
+    constexpr std::size_t less = I == Inputs::in_place ? 1 : quantum;
     if constexpr (N > 0) {
-      if (samples == N)
-        all_rows<N, I>(rows, cols, panels, panel_stride, x, x_sample, y, ldy, add, scales);
+      if (samples + less > N)
+        all_rows<N, I>(samples, rows, cols, panels, panel_stride, x, x_sample, y, ldy, add, scales);
       else
-        few_samples<I, N - 1>(samples, rows, cols, panels, panel_stride, x, x_sample, y, ldy, add,
-                              scales);
+        few_samples<I, N - less>(samples, rows, cols, panels, panel_stride, x, x_sample, y, ldy,
+                                 add, scales);
     }
   }
 
@@ -186,14 +200,16 @@ struct Dense {
     } while (k < cols);
   }
 
-  /// Groups of `tile_samples` samples, interleaved: the broadcasts of a tile then walk one line.
+  /// Groups of `tile_samples` samples, the last one padded, interleaved: the broadcasts of a tile
+  /// then walk one line.
   static void pack(std::size_t samples, std::size_t cols, const T* x, std::size_t ldx, T* packed) {
     for (std::size_t j = 0; j < samples; j += tile_samples) {
       const std::size_t width = samples - j < tile_samples ? samples - j : tile_samples;
-      for (std::size_t t = 0; t < width; ++t) {
+      const std::size_t pitch = padded(width);
+      for (std::size_t t = 0; t < pitch; ++t) {
         const T* from = x + (j + t) * ldx;
         T* to = packed + j * cols + t;
-        for (std::size_t k = 0; k < cols; ++k) to[k * width] = from[k];
+        for (std::size_t k = 0; k < cols; ++k) to[k * pitch] = t < width ? from[k] : T(0);
       }
     }
   }
@@ -201,7 +217,7 @@ struct Dense {
   static std::size_t scratch(std::size_t cols, std::size_t batch) {
     if (batch <= 2 * tile_samples) return 0;
     return (cols < block_cols ? cols : block_cols) *
-           (batch < block_samples ? batch : block_samples);
+           (batch < block_samples ? padded(batch) : block_samples);
   }
 
   /// C columns of W by one sample: C dot products with all panels, each in `vectors` registers.

@@ -25,7 +25,7 @@ struct DenseNarrow {
   static constexpr std::size_t vectors = panel_rows / lanes;
 
   // Samples that multiply the stored numbers as they are widened; for more, widening once pays.
-  static constexpr std::size_t few = sizeof(T) == 4 ? 2 : 0;
+  static constexpr std::size_t few = sizeof(T) == 4 ? 4 : 0;
 
   /// Adds the columns from S on of one step of P panels, of which `left` exist or All, times N
   /// samples. Inlined at once, or the compiler keeps the sums in memory.
@@ -201,6 +201,42 @@ struct DenseNarrow {
     }
   }
 
+  /// The stored numbers of columns [first, first + count) of one panel, and the scale that they
+  /// have in common, 1 where the format has none. The columns lie in one group; `first` is a
+  /// multiple of 8.
+  template <Format F>
+  static void decode_part(const std::uint8_t* panel, std::size_t first, std::size_t count, T* to,
+                          T* scale) {
+    using Columns = NarrowColumns<Arch, F>;
+    constexpr std::size_t group = Columns::group;
+    const std::size_t begin = group == 0 ? first : first / group * group;
+    const std::uint8_t* at = panel + Columns::offset(begin);
+    if constexpr (group != 0) {
+      typename Columns::Batch scales[Columns::vectors];
+      Columns::load_scales(at, scales);
+      store<F>(scales, scale);
+      at += Columns::scale_bytes + (first - begin) / Columns::step * Columns::step_bytes;
+    } else {
+      for (std::size_t i = 0; i < panel_rows; ++i) scale[i] = T(1);
+    }
+    for (std::size_t k = 0; k < count; k += Columns::step, at += Columns::step_bytes) {
+      typename Columns::Step step;
+      step.load(at);
+      store_columns<F>(step, count - k, to + k * panel_rows);
+    }
+  }
+
+  /// As `decode_part`, for a format that only the run knows.
+  static void decode_part_any(Format format, const std::uint8_t* panel, std::size_t first,
+                              std::size_t count, T* to, T* scale) {
+    switch (format) {
+      case Format::bf16: return decode_part<Format::bf16>(panel, first, count, to, scale);
+      case Format::f16: return decode_part<Format::f16>(panel, first, count, to, scale);
+      case Format::int8: return decode_part<Format::int8>(panel, first, count, to, scale);
+      case Format::int4: return decode_part<Format::int4>(panel, first, count, to, scale);
+    }
+  }
+
   /// As `decode`, for a format that only the run knows.
   static void decode_any(Format format, const std::uint8_t* panel, std::size_t first,
                          std::size_t count, T* to, T* scales) {
@@ -239,7 +275,8 @@ struct DenseNarrow {
       for (std::size_t j = 0; j < samples; j += Wide::tile_samples) {
         const std::size_t width =
             samples - j < Wide::tile_samples ? samples - j : Wide::tile_samples;
-        const T* const x = packed + j * cols + k * width;
+        const std::size_t pitch = Wide::padded(width);
+        const T* const x = packed + j * cols + k * pitch;
         T* const to = y + j * ldy;
         if (group == 0 || depth == 0) {
           Wide::template few_samples<Wide::Inputs::packed>(
@@ -250,7 +287,7 @@ struct DenseNarrow {
           const std::size_t length = depth - g * group < group ? depth - g * group : group;
           Wide::template few_samples<Wide::Inputs::packed_scaled>(
               width, height, length, tile + g * group * panel_rows, depth * panel_rows,
-              x + g * group * width, 0, to, ldy, add || k + g > 0, scales + g * count * panel_rows);
+              x + g * group * pitch, 0, to, ldy, add || k + g > 0, scales + g * count * panel_rows);
         }
       }
     }
@@ -304,7 +341,8 @@ struct DenseNarrow {
   static std::size_t scratch(std::size_t cols, std::size_t batch) {
     if (batch <= few) return 0;
     return tile_size +
-           packed_cols(cols, batch) * (batch < Wide::block_samples ? batch : Wide::block_samples);
+           packed_cols(cols, batch) *
+               (batch < Wide::block_samples ? Wide::padded(batch) : Wide::block_samples);
   }
 
   /// Sums stay in lanes until the last panel; a tile of weights is decoded once for four samples.

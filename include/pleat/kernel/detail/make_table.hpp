@@ -39,6 +39,10 @@ struct Kernels {
       &SemiStructured<Arch, T>::scratch;
   static constexpr decltype(Contract::semi_structured_apply_transpose)
       semi_structured_apply_transpose = &SemiStructured<Arch, T>::apply_transpose;
+  static constexpr decltype(Contract::semi_structured_narrow_apply) semi_structured_narrow_apply =
+      &SemiStructured<Arch, T>::apply_narrow;
+  static constexpr decltype(Contract::semi_structured_narrow_apply_transpose)
+      semi_structured_narrow_apply_transpose = &SemiStructured<Arch, T>::apply_transpose_narrow;
 
   static constexpr decltype(Contract::interleaved_apply) interleaved_apply =
       &Interleaved<Arch, T>::apply;
@@ -67,6 +71,8 @@ template <class Arch, class T>
       .semi_structured_apply = K::semi_structured_apply,
       .semi_structured_scratch = K::semi_structured_scratch,
       .semi_structured_apply_transpose = K::semi_structured_apply_transpose,
+      .semi_structured_narrow_apply = K::semi_structured_narrow_apply,
+      .semi_structured_narrow_apply_transpose = K::semi_structured_narrow_apply_transpose,
       .interleaved_apply = K::interleaved_apply,
       .interleaved_scratch = K::interleaved_scratch,
       .interleaved_apply_transpose = K::interleaved_apply_transpose,

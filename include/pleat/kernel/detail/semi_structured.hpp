@@ -4,6 +4,8 @@
 
 #include "pleat/kernel/detail/lanes.hpp"
 #include "pleat/kernel/detail/multiply_add.hpp"
+#include "pleat/kernel/detail/semi_structured_values.hpp"
+#include "pleat/kernel/detail/transpose.hpp"
 #include "pleat/kernel/table.hpp"
 
 #include <xsimd/xsimd.hpp>
@@ -25,8 +27,10 @@ struct SemiStructured {
   static constexpr std::size_t lanes = Batch::size;
   static constexpr std::size_t vectors = panel_rows / lanes;
   static constexpr std::size_t registers = sizeof(Batch) == 64 ? 32 : 16;
-  static constexpr std::size_t group_values = 2 * panel_rows;  // of a panel, for four columns
-  static constexpr std::size_t block_groups = 8;               // that one code word serves
+  using Plain = PlainValues<T>;
+  using Widened = WidenedValues<Arch, T>;
+  static constexpr std::size_t group_values = Plain::group_values;
+  static constexpr std::size_t block_groups = Plain::block_groups;
   static constexpr std::size_t block_cols = 4 * block_groups;
 
   // Samples whose sums stay in registers beside the codes and the inputs.
@@ -36,8 +40,8 @@ struct SemiStructured {
   static constexpr std::size_t many = 2 * lanes > 24 ? 2 * lanes : 24;
 
   /// P panels, far apart, by N samples that are read in place, or from a copy of the last columns.
-  template <std::size_t P, std::size_t N>
-  static void tile(const T* const* values, const std::uint32_t* const* codes, std::size_t cols,
+  template <std::size_t P, std::size_t N, class Values>
+  static void tile(const Values* values, const std::uint32_t* const* codes, std::size_t cols,
                    const T* x, std::size_t ldx, T* const* y, std::size_t ldy, bool add) {
     Batch sum[N][P][vectors];
     for (std::size_t j = 0; j < N; ++j)
@@ -49,27 +53,44 @@ struct SemiStructured {
       for (std::size_t k = cols / 4 * 4; k < cols; ++k) last[j][k % 4] = x[j * ldx + k];
 
     const std::size_t groups = (cols + 3) / 4;
-    for (std::size_t block = 0; block < groups; block += block_groups) {
-      const std::size_t end = groups - block < block_groups ? groups : block + block_groups;
+    typename Values::Block widened[P];
+    for (std::size_t first = 0; first < groups; first += block_groups) {
+      const std::size_t count = groups - first < block_groups ? groups - first : block_groups;
+      const T* value[P];
       typename Pick::Codes code[P][vectors];
-      for (std::size_t p = 0; p < P; ++p)
-        for (std::size_t v = 0; v < vectors; ++v)
-          code[p][v] = Pick::load(codes[p] + block / block_groups * panel_rows + v * lanes);
-      for (std::size_t g = block; g < end; ++g) {
+      Batch part[N][P][vectors];
+      for (std::size_t p = 0; p < P; ++p) {
+        value[p] = values[p].block(first / block_groups, count, widened[p]);
+        for (std::size_t v = 0; v < vectors; ++v) {
+          code[p][v] = Pick::load(codes[p] + first / block_groups * panel_rows + v * lanes);
+          for (std::size_t j = 0; j < N; ++j)
+            part[j][p][v] = Values::scaled ? Batch(T(0)) : sum[j][p][v];
+        }
+      }
+      for (std::size_t g = 0; g < count; ++g) {
+        const std::size_t col = 4 * (first + g);
         typename Pick::Inputs in[N];
         for (std::size_t j = 0; j < N; ++j)
-          in[j] = Pick::inputs(4 * g + 4 <= cols ? x + j * ldx + 4 * g : last[j]);
+          in[j] = Pick::inputs(col + 4 <= cols ? x + j * ldx + col : last[j]);
         for (std::size_t kept = 0; kept < 2; ++kept)
           for (std::size_t p = 0; p < P; ++p)
             for (std::size_t v = 0; v < vectors; ++v) {
               const Batch w =
-                  Batch::load_aligned(values[p] + g * group_values + kept * panel_rows + v * lanes);
+                  Batch::load_aligned(value[p] + g * group_values + kept * panel_rows + v * lanes);
               for (std::size_t j = 0; j < N; ++j)
-                sum[j][p][v] =
-                    MultiplyAdd<Arch, T>::of(w, Pick::pick(in[j], code[p][v]), sum[j][p][v]);
+                part[j][p][v] =
+                    MultiplyAdd<Arch, T>::of(w, Pick::pick(in[j], code[p][v]), part[j][p][v]);
               code[p][v] = Pick::next(code[p][v]);
             }
       }
+      for (std::size_t j = 0; j < N; ++j)
+        for (std::size_t p = 0; p < P; ++p)
+          for (std::size_t v = 0; v < vectors; ++v) {
+            if constexpr (Values::scaled)
+              sum[j][p][v] = MultiplyAdd<Arch, T>::of(
+                  part[j][p][v], Batch::load_aligned(widened[p].scale + v * lanes), sum[j][p][v]);
+            else sum[j][p][v] = part[j][p][v];
+          }
     }
     for (std::size_t j = 0; j < N; ++j)
       for (std::size_t p = 0; p < P; ++p)
@@ -79,30 +100,28 @@ struct SemiStructured {
 
   /// All rows by N samples; two or four panels at once, a fraction of the matrix apart, are as many
   /// streams of memory.
-  template <std::size_t N>
-  static void all_rows(std::size_t rows, std::size_t cols, const T* values,
+  template <std::size_t N, class Values>
+  static void all_rows(std::size_t rows, std::size_t cols, const Values& values,
                        const std::uint32_t* codes, const T* x, std::size_t ldx, T* y,
                        std::size_t ldy, bool add) {
     constexpr std::size_t most = registers / 2 / (vectors * N);
     constexpr std::size_t far = most >= 4 ? 4 : most >= 2 ? 2 : 1;
-    const std::size_t groups = (cols + 3) / 4;
-    const std::size_t value_stride = groups * group_values;
-    const std::size_t code_stride = (groups + block_groups - 1) / block_groups * panel_rows;
+    const std::size_t code_stride = code_words(cols);
     const std::size_t full = rows / panel_rows;
     const std::size_t part = full / far;
     for (std::size_t i = 0; i < part; ++i) {
-      const T* value[far];
+      Values value[far];
       const std::uint32_t* code[far];
       T* target[far];
       for (std::size_t p = 0; p < far; ++p) {
-        value[p] = values + (p * part + i) * value_stride;
+        value[p] = values.panel(p * part + i);
         code[p] = codes + (p * part + i) * code_stride;
         target[p] = y + (p * part + i) * panel_rows;
       }
       tile<far, N>(value, code, cols, x, ldx, target, ldy, add);
     }
     for (std::size_t p = part * far; p * panel_rows < rows; ++p) {
-      const T* value = values + p * value_stride;
+      const Values value = values.panel(p);
       const std::uint32_t* code = codes + p * code_stride;
       T* target = y + p * panel_rows;
       if (p < full) {
@@ -122,13 +141,18 @@ struct SemiStructured {
     }
   }
 
-  template <std::size_t N = few>
-  static void few_samples(std::size_t samples, std::size_t rows, std::size_t cols, const T* values,
-                          const std::uint32_t* codes, const T* x, std::size_t ldx, T* y,
-                          std::size_t ldy, bool add) {
+  /// Words of codes of one panel.
+  static constexpr std::size_t code_words(std::size_t cols) {
+    return (cols + block_cols - 1) / block_cols * panel_rows;
+  }
+
+  template <class Values, std::size_t N = few>
+  static void few_samples(std::size_t samples, std::size_t rows, std::size_t cols,
+                          const Values& values, const std::uint32_t* codes, const T* x,
+                          std::size_t ldx, T* y, std::size_t ldy, bool add) {
     if constexpr (N > 0) {
       if (samples == N) all_rows<N>(rows, cols, values, codes, x, ldx, y, ldy, add);
-      else few_samples<N - 1>(samples, rows, cols, values, codes, x, ldx, y, ldy, add);
+      else few_samples<Values, N - 1>(samples, rows, cols, values, codes, x, ldx, y, ldy, add);
     }
   }
 
@@ -140,65 +164,87 @@ struct SemiStructured {
   static constexpr std::size_t width = tile_vectors * lanes;
   static constexpr std::size_t tile_size = 16 * 1024 / sizeof(T);
   static_assert(tile_size >= block_cols * width);
-  static constexpr std::size_t tall = 256;  // rows of the private panel
+  static constexpr std::size_t tall = 512;  // rows of the private panel
 
-  template <std::size_t R>
-  static void tile_rows(std::size_t rows, std::size_t first_block, std::size_t blocks,
-                        std::size_t cols, const T* values, const std::uint32_t* codes,
-                        const T* inputs, T* panel) {
-    const std::size_t groups = (cols + 3) / 4;
-    const std::size_t value_stride = groups * group_values;
-    const std::size_t code_stride = (groups + block_groups - 1) / block_groups * panel_rows;
+  /// Up to `panel_rows` rows of one panel, by R vectors of samples: some blocks of columns, whose
+  /// inputs lie in `inputs`.
+  template <std::size_t R, class Values>
+  static void panel_tile(std::size_t rows, std::size_t first_block, std::size_t blocks,
+                         std::size_t cols, const Values& values, const std::uint32_t* codes,
+                         const T* inputs, T* panel) {
     constexpr std::size_t pitch = R * lanes;
-    for (std::size_t r = 0; r < rows; ++r) {
-      const T* value = values + r / panel_rows * value_stride + r % panel_rows;
-      const std::uint32_t* code = codes + r / panel_rows * code_stride + r % panel_rows;
-      Batch sum[R];
-      for (std::size_t v = 0; v < R; ++v)
-        sum[v] = Batch::load_aligned(panel + r * pitch + v * lanes);
-      const T* input = inputs;
-      for (std::size_t b = first_block; b < first_block + blocks; ++b) {
-        std::uint32_t word = code[b * panel_rows];
-        const std::size_t end =
-            groups - b * block_groups < block_groups ? groups : (b + 1) * block_groups;
-        for (std::size_t g = b * block_groups; g < end; ++g, input += 4 * pitch)
-          for (std::size_t kept = 0; kept < 2; ++kept, word >>= 2U) {
-            const T* in = input + (word & 3U) * pitch;
-            const Batch w(value[g * group_values + kept * panel_rows]);
-            for (std::size_t v = 0; v < R; ++v)
-              sum[v] = MultiplyAdd<Arch, T>::of(w, Batch::load_aligned(in + v * lanes), sum[v]);
-          }
+    const std::size_t groups = (cols + 3) / 4;
+    // One block at a time where values are widened: then its columns stay the inner loop.
+    const std::size_t step = Values::scaled ? 1 : blocks;
+    typename Values::Block widened;
+    const T* next = nullptr;
+    if constexpr (!Values::scaled) next = values.values + values.stride;
+    for (std::size_t begin = first_block; begin < first_block + blocks; begin += step) {
+      const std::size_t first = begin * block_groups;
+      const std::size_t left = groups - first;
+      const T* const value =
+          values.block(begin, left < block_groups ? left : block_groups, widened);
+      for (std::size_t r = 0; r < rows; ++r) {
+        T* const to = panel + r * pitch;
+        Batch sum[R];
+        for (std::size_t v = 0; v < R; ++v)
+          sum[v] = Values::scaled ? Batch(T(0)) : Batch::load_aligned(to + v * lanes);
+        if (next != nullptr)
+          for (std::size_t b = 0; b < step; ++b)
+            __builtin_prefetch(next + (begin + b) * block_groups * group_values + r * panel_rows);
+        const T* input = inputs + (begin - first_block) * block_cols * pitch;
+        const T* w = value + r;
+        for (std::size_t b = begin; b < begin + step; ++b) {
+          std::uint32_t word = codes[b * panel_rows + r];
+          const std::size_t count =
+              groups - b * block_groups < block_groups ? groups - b * block_groups : block_groups;
+          for (std::size_t g = 0; g < count; ++g, input += 4 * pitch)
+            for (std::size_t kept = 0; kept < 2; ++kept, word >>= 2U, w += panel_rows) {
+              const T* in = input + (word & 3U) * pitch;
+              const Batch wv(*w);
+              for (std::size_t v = 0; v < R; ++v)
+                sum[v] = MultiplyAdd<Arch, T>::of(wv, Batch::load_aligned(in + v * lanes), sum[v]);
+            }
+        }
+        for (std::size_t v = 0; v < R; ++v) {
+          if constexpr (Values::scaled)
+            sum[v] = MultiplyAdd<Arch, T>::of(sum[v], Batch(widened.scale[r]),
+                                              Batch::load_aligned(to + v * lanes));
+          sum[v].store_aligned(to + v * lanes);
+        }
       }
-      for (std::size_t v = 0; v < R; ++v) sum[v].store_aligned(panel + r * pitch + v * lanes);
     }
   }
 
-  template <std::size_t R = tile_vectors>
-  static void tile_rows_of(std::size_t used, std::size_t rows, std::size_t first_block,
-                           std::size_t blocks, std::size_t cols, const T* values,
-                           const std::uint32_t* codes, const T* inputs, T* panel) {
+  /// All rows of a private panel of Y by so many vectors of samples as only the run knows.
+  template <class Values, std::size_t R = tile_vectors>
+  static void tile_rows(std::size_t used, std::size_t rows, std::size_t first_block,
+                        std::size_t blocks, std::size_t cols, const Values& values,
+                        const std::uint32_t* codes, const T* inputs, T* panel) {
     if constexpr (R > 0) {
-      if (used == R) tile_rows<R>(rows, first_block, blocks, cols, values, codes, inputs, panel);
-      else tile_rows_of<R - 1>(used, rows, first_block, blocks, cols, values, codes, inputs, panel);
+      if (used != R)
+        return tile_rows<Values, R - 1>(used, rows, first_block, blocks, cols, values, codes,
+                                        inputs, panel);
+      for (std::size_t r = 0; r < rows; r += panel_rows)
+        panel_tile<R>(rows - r < panel_rows ? rows - r : panel_rows, first_block, blocks, cols,
+                      values.panel(r / panel_rows), codes + r / panel_rows * code_words(cols),
+                      inputs, panel + r * R * lanes);
     }
   }
 
   /// `samples` columns of `rows` values each, transposed to rows of `pitch`, zeros after the last
-  /// sample. In strips of one cache line, so that a power-of-two `ld` does no harm.
+  /// sample.
   static void transpose_in(std::size_t rows, std::size_t samples, std::size_t pitch, const T* from,
                            std::size_t ld, T* to) {
-    for (std::size_t i = 0; i < rows; i += panel_rows) {
-      const std::size_t height = rows - i < panel_rows ? rows - i : panel_rows;
-      for (std::size_t j = 0; j < samples; ++j)
-        for (std::size_t t = 0; t < height; ++t) to[(i + t) * pitch + j] = from[j * ld + i + t];
-      for (std::size_t t = 0; t < height; ++t)
-        for (std::size_t j = samples; j < pitch; ++j) to[(i + t) * pitch + j] = T(0);
-    }
+    Transpose<Arch, T>::apply(rows, samples, from, ld, to, pitch);
+    for (std::size_t i = 0; i < rows; ++i)
+      for (std::size_t j = samples; j < pitch; ++j) to[i * pitch + j] = T(0);
   }
 
-  static void many_samples(std::size_t samples, std::size_t rows, std::size_t cols, const T* values,
-                           const std::uint32_t* codes, const T* x, std::size_t ldx, T* y,
-                           std::size_t ldy, bool add, T* scratch) {
+  template <class Values>
+  static void many_samples(std::size_t samples, std::size_t rows, std::size_t cols,
+                           const Values& values, const std::uint32_t* codes, const T* x,
+                           std::size_t ldx, T* y, std::size_t ldy, bool add, T* scratch) {
     T* const tile = scratch;
     T* const panel = tile + tile_size;
     T* const inputs = panel + tall * width;
@@ -210,9 +256,8 @@ struct SemiStructured {
     for (std::size_t i = cols * pitch; i < 4 * groups * pitch; ++i) inputs[i] = T(0);
     for (std::size_t r = 0; r < rows; r += tall) {
       const std::size_t height = rows - r < tall ? rows - r : tall;
-      const T* value = values + r / panel_rows * groups * group_values;
-      const std::uint32_t* code =
-          codes + r / panel_rows * ((groups + block_groups - 1) / block_groups) * panel_rows;
+      const Values value = values.panel(r / panel_rows);
+      const std::uint32_t* code = codes + r / panel_rows * code_words(cols);
       if (add) transpose_in(height, samples, pitch, y + r, ldy, panel);
       else
         for (std::size_t i = 0; i < height * pitch; ++i) panel[i] = T(0);
@@ -221,21 +266,17 @@ struct SemiStructured {
         // In order, which the hardware prefetches; the rows then jump about in it.
         for (std::size_t i = 0; i < depth * pitch; i += lanes)
           Batch::load_aligned(inputs + k * pitch + i).store_aligned(tile + i);
-        tile_rows_of(used, height, k / block_cols, (depth + block_cols - 1) / block_cols, cols,
-                     value, code, tile, panel);
+        tile_rows(used, height, k / block_cols, (depth + block_cols - 1) / block_cols, cols, value,
+                  code, tile, panel);
       }
-      for (std::size_t i = 0; i < height; i += panel_rows) {
-        const std::size_t strip = height - i < panel_rows ? height - i : panel_rows;
-        for (std::size_t j = 0; j < samples; ++j)
-          for (std::size_t t = 0; t < strip; ++t)
-            y[j * ldy + r + i + t] = panel[(i + t) * pitch + j];
-      }
+      Transpose<Arch, T>::apply(samples, height, panel, pitch, y + r, ldy);
     }
   }
 
-  static void apply(std::size_t rows, std::size_t cols, const T* values, const std::uint32_t* codes,
-                    std::size_t batch, const T* x, std::size_t ldx, T* y, std::size_t ldy, bool add,
-                    T* scratch) {
+  template <class Values>
+  static void apply_values(std::size_t rows, std::size_t cols, const Values& values,
+                           const std::uint32_t* codes, std::size_t batch, const T* x,
+                           std::size_t ldx, T* y, std::size_t ldy, bool add, T* scratch) {
     std::size_t j = 0;
     while (batch - j >= many) {
       const std::size_t samples = batch - j < width ? batch - j : width;
@@ -251,33 +292,83 @@ struct SemiStructured {
     }
   }
 
+  static void apply(std::size_t rows, std::size_t cols, const T* values, const std::uint32_t* codes,
+                    std::size_t batch, const T* x, std::size_t ldx, T* y, std::size_t ldy, bool add,
+                    T* scratch) {
+    apply_values(rows, cols, Plain{values, (cols + 3) / 4 * group_values}, codes, batch, x, ldx, y,
+                 ldy, add, scratch);
+  }
+
+  static void apply_narrow(Format format, std::size_t rows, std::size_t cols,
+                           const std::uint8_t* values, const std::uint32_t* codes,
+                           std::size_t batch, const T* x, std::size_t ldx, T* y, std::size_t ldy,
+                           bool add, T* scratch) {
+    const std::size_t stride = narrow_panel_bytes(format, (cols + 3) / 4 * 2);
+    apply_values(rows, cols, Widened{format, values, stride}, codes, batch, x, ldx, y, ldy, add,
+                 scratch);
+  }
+
   static std::size_t scratch(std::size_t cols, std::size_t batch) {
     return batch >= many ? tile_size + (tall + (cols + 3) / 4 * 4) * width : 0;
   }
 
   /// X = W^T Y for a range of groups of four columns. Plain loops: training is not what this is
   /// for.
+  template <class Values>
+  static void transpose_values(std::size_t rows, std::size_t cols, std::size_t first,
+                               std::size_t last, const Values& values, const std::uint32_t* codes,
+                               std::size_t batch, const T* y, std::size_t ldy, T* x,
+                               std::size_t ldx) {
+    const std::size_t groups = (cols + 3) / 4;
+    typename Values::Block widened;
+    for (std::size_t g = first; g < last; ++g)
+      for (std::size_t c = 4 * g; c < 4 * g + 4 && c < cols; ++c)
+        for (std::size_t j = 0; j < batch; ++j) x[j * ldx + c] = T(0);
+    for (std::size_t r = 0; r < rows; r += panel_rows) {
+      const std::size_t height = rows - r < panel_rows ? rows - r : panel_rows;
+      const Values panel = values.panel(r / panel_rows);
+      const std::uint32_t* const code = codes + r / panel_rows * code_words(cols);
+      for (std::size_t g = first; g < last;) {
+        const std::size_t b = g / block_groups;
+        const std::size_t begin = b * block_groups;
+        const std::size_t count = groups - begin < block_groups ? groups - begin : block_groups;
+        const std::size_t end = begin + count < last ? begin + count : last;
+        const T* const value = panel.block(b, count, widened);
+        for (; g < end; ++g)
+          for (std::size_t j = 0; j < batch; ++j) {
+            T sum[4] = {};
+            for (std::size_t i = 0; i < height; ++i) {
+              const T* const w = value + (g - begin) * group_values + i;
+              const std::uint32_t bits = code[b * panel_rows + i] >> (4 * (g - begin));
+              const T yi = y[j * ldy + r + i];
+              T scale = T(1);
+              if constexpr (Values::scaled) scale = widened.scale[i];
+              sum[bits & 3U] += w[0] * scale * yi;
+              sum[bits >> 2U & 3U] += w[panel_rows] * scale * yi;
+            }
+            for (std::size_t c = 0; c < 4 && 4 * g + c < cols; ++c)
+              x[j * ldx + 4 * g + c] += sum[c];
+          }
+      }
+    }
+  }
+
   static void apply_transpose(std::size_t rows, std::size_t cols, std::size_t first,
                               std::size_t last, const T* values, const std::uint32_t* codes,
                               std::size_t batch, const T* y, std::size_t ldy, T* x,
                               std::size_t ldx) {
-    const std::size_t groups = (cols + 3) / 4;
-    const std::size_t value_stride = groups * group_values;
-    const std::size_t code_stride = (groups + block_groups - 1) / block_groups * panel_rows;
-    for (std::size_t g = first; g < last; ++g)
-      for (std::size_t j = 0; j < batch; ++j) {
-        T sum[4] = {};
-        for (std::size_t r = 0; r < rows; ++r) {
-          const T* value =
-              values + r / panel_rows * value_stride + g * group_values + r % panel_rows;
-          const std::uint32_t code = codes[r / panel_rows * code_stride +
-                                           g / block_groups * panel_rows + r % panel_rows] >>
-                                     (4 * (g % block_groups));
-          sum[code & 3U] += value[0] * y[j * ldy + r];
-          sum[code >> 2U & 3U] += value[panel_rows] * y[j * ldy + r];
-        }
-        for (std::size_t c = 0; c < 4 && 4 * g + c < cols; ++c) x[j * ldx + 4 * g + c] = sum[c];
-      }
+    transpose_values(rows, cols, first, last, Plain{values, (cols + 3) / 4 * group_values}, codes,
+                     batch, y, ldy, x, ldx);
+  }
+
+  static void apply_transpose_narrow(Format format, std::size_t rows, std::size_t cols,
+                                     std::size_t first, std::size_t last,
+                                     const std::uint8_t* values, const std::uint32_t* codes,
+                                     std::size_t batch, const T* y, std::size_t ldy, T* x,
+                                     std::size_t ldx) {
+    const std::size_t stride = narrow_panel_bytes(format, (cols + 3) / 4 * 2);
+    transpose_values(rows, cols, first, last, Widened{format, values, stride}, codes, batch, y, ldy,
+                     x, ldx);
   }
 };
 

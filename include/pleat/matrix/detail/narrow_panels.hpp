@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -96,7 +97,7 @@ class NarrowPanels {
           tensor<float>(groups(), [this](Index row, Index i) { return scale(row, i * group()); });
     }
     if (storage_ == Storage::int4) {
-      parts.attributes["cols"] = std::to_string(cols_);
+      parts.attributes.emplace("cols", std::to_string(cols_));  // unless the operator has its own
       parts.tensors[name] = tensor<std::uint8_t>((cols_ + 1) / 2, [this](Index row, Index i) {
         return load<std::uint8_t>(byte_at(row, 2 * i));
       });
@@ -106,9 +107,11 @@ class NarrowPanels {
     }
   }
 
-  /// From what `add_to` added. Throws `std::invalid_argument` unless shapes agree, scales are
-  /// finite and not 0, and unused bits are 0.
-  [[nodiscard]] static NarrowPanels from(const Parts& parts, const std::string& name) {
+  /// From what `add_to` added; of `expected` columns where the operator knows them. Throws
+  /// `std::invalid_argument` unless shapes agree, scales are finite and not 0, and unused bits are
+  /// 0.
+  [[nodiscard]] static NarrowPanels from(const Parts& parts, const std::string& name,
+                                         std::optional<Index> expected) {
     const Storage storage = storage_named(parts.attributes.at("storage"));
     const Tensor& stored = parts.tensor(name);
     require(stored.shape.size() == 2,
@@ -116,7 +119,7 @@ class NarrowPanels {
     const Index rows = static_cast<Index>(stored.shape[0]);
     Index cols = static_cast<Index>(stored.shape[1]);
     if (storage == Storage::int4) {
-      const std::int64_t claimed = parts.integer("cols");
+      const std::int64_t claimed = expected ? *expected : parts.integer("cols");
       require(claimed >= 0 && (claimed + 1) / 2 == stored.shape[1], [&] {
         return std::to_string(claimed) + " columns do not take " + std::to_string(stored.shape[1]) +
                " bytes";
