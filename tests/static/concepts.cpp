@@ -128,6 +128,10 @@ struct WithoutFlops : Archetype {
 struct WithoutToDense : Archetype {
   void to_dense() const;
 };
+struct ToDenseOfAnotherScalar : Archetype {
+  Matrix<double> to_dense() const;
+};
+static_assert(!LinearOperator<ToDenseOfAnotherScalar>);
 static_assert(!LinearOperator<WithoutScalar>);
 static_assert(!LinearOperator<WithIntegers>);
 static_assert(!LinearOperator<WithoutRows>);

@@ -10,6 +10,7 @@
 #include <concepts>
 #include <cstddef>
 #include <string>
+#include <type_traits>
 
 namespace pleat {
 inline namespace PLEAT_ABI {
@@ -53,6 +54,9 @@ concept LinearOperator = Real<typename Op::Scalar> &&
   { op.bytes() } -> std::convertible_to<std::size_t>;  // what must be stored
   { op.flops() } -> std::convertible_to<double>;       // 2 x multiply-adds of one vector
   { op.to_dense() } -> std::convertible_to<Matrix<typename Op::Scalar>>;  // What
+  // Eigen converts to a matrix of another scalar, as far as overload resolution can tell.
+  requires std::same_as < typename std::decay_t<decltype(op.to_dense())>::Scalar,
+  typename Op::Scalar > ;
 };
 
 /// An operator whose activations are of type T.

@@ -46,8 +46,9 @@ struct Dense {
   /// One tile: P panels by N samples. A function of its own, whose registers nobody else competes
   /// for.
   template <std::size_t P, std::size_t N, Inputs I>
-  [[gnu::noinline]] static void tile(const T* const* panels, std::size_t cols, const T* x, std::size_t x_sample,
-                   T* const* y, std::size_t ldy, bool add, const T* const* scales) {
+  [[gnu::noinline]] static void tile(const T* const* panels, std::size_t cols, const T* x,
+                                     std::size_t x_sample, T* const* y, std::size_t ldy, bool add,
+                                     const T* const* scales) {
     constexpr bool packed = I != Inputs::in_place;
     constexpr bool scaled = I == Inputs::packed_scaled;
     Batch sum[N][P][vectors];
