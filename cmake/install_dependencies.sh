@@ -7,8 +7,8 @@ set -euo pipefail
 # <package>, or <package>:<command> where the command is as good, whoever installed it.
 core=(cmake:cmake ninja-build:ninja g++:g++ libeigen3-dev libxsimd-dev nlohmann-json3-dev)
 tests=(catch2 ccache:ccache clang-14:clang++-14 clang-format-14:clang-format-14
-  clang-tidy-14:clang-tidy-14 libclang-rt-14-dev libcli11-dev libomp-14-dev pkg-config:pkg-config
-  valgrind)
+  clang-tidy-14:clang-tidy-14 g++-aarch64-linux-gnu:aarch64-linux-gnu-g++ libclang-rt-14-dev
+  libcli11-dev libomp-14-dev pkg-config:pkg-config qemu-user:qemu-aarch64 valgrind)
 examples=(ca-certificates libcli11-dev npm:npm)
 benchmarks=(libbenchmark-dev libblis-dev libdnnl-dev libopenblas-dev)
 
