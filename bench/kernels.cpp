@@ -1,170 +1,194 @@
 // SPDX-License-Identifier: MIT
-// Times pleat's operators against the dense libraries, and prints the ratios as Markdown.
-#include "peers.hpp"
-#include "pleat/core/any_operator.hpp"
+// The registry of kernels. A new one is one more entry of the list at the end.
+#include "kernels.hpp"
+
+#include "pleat/core/compose.hpp"
 #include "pleat/factor/low_rank.hpp"
+#include "pleat/matrix/csr.hpp"
 #include "pleat/matrix/dense.hpp"
+#include "pleat/matrix/kronecker_sparse.hpp"
+#include "pleat/matrix/row_sparse.hpp"
 #include "pleat/matrix/semi_structured.hpp"
 
-#include <benchmark/benchmark.h>
-
 #include <algorithm>
-#include <cmath>
-#include <cstdio>
+#include <cstdint>
 #include <cstdlib>
-#include <cstring>
-#include <functional>
-#include <map>
-#include <string>
+#include <random>
+#include <stdexcept>
 #include <utility>
-#include <vector>
 
 namespace pleat::bench {
 namespace {
 
 using Eigen::MatrixXf;
 
-struct Shape {
-  Index rows;
-  Index cols;
-};
-
-/// A brick or factor of pleat: how it is made from a dense matrix. It also changes the matrix into
-/// what it stands for, so that peers multiply by the same one.
-struct Structure {
-  const char* name;
-  AnyOperator<float> (*make)(MatrixXf& W);
-};
-
-const Structure structures[] = {
-    {"Dense", [](MatrixXf& W) { return AnyOperator<float>(Dense<float>(W)); }},
-    {"SemiStructured",
-     [](MatrixXf& W) {
-       for (Index i = 0; i < W.rows(); ++i)
-         for (Index k = 0; k < W.cols(); ++k)
-           if ((k + i * 5 + k / 4 * 3) % 4 >= 2) W(i, k) = 0;
-       return AnyOperator<float>(SemiStructured<float>(W));
-     }},
-    {"LowRank 50 %",
-     [](MatrixXf& W) {
-       const Index rank = W.size() / (W.rows() + W.cols()) / 2;
-       const MatrixXf U = MatrixXf::Random(W.rows(), rank);
-       const MatrixXf V = MatrixXf::Random(rank, W.cols());
-       W.noalias() = U * V;
-       return AnyOperator<float>(LowRank<float>(Dense<float>(U), Dense<float>(V)));
-     }},
-};
-
-/// Keeps the median time of each benchmark, in seconds.
-class Medians : public benchmark::BenchmarkReporter {
- public:
-  bool ReportContext(const Context&) override { return true; }
-  void ReportRuns(const std::vector<Run>& runs) override {
-    for (const Run& run : runs)
-      if (run.aggregate_name == "median")
-        seconds[run.run_name.function_name] = run.GetAdjustedRealTime() * 1e-9;
-  }
-
-  std::map<std::string, double> seconds;
-};
-
-/// Runs all contestants of one cell in interleaved repetitions; the medians, by name.
-std::map<std::string, double> race(
-    const std::vector<std::pair<std::string, std::function<void()>>>& runs, double min_time,
-    int repetitions) {
-  benchmark::ClearRegisteredBenchmarks();
-  for (const auto& [name, run] : runs)
-    benchmark::RegisterBenchmark(name.c_str(),
-                                 [&run = run](benchmark::State& state) {
-                                   for (auto _ : state) {
-                                     run();
-                                     benchmark::ClobberMemory();
-                                   }
-                                 })
-        ->Repetitions(repetitions)
-        ->MinTime(min_time)
-        ->ReportAggregatesOnly()
-        ->UseRealTime();
-  Medians medians;
-  benchmark::RunSpecifiedBenchmarks(&medians);
-  return medians.seconds;
+/// The same values for the same shape in every run.
+MatrixXf random_matrix(Index rows, Index cols) {
+  std::srand(1);
+  return MatrixXf::Random(rows, cols);
 }
 
-std::string shape_name(Shape shape) {
-  return std::to_string(shape.rows) + " x " + std::to_string(shape.cols);
+/// So many values in every row, at random places.
+MatrixXf random_rows(Index rows, Index cols, Index row_entries) {
+  MatrixXf W = random_matrix(rows, cols);
+  std::mt19937 generator(1);
+  for (Index i = 0; i < rows; ++i) {
+    Index left = row_entries;
+    for (Index k = 0; k < cols; ++k)
+      if (static_cast<Index>(generator() % static_cast<std::uint64_t>(cols - k)) < left) --left;
+      else W(i, k) = 0;
+  }
+  return W;
+}
+
+/// A brick is measured against the matrix that it says it is.
+template <class Brick>
+Subject subject(Brick brick) {
+  auto exact = [brick](const MatrixXf& X) { return MatrixXf(brick.to_dense() * X); };
+  return {std::move(brick), exact};
+}
+
+/// And so is a product of two.
+template <class Op, class Left, class Right>
+Subject subject(Op op, Left left, Right right) {
+  auto exact = [left, right](const MatrixXf& X) {
+    return MatrixXf(left.to_dense() * MatrixXf(right.to_dense() * X));
+  };
+  return {std::move(op), exact};
+}
+
+Subject dense(Shape shape) { return subject(Dense<float>(random_matrix(shape.rows, shape.cols))); }
+
+template <Storage storage>
+Subject narrow(Shape shape) {
+  constexpr double most =  // relative error that rounding may cause
+      storage == Storage::bf16   ? 4e-3
+      : storage == Storage::f16  ? 5e-4
+      : storage == Storage::int8 ? 1e-2
+                                 : 0.15;
+  const MatrixXf W = random_matrix(shape.rows, shape.cols);
+  const Dense<float> brick(W, storage);
+  if (!((brick.to_dense() - W).norm() <= most * W.norm()))
+    throw std::runtime_error("Dense is too far from its matrix in " +
+                             std::string(to_string(storage)));
+  return subject(brick);
+}
+
+Subject semi_structured(Shape shape) {
+  MatrixXf W = random_matrix(shape.rows, shape.cols);
+  std::mt19937 generator(1);
+  for (Index i = 0; i < shape.rows; ++i)
+    for (Index group = 0; group < shape.cols; group += 4) {
+      const auto first = static_cast<Index>(generator() % 4);
+      const auto second = (first + 1 + static_cast<Index>(generator() % 3)) % 4;
+      for (Index k = 0; k < std::min<Index>(4, shape.cols - group); ++k)
+        if (k != first && k != second) W(i, group + k) = 0;
+    }
+  return subject(SemiStructured<float>(W));
+}
+
+Subject low_rank(Shape shape) {
+  const Index rank = shape.rows * shape.cols / (shape.rows + shape.cols) / 2;
+  const Dense<float> U(random_matrix(shape.rows, rank));
+  const Dense<float> V(random_matrix(rank, shape.cols));
+  return subject(LowRank<float>(U, V), U, V);
+}
+
+Subject csr_90(Shape shape) {
+  const MatrixXf W = random_matrix(shape.rows, shape.cols);
+  return subject(Csr<float>(MatrixXf((W.array().abs() > 0.9F).select(W, 0))));
+}
+
+Subject csr_50(Shape shape) {
+  return subject(Csr<float>(random_rows(shape.rows, shape.cols, shape.cols / 2)));
+}
+
+Subject row_sparse_50(Shape shape) {
+  const Index row_entries = shape.cols / 2;
+  return subject(RowSparse<float>(random_rows(shape.rows, shape.cols, row_entries), row_entries));
+}
+
+/// 50 % of the bytes of a 4096 x 4096 matrix.
+Subject sparse_dictionary(Shape shape) {
+  const Index atoms = 1856;
+  const Index row_entries = 144;
+  const RowSparse<float> C(random_rows(shape.rows, atoms, row_entries), row_entries);
+  const Dense<float> D(random_matrix(atoms, shape.cols));
+  return subject(Product(C, D), C, D);
+}
+
+Subject monarch(Shape shape) {
+  const KroneckerPattern patterns[] = {{1, 64, 64, 64}, {64, 64, 64, 1}};
+  const Vector<float> values = random_matrix(shape.rows * 64, 1);
+  const KroneckerSparse<float> left(shape.rows, shape.cols, patterns[0], values);
+  const KroneckerSparse<float> right(shape.rows, shape.cols, patterns[1], values.reverse());
+  return subject(Product(left, right), left, right);
+}
+
+/// Whether a dense matrix of floats is read from memory, and not from a cache.
+bool from_memory(Shape shape) { return shape.rows * shape.cols >= Index{4096} * 4096; }
+
+Goal dense_goal(Shape, Index batch, double) {
+  return {batch == 1 ? 1.1 : batch <= 8 ? 1.5 : batch <= 16 ? 1.2 : batch <= 32 ? 1.05 : 1.0};
+}
+
+Goal semi_structured_goal(Shape shape, Index batch, double) {
+  if (batch == 1) return {from_memory(shape) ? 1.8 : 1.9};
+  if (batch <= 8) return {from_memory(shape) ? 2.5 : 1.5};
+  return {batch >= 64 ? 1.4 : from_memory(shape) ? 1.5 : 1.2};
+}
+
+Goal low_rank_goal(Shape, Index batch, double) { return {batch == 1 ? 2.0 : 1.8}; }
+
+Goal csr_90_goal(Shape shape, Index batch, double) {
+  return {batch >= 64 && shape.rows * shape.cols >= Index{1536} * 512 ? 4.0 : 0};
+}
+
+Goal sparse_50_goal(Shape, Index batch, double) { return {batch >= 64 ? 1.3 : 0}; }
+
+/// Half of the bytes and flops: twice as fast, but for what it costs to look up.
+Goal sparse_dictionary_goal(Shape, Index, double) { return {1.8}; }
+
+Goal monarch_goal(Shape, Index batch, double) {
+  if (batch == 1) return {60};
+  return batch >= 64 ? Goal{24, 0.6} : Goal{};
+}
+
+/// Of 16 bits, where only bytes count.
+Goal half_goal(Shape shape, Index batch, double) {
+  return {batch == 1 && from_memory(shape) ? 1.8 : 0};
+}
+
+/// Of integers: as much, and then as fast as `Dense`, but for a tenth.
+Goal integer_goal(Shape shape, Index batch, double dense, double from_memory_goal) {
+  if (batch >= 64) return {0.9 * dense};
+  return {batch == 1 && from_memory(shape) ? from_memory_goal : 0};
+}
+Goal int8_goal(Shape shape, Index batch, double dense) {
+  return integer_goal(shape, batch, dense, 3.0);
+}
+Goal int4_goal(Shape shape, Index batch, double dense) {
+  return integer_goal(shape, batch, dense, 4.5);
 }
 
 }  // namespace
-}  // namespace pleat::bench
 
-int main(int argc, char** argv) {
-  using namespace pleat::bench;  // NOLINT(google-build-using-namespace)
-  bool quick = false;
-  for (int i = 1; i < argc; ++i)
-    if (std::strcmp(argv[i], "--quick") == 0) quick = true;
-  char program[] = "bench_kernels";
-  char interleave[] = "--benchmark_enable_random_interleaving=true";
-  char* arguments[] = {program, interleave};
-  int count = 2;
-  benchmark::Initialize(&count, arguments);
-
-  const std::vector<Shape> shapes =
-      quick ? std::vector<Shape>{{1536, 512}, {4096, 4096}, {1000, 513}}
-            : std::vector<Shape>{{512, 512},    {1536, 512}, {512, 1536}, {4096, 4096},
-                                 {11008, 4096}, {1000, 513}, {769, 2050}};
-  const std::vector<pleat::Index> batches =
-      quick ? std::vector<pleat::Index>{1, 4, 16, 64, 512}
-            : std::vector<pleat::Index>{1, 2, 4, 8, 16, 32, 64, 256, 512};
-  const auto peers = find_peers();
-  std::printf(
-      "kernels: %s. Each cell: time of the best dense library over time of pleat; above 1 is "
-      "faster than all of them.\n\n| structure | shape |",
-      pleat::kernel::active<float>().arch);
-  for (const auto batch : batches) std::printf(" %td |", batch);
-  std::printf("\n|---|---|");
-  for (std::size_t i = 0; i < batches.size(); ++i) std::printf("---|");
-  std::printf("\n");
-  for (const auto& structure : structures)
-    for (const Shape shape : shapes) {
-      std::printf("| %s | %s |", structure.name, shape_name(shape).c_str());
-      std::srand(1);
-      MatrixXf W = MatrixXf::Random(shape.rows, shape.cols);
-      const auto op = structure.make(W);
-      for (const auto batch : batches) {
-        const MatrixXf X = MatrixXf::Random(shape.cols, batch);
-        MatrixXf Y(shape.rows, batch);
-        MatrixXf Z(shape.rows, batch);
-        std::vector<std::pair<std::string, std::function<void()>>> runs;
-        runs.emplace_back("pleat", [&] { op.apply(X, Y); });
-        for (const auto& peer : peers) runs.emplace_back(peer.name, peer.prepare(W, X, Z));
-        const double flops = 2.0 * double(W.size()) * double(batch);
-        const bool large = flops > 2e9;
-        const auto seconds =
-            race(runs, quick ? 0.01 : 0.05, quick ? (large ? 3 : 7) : (large ? 5 : 15));
-        for (const auto& run : runs) {  // outside of the race: everybody's result is right
-          Z.setConstant(std::nanf(""));
-          run.second();
-          const MatrixXf& result = run.first == "pleat" ? Y : Z;
-          const MatrixXf exact = W * X;
-          if (!((result - exact).norm() <= 1e-4F * exact.norm())) {
-            std::fprintf(stderr, "%s is wrong\n", run.first.c_str());
-            return EXIT_FAILURE;
-          }
-        }
-        double best = 1e300;
-        std::string fastest;
-        for (const auto& [name, time] : seconds)
-          if (name != "pleat" && time < best) {
-            best = time;
-            fastest = name;
-          }
-        const double own = seconds.at("pleat");
-        std::printf(" %.2f |", best / own);
-        std::fprintf(stderr, "%s %s batch %td: %.1f us, %.1f GF/s dense; best %s %.1f us\n",
-                     structure.name, shape_name(shape).c_str(), batch, own * 1e6,
-                     flops / own * 1e-9, fastest.c_str(), best * 1e6);
-        std::fflush(stdout);
-      }
-      std::printf("\n");
-    }
+const std::vector<Kernel>& kernels() {
+  static const std::vector<Kernel> all = {
+      {"Dense", dense, dense_goal},
+      {"Dense bf16", narrow<Storage::bf16>, half_goal},
+      {"Dense f16", narrow<Storage::f16>, half_goal},
+      {"Dense int8", narrow<Storage::int8>, int8_goal},
+      {"Dense int4", narrow<Storage::int4>, int4_goal},
+      {"SemiStructured", semi_structured, semi_structured_goal, "2:4"},
+      {"LowRank 50 %", low_rank, low_rank_goal},
+      {"Csr 90 % zeros", csr_90, csr_90_goal, "90 % zeros"},
+      {"Csr 50 % zeros", csr_50, sparse_50_goal, "50 % zeros"},
+      {"RowSparse 50 % zeros", row_sparse_50, sparse_50_goal, "50 % zeros"},
+      {"sparse dictionary 50 %", sparse_dictionary, sparse_dictionary_goal, {}, {4096, 4096}},
+      {"Monarch 64 x (64 x 64)", monarch, monarch_goal, {}, {4096, 4096}},
+  };
+  return all;
 }
+
+}  // namespace pleat::bench

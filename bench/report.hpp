@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: MIT
+// The results as Markdown.
+#pragma once
+
+#include "kernels.hpp"
+#include "limits.hpp"
+
+#include <string>
+#include <vector>
+
+namespace pleat::bench {
+
+/// One kernel, shape and batch; times in seconds.
+struct Cell {
+  const Kernel* kernel;
+  Shape shape;
+  Index batch;
+  double own;
+  double best_dense;
+  double best_sparse;  // 0 where no sparse library ran
+  double bytes;        // of the operator, its inputs and outputs
+  double flops;
+};
+
+/// Prints the tables, of all shapes and batches that there are cells of.
+void print_tables(const std::vector<Cell>& cells, const Limits& limits);
+
+/// "1536 x 512".
+[[nodiscard]] std::string text_of(Shape shape);
+
+/// The machine, the compiler, and today.
+[[nodiscard]] std::string describe_machine();
+
+}  // namespace pleat::bench
