@@ -2,8 +2,10 @@
 // Runs every hot kernel once for callgrind, which writes the number of its instructions under the
 // name of the case. A new case is one line in main.
 #include "pleat/kernel/active.hpp"
+#include "pleat/matrix/csr.hpp"
 #include "pleat/matrix/dense.hpp"
 #include "pleat/matrix/kronecker_sparse.hpp"
+#include "pleat/matrix/row_sparse.hpp"
 #include "pleat/matrix/semi_structured.hpp"
 
 #include <initializer_list>
@@ -58,7 +60,13 @@ void count_all() {
   count("dense_int8", Dense<float>(W, Storage::int8), {1, 64});
   count("dense_int4", Dense<float>(W, Storage::int4), {1, 64});
   const auto two_of_four = [](Index i, Index j) { return (i + j + j / 4) % 4 < 2; };
-  count("semi_structured", SemiStructured<float>(matrix_of(272, 520, two_of_four)), {1, 4, 64});
+  const Matrix<float> S = matrix_of(272, 520, two_of_four);
+  count("semi_structured", SemiStructured<float>(S), {1, 4, 64});
+  count("semi_structured_int8", SemiStructured<float>(S, Storage::int8), {1, 64});
+  const auto one_of_eight = [](Index i, Index j) { return (3 * i + j) % 8 == 0; };
+  const Matrix<float> R = matrix_of(272, 520, one_of_eight);
+  count("csr", Csr<float>(R), {1, 4, 64});
+  count("row_sparse", RowSparse<float>(S, 260), {1, 64});
   const KroneckerPattern blocks{16, 16, 32, 1};
   count("kronecker_sparse_d_1", KroneckerSparse<float>(kronecker_matrix(blocks), blocks), {1, 16});
   const KroneckerPattern lanes{2, 4, 8, 64};

@@ -137,9 +137,7 @@ struct Dense {
   }
 
   // Packed samples are padded to a multiple of this: fewer widths to compile a tile for.
-  static constexpr std::size_t quantum = tile_samples % 4 == 0   ? 4
-                                         : tile_samples % 3 == 0 ? 3
-                                                                 : tile_samples;
+  static constexpr std::size_t quantum = tile_samples % 6 == 0 ? tile_samples / 3 : 1;
   static constexpr std::size_t padded(std::size_t samples) {
     return (samples + quantum - 1) / quantum * quantum;
   }
