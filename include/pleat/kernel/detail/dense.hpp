@@ -3,6 +3,7 @@
 #pragma once
 
 #include "pleat/kernel/detail/multiply_add.hpp"
+#include "pleat/kernel/regime.hpp"
 #include "pleat/kernel/table.hpp"
 
 #include <xsimd/xsimd.hpp>
@@ -25,14 +26,14 @@ struct Dense {
   static_assert(panel_rows % lanes == 0);
 
   // Accumulators that fit the register file, leaving room for one column of panel and a broadcast.
-  static constexpr std::size_t registers = sizeof(Batch) == 64 ? 32 : 16;
-  static constexpr std::size_t accumulators = registers * 3 / 4;
+  static constexpr VectorUnit unit = VectorUnit::of(sizeof(Batch));
+  static constexpr std::size_t accumulators = unit.registers * 3 / 4;
 
   /// Panels that a tile spans, and samples that it takes: `panels * vectors * samples`
   /// accumulators.
   static constexpr std::size_t tile_panels = vectors == 1 ? 2 : 1;
-  static constexpr std::size_t tile_samples = accumulators / (tile_panels * vectors);
-  static_assert(tile_samples >= 1);
+  static constexpr std::size_t tile_samples = dense_tile_samples(unit, sizeof(T));
+  static_assert(tile_samples >= 1 && tile_samples == accumulators / (tile_panels * vectors));
 
   // Columns per block and samples per block of a large batch: a panel's block (16 to 32 KiB) stays
   // in the first-level cache while the packed samples stream past it from the second.
@@ -176,7 +177,7 @@ struct Dense {
   static void apply(std::size_t rows, std::size_t cols, const T* panels, std::size_t batch,
                     const T* x, std::size_t ldx, T* y, std::size_t ldy, bool add, T* scratch) {
     const std::size_t stride = cols * panel_rows;
-    if (batch <= 2 * tile_samples) {  // the panels are read once or twice; packing would not pay
+    if (dense_regime(unit, sizeof(T), batch) == Regime::in_place) {
       const std::size_t parts = (batch + tile_samples - 1) / tile_samples;
       for (std::size_t part = 0, j = 0; part < parts; ++part) {
         const std::size_t width = (batch - j + parts - part - 1) / (parts - part);
@@ -214,7 +215,7 @@ struct Dense {
   }
 
   static std::size_t scratch(std::size_t cols, std::size_t batch) {
-    if (batch <= 2 * tile_samples) return 0;
+    if (dense_regime(unit, sizeof(T), batch) == Regime::in_place) return 0;
     return (cols < block_cols ? cols : block_cols) *
            (batch < block_samples ? padded(batch) : block_samples);
   }

@@ -5,6 +5,7 @@
 #include "pleat/kernel/detail/dense.hpp"
 #include "pleat/kernel/detail/multiply_add.hpp"
 #include "pleat/kernel/detail/narrow_columns.hpp"
+#include "pleat/kernel/regime.hpp"
 #include "pleat/kernel/table.hpp"
 
 #include <xsimd/xsimd.hpp>
@@ -296,7 +297,8 @@ struct DenseNarrow {
   static void apply(Format format, std::size_t rows, std::size_t cols, const std::uint8_t* panels,
                     std::size_t batch, const T* x, std::size_t ldx, T* y, std::size_t ldy, bool add,
                     T* scratch) {
-    if (batch <= few) return few_any(format, batch, rows, cols, panels, x, ldx, y, ldy, add);
+    if (narrow_regime(sizeof(T), batch) == Regime::in_place)
+      return few_any(format, batch, rows, cols, panels, x, ldx, y, ldy, add);
     const std::size_t stride = narrow_panel_bytes(format, cols);
     const std::size_t depth_limit = packed_cols(cols, batch);
     constexpr std::size_t tall = Wide::tile_panels * panel_rows;
@@ -335,11 +337,12 @@ struct DenseNarrow {
   /// Columns of X that are packed at a time: all where the panels are read once or twice, which
   /// then happens in order of memory.
   static std::size_t packed_cols(std::size_t cols, std::size_t batch) {
-    return batch <= 2 * Wide::tile_samples || cols < Wide::block_cols ? cols : Wide::block_cols;
+    const bool once = dense_regime(Wide::unit, sizeof(T), batch) == Regime::in_place;
+    return once || cols < Wide::block_cols ? cols : Wide::block_cols;
   }
 
   static std::size_t scratch(std::size_t cols, std::size_t batch) {
-    if (batch <= few) return 0;
+    if (narrow_regime(sizeof(T), batch) == Regime::in_place) return 0;
     return tile_size +
            packed_cols(cols, batch) *
                (batch < Wide::block_samples ? Wide::padded(batch) : Wide::block_samples);

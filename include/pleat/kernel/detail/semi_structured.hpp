@@ -6,6 +6,7 @@
 #include "pleat/kernel/detail/multiply_add.hpp"
 #include "pleat/kernel/detail/semi_structured_values.hpp"
 #include "pleat/kernel/detail/transpose.hpp"
+#include "pleat/kernel/regime.hpp"
 #include "pleat/kernel/table.hpp"
 
 #include <xsimd/xsimd.hpp>
@@ -26,7 +27,8 @@ struct SemiStructured {
   using Pick = Lanes<Arch, T>;
   static constexpr std::size_t lanes = Batch::size;
   static constexpr std::size_t vectors = panel_rows / lanes;
-  static constexpr std::size_t registers = sizeof(Batch) == 64 ? 32 : 16;
+  static constexpr VectorUnit unit = VectorUnit::of(sizeof(Batch));
+  static constexpr std::size_t registers = unit.registers;
   using Plain = PlainValues<T>;
   using Widened = WidenedValues<Arch, T>;
   static constexpr std::size_t group_values = Plain::group_values;
@@ -36,8 +38,9 @@ struct SemiStructured {
   // Samples whose sums stay in registers beside the codes and the inputs.
   static constexpr std::size_t few = registers / (2 * vectors) < 4 ? registers / (2 * vectors) : 4;
   static_assert(few >= 1);
-  // From here on a tile of the transposed inputs pays.
-  static constexpr std::size_t many = 2 * lanes > 24 ? 2 * lanes : 24;
+  static constexpr bool is_few(std::size_t batch) {
+    return semi_structured_regime(unit, sizeof(T), batch) == Regime::in_place;
+  }
 
   /// P panels, far apart, by N samples that are read in place, or from a copy of the last columns.
   template <std::size_t P, std::size_t N, class Values>
@@ -278,7 +281,7 @@ struct SemiStructured {
                            const std::uint32_t* codes, std::size_t batch, const T* x,
                            std::size_t ldx, T* y, std::size_t ldy, bool add, T* scratch) {
     std::size_t j = 0;
-    while (batch - j >= many) {
+    while (!is_few(batch - j)) {
       const std::size_t samples = batch - j < width ? batch - j : width;
       many_samples(samples, rows, cols, values, codes, x + j * ldx, ldx, y + j * ldy, ldy, add,
                    scratch);
@@ -309,7 +312,7 @@ struct SemiStructured {
   }
 
   static std::size_t scratch(std::size_t cols, std::size_t batch) {
-    return batch >= many ? tile_size + (tall + (cols + 3) / 4 * 4) * width : 0;
+    return is_few(batch) ? 0 : tile_size + (tall + (cols + 3) / 4 * 4) * width;
   }
 
   /// X = W^T Y for a range of groups of four columns. Plain loops: training is not what this is

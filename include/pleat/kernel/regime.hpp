@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MIT
+// Which kernel serves a batch: pure functions of the vectors of a machine, testable on any host.
+#pragma once
+
+#include <cstddef>
+
+namespace pleat::kernel {
+inline namespace v0 {
+
+/// The vectors of an instruction set: how many bytes in one, and how many of them the kernels may
+/// count on.
+struct VectorUnit {
+  std::size_t bytes;
+  std::size_t registers;
+
+  /// SSE2, AVX2 and NEON have 16 (NEON could have 32); AVX-512 has 32.
+  [[nodiscard]] static constexpr VectorUnit of(std::size_t vector_bytes) noexcept {
+    return {vector_bytes, vector_bytes == 64 ? std::size_t{32} : std::size_t{16}};
+  }
+};
+
+/// How a batch is computed.
+enum class Regime {
+  in_place,  ///< few samples, which are read where they lie, rows in lanes; weights read once
+  blocked,   ///< many samples, which are packed or transposed block by block for the caches
+};
+
+/// Samples of one tile of a dense kernel: what the registers hold beside one column of weights and
+/// one broadcast. A tile is two vectors high where a panel of 16 rows is one.
+[[nodiscard]] constexpr std::size_t dense_tile_samples(VectorUnit unit,
+                                                       std::size_t scalar_bytes) noexcept {
+  const std::size_t vectors = 16 * scalar_bytes / unit.bytes;  // of a panel
+  return unit.registers * 3 / 4 / (vectors == 1 ? 2 : vectors);
+}
+
+/// Up to two tiles, the weights are read once or twice, and packing the samples would not pay.
+[[nodiscard]] constexpr Regime dense_regime(VectorUnit unit, std::size_t scalar_bytes,
+                                            std::size_t batch) noexcept {
+  return batch <= 2 * dense_tile_samples(unit, scalar_bytes) ? Regime::in_place : Regime::blocked;
+}
+
+/// From here on a 2:4 kernel transposes the samples: when they fill two vectors, and no less than
+/// make up for it.
+[[nodiscard]] constexpr Regime semi_structured_regime(VectorUnit unit, std::size_t scalar_bytes,
+                                                      std::size_t batch) noexcept {
+  const std::size_t two = 2 * unit.bytes / scalar_bytes;
+  return batch < (two > 24 ? two : 24) ? Regime::in_place : Regime::blocked;
+}
+
+/// Narrow weights are widened as they are multiplied for up to four samples of float, and once for
+/// a block of samples otherwise.
+[[nodiscard]] constexpr Regime narrow_regime(std::size_t scalar_bytes, std::size_t batch) noexcept {
+  return scalar_bytes == 4 && batch <= 4 ? Regime::in_place : Regime::blocked;
+}
+
+}  // namespace v0
+}  // namespace pleat::kernel
