@@ -10,7 +10,8 @@ tests=(catch2 ccache:ccache clang-14:clang++-14 clang-format-14:clang-format-14
   clang-tidy-14:clang-tidy-14 g++-aarch64-linux-gnu:aarch64-linux-gnu-g++ libclang-rt-14-dev
   libcli11-dev libomp-14-dev pkg-config:pkg-config qemu-user:qemu-aarch64 valgrind)
 examples=(ca-certificates libcli11-dev npm:npm)
-benchmarks=(libbenchmark-dev libblis-dev libdnnl-dev libopenblas-dev)
+benchmarks=(libbenchmark-dev libblis-dev libdnnl-dev libopenblas-dev libpthreadpool-dev
+  libxnnpack-dev libxsmm-dev)
 
 missing=()
 for group in "$@"; do
