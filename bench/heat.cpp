@@ -78,6 +78,7 @@ void Heat::add_peers(const std::string& group, const std::vector<Peer>& peers,
 }
 
 void Heat::run(const Peers& dense, const Peers& sparse, Race& race, std::vector<Cell>& cells) {
+  if (entries_.empty()) return;
   for (const Index batch : batches_) {
     Samples samples(inputs_.leftCols(batch), shape_.rows);
     std::vector<Contestant> contestants;

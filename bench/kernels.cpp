@@ -11,6 +11,7 @@
 #include "pleat/matrix/semi_structured.hpp"
 
 #include <algorithm>
+#include <concepts>
 #include <cstdint>
 #include <cstdlib>
 #include <random>
@@ -108,12 +109,17 @@ Subject row_sparse_50(Shape shape) {
   return subject(RowSparse<float>(random_rows(shape.rows, shape.cols, row_entries), row_entries));
 }
 
-/// 50 % of the bytes of a 4096 x 4096 matrix.
+/// 50 % of the bytes of a 4096 x 4096 matrix. Both bricks hold the same sparse factor.
+template <class Sparse>
 Subject sparse_dictionary(Shape shape) {
   const Index atoms = 1856;
   const Index row_entries = 144;
-  const RowSparse<float> C(random_rows(shape.rows, atoms, row_entries), row_entries);
+  const MatrixXf factor = random_rows(shape.rows, atoms, row_entries);
   const Dense<float> D(random_matrix(atoms, shape.cols));
+  const Sparse C = [&] {
+    if constexpr (std::same_as<Sparse, Csr<float>>) return Sparse(factor);
+    else return Sparse(factor, row_entries);
+  }();
   return subject(Product(C, D), C, D);
 }
 
@@ -185,7 +191,16 @@ const std::vector<Kernel>& kernels() {
       {"Csr 90 % zeros", csr_90, csr_90_goal, "90 % zeros"},
       {"Csr 50 % zeros", csr_50, sparse_50_goal, "50 % zeros"},
       {"RowSparse 50 % zeros", row_sparse_50, sparse_50_goal, "50 % zeros"},
-      {"sparse dictionary 50 %", sparse_dictionary, sparse_dictionary_goal, {}, {4096, 4096}},
+      {"RowSparse times Dense 50 %",
+       sparse_dictionary<RowSparse<float>>,
+       sparse_dictionary_goal,
+       {},
+       {4096, 4096}},
+      {"Csr times Dense 50 %",
+       sparse_dictionary<Csr<float>>,
+       sparse_dictionary_goal,
+       {},
+       {4096, 4096}},
       {"Monarch 64 x (64 x 64)", monarch, monarch_goal, {}, {4096, 4096}},
   };
   return all;

@@ -43,13 +43,10 @@ std::string text_of(const Entry& entry) {
   return std::string(text) + (entry.value < entry.goal ? "*" : "");
 }
 
+/// Prints nothing if no cell has an entry.
 void print_table(const std::vector<Cell>& cells, const char* title, const Column& entry) {
   const auto batches = distinct(cells, &Cell::batch);
-  std::printf("\n%s\n\n| structure | shape |", title);
-  for (const Index batch : batches) std::printf(" %td |", batch);
-  std::printf("\n|---|---|");
-  for (std::size_t i = 0; i < batches.size(); ++i) std::printf("---|");
-  std::printf("\n");
+  std::string lines;
   for (const Kernel* kernel : distinct(cells, &Cell::kernel))
     for (const Shape shape : distinct(cells, &Cell::shape)) {
       std::string line = "| " + kernel->name + " | " + text_of(shape) + " |";
@@ -60,8 +57,14 @@ void print_table(const std::vector<Cell>& cells, const char* title, const Column
         line += found ? " " + text_of(*found) + " |" : " - |";
         any = any || found;
       }
-      if (any) std::printf("%s\n", line.c_str());
+      if (any) lines += line + "\n";
     }
+  if (lines.empty()) return;
+  std::printf("\n%s\n\n| structure | shape |", title);
+  for (const Index batch : batches) std::printf(" %td |", batch);
+  std::printf("\n|---|---|");
+  for (std::size_t i = 0; i < batches.size(); ++i) std::printf("---|");
+  std::printf("\n%s", lines.c_str());
 }
 
 }  // namespace
