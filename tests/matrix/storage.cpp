@@ -3,6 +3,7 @@
 #include "pleat/matrix/dense.hpp"
 #include "pleat/matrix/semi_structured.hpp"
 #include "support/catch.hpp"
+#include "support/executors.hpp"
 #include "support/random.hpp"
 
 #include <array>
@@ -247,6 +248,32 @@ TEMPLATE_TEST_CASE("2:4 in narrow storage keeps its pattern, and comes back", "[
   parts.tensors.at("values").data[7] = std::byte{1};  // the second of row 1 in the last group
   parts.tensors.at("codes").data[1] = std::byte{0xd4};
   CHECK_THROWS_WITH(SemiStructured<T>::from_parts(parts), Contains("past column"));
+}
+
+TEMPLATE_TEST_CASE("several tasks have scratch of their own, whatever the sizes",
+                   "[matrix][storage]", float, double) {
+  using T = TestType;
+  Random random(85);
+  int most = 0;
+  const Matrix<T> W = random.matrix<T>(150, 1003);
+  for (const Storage storage : narrow_storages)
+    for (const Index batch : {1, 3, 5, 7, 33}) {
+      CAPTURE(to_string(storage), batch);
+      const Dense<T> op(W, storage);
+      const Matrix<T> X = random.matrix<T>(1003, batch);
+      Matrix<T> Y(150, batch);
+      Matrix<T> split(150, batch);
+      Workspace serial;
+      Workspace several(Backwards{&most}, 5);
+      op.apply(X, Y, serial);
+      op.apply(X, split, several);
+      CHECK(split == Y);
+      Matrix<T> back(1003, batch);
+      Matrix<T> split_back(1003, batch);
+      op.apply_transpose(Y, back, serial);
+      op.apply_transpose(Y, split_back, several);
+      CHECK(split_back == back);
+    }
 }
 
 }  // namespace pleat::test

@@ -95,7 +95,7 @@ struct Table {
 
   /// dense_apply for narrow weights: ceil(rows / panel_rows) panels of narrow_panel_bytes. An
   /// output is the sum over groups, in order, of the group's scale times the sum of its products.
-  ///   scratch           narrow_scratch(cols, batch) values
+  ///   scratch           narrow_scratch(cols, batch) values, aligned to 64 bytes
   void (*narrow_apply)(Format format, std::size_t rows, std::size_t cols,
                        const std::uint8_t* panels, std::size_t batch, const T* x, std::size_t ldx,
                        T* y, std::size_t ldy, bool add, T* scratch);
@@ -105,7 +105,7 @@ struct Table {
 
   /// X = W^T Y for the columns [first, last) of W, a shape of rows x cols; `first` is a multiple of
   /// 64, and x points at column 0.
-  ///   scratch           narrow_transpose_scratch values
+  ///   scratch           narrow_transpose_scratch values, aligned to 64 bytes
   void (*narrow_apply_transpose)(Format format, std::size_t rows, std::size_t cols,
                                  std::size_t first, std::size_t last, const std::uint8_t* panels,
                                  std::size_t batch, const T* y, std::size_t ldy, T* x,

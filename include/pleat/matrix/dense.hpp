@@ -138,14 +138,16 @@ class Dense : public OperatorBase<Dense<T>, T> {
     const auto cols = static_cast<std::size_t>(cols_);
     const auto batch = static_cast<std::size_t>(X.cols());
     const detail::Split split(rows_, panel, flops() * static_cast<double>(X.cols()), workspace);
-    const std::size_t scratch =
-        is_narrow(storage_) ? table.narrow_scratch(cols, batch) : table.dense_scratch(cols, batch);
+    const auto needed = static_cast<Index>(is_narrow(storage_) ? table.narrow_scratch(cols, batch)
+                                                               : table.dense_scratch(cols, batch));
+    // A multiple of 16 values keeps every task's scratch aligned.
+    const Index scratch = (needed + 15) / 16 * 16;
     Workspace::Frame frame(workspace);
-    T* memory = frame.allocate<T>(static_cast<Index>(scratch) * split.tasks);
+    T* memory = frame.allocate<T>(scratch * split.tasks);
     workspace.run(split.tasks, [&](Index task) {
       const auto [begin, end] = split.range(task);
       const auto rows = static_cast<std::size_t>(end - begin);
-      T* const own = memory + task * static_cast<Index>(scratch);
+      T* const own = memory + task * scratch;
       const auto ldx = static_cast<std::size_t>(X.outerStride());
       const auto ldy = static_cast<std::size_t>(Y.outerStride());
       const bool add = update == Update::add;
