@@ -53,20 +53,20 @@ void count(const std::string& name, const Op& op, std::initializer_list<Index> b
 
 void count_all() {
   // More columns than a block of the kernels has, and panels that are no multiple of a tile.
-  const Matrix<float> W = matrix_of(272, 520);
+  const Matrix<float> W = matrix_of(272, 1040);
   count("dense", Dense<float>(W), {1, 4, 16, 64});
   count("dense_bf16", Dense<float>(W, Storage::bf16), {1, 64});
   count("dense_f16", Dense<float>(W, Storage::f16), {1, 64});
   count("dense_int8", Dense<float>(W, Storage::int8), {1, 64});
   count("dense_int4", Dense<float>(W, Storage::int4), {1, 64});
   const auto two_of_four = [](Index i, Index j) { return (i + j + j / 4) % 4 < 2; };
-  const Matrix<float> S = matrix_of(272, 520, two_of_four);
+  const Matrix<float> S = matrix_of(272, 1040, two_of_four);
   count("semi_structured", SemiStructured<float>(S), {1, 4, 64});
   count("semi_structured_int8", SemiStructured<float>(S, Storage::int8), {1, 64});
   const auto one_of_eight = [](Index i, Index j) { return (3 * i + j) % 8 == 0; };
-  const Matrix<float> R = matrix_of(272, 520, one_of_eight);
+  const Matrix<float> R = matrix_of(272, 1040, one_of_eight);
   count("csr", Csr<float>(R), {1, 4, 64});
-  count("row_sparse", RowSparse<float>(S, 260), {1, 64});
+  count("row_sparse", RowSparse<float>(S, 520), {1, 64});
   const KroneckerPattern blocks{16, 16, 32, 1};
   count("kronecker_sparse_d_1", KroneckerSparse<float>(kronecker_matrix(blocks), blocks), {1, 16});
   const KroneckerPattern lanes{2, 4, 8, 64};

@@ -194,7 +194,7 @@ TEMPLATE_TEST_CASE("dense_apply: all heights and batches of narrow matrices", "[
 
 TEMPLATE_TEST_CASE("dense_apply: around the blocks of columns", "[kernel]", float, double) {
   Random random(2);
-  for (const std::size_t cols : {191U, 192U, 193U, 383U, 384U, 385U, 769U})
+  for (const std::size_t cols : {511U, 512U, 513U, 1023U, 1024U, 1025U, 2049U})
     sweep_apply<TestType>(cols, {1, 15, 16, 17, 33, 64}, {1, 2, 6, 7, 12, 13, 24, 25}, random);
 }
 

@@ -35,9 +35,10 @@ struct Dense {
   static constexpr std::size_t tile_samples = dense_tile_samples(unit, sizeof(T));
   static_assert(tile_samples >= 1 && tile_samples == accumulators / (tile_panels * vectors));
 
-  // Columns per block and samples per block of a large batch: a panel's block (16 to 32 KiB) stays
-  // in the first-level cache while the packed samples stream past it from the second.
-  static constexpr std::size_t block_cols = sizeof(T) == 4 ? 384 : 192;
+  // Columns per block and samples per block of a large batch: the packed samples of a block (400 to
+  // 800 KiB with AVX, 200 without) stay in the second-level cache. Deep blocks, because Y is read
+  // and written once for each, and its columns often lie a power of two apart.
+  static constexpr std::size_t block_cols = 4096 / sizeof(T);
   static constexpr std::size_t block_samples = 16 * tile_samples;
 
   /// How a tile reads X: in place, with `x_sample` values from one sample to the next; from packed
