@@ -37,16 +37,24 @@ TEST_CASE("dense tiles fill the registers of each instruction set", "[kernel][re
 }
 
 TEST_CASE("small batches are read in place, large ones in blocks", "[kernel][regime]") {
-  const auto dense = [](VectorUnit unit, std::size_t bytes) {
+  const auto dense = [](VectorUnit unit, std::size_t bytes, std::size_t cols) {
     return first_blocked(
-        [=](std::size_t batch) { return kernel::dense_regime(unit, bytes, batch); });
+        [=](std::size_t batch) { return kernel::dense_regime(unit, bytes, cols, batch); });
   };
-  CHECK(dense(sse2, 4) == 7);
-  CHECK(dense(sse2, 8) == 3);
-  CHECK(dense(avx2, 4) == 13);
-  CHECK(dense(avx2, 8) == 7);
-  CHECK(dense(avx512, 4) == 25);
-  CHECK(dense(avx512, 8) == 25);
+  // Few columns: two tiles.
+  CHECK(dense(sse2, 4, 512) == 7);
+  CHECK(dense(sse2, 8, 512) == 3);
+  CHECK(dense(avx2, 4, 512) == 13);
+  CHECK(dense(avx2, 8, 512) == 7);
+  CHECK(dense(avx512, 4, 512) == 25);
+  CHECK(dense(avx512, 8, 64) == 25);
+  CHECK(dense(avx512, 4, 0) == 25);
+  // Many columns: half a tile.
+  CHECK(dense(sse2, 4, 4096) == 3);
+  CHECK(dense(sse2, 8, 9999) == 2);
+  CHECK(dense(avx2, 4, 4096) == 4);
+  CHECK(dense(avx512, 4, 4096) == 7);
+  CHECK(dense(avx512, 8, 512) == 7);
   const auto semi_structured = [](VectorUnit unit, std::size_t bytes) {
     return first_blocked(
         [=](std::size_t batch) { return kernel::semi_structured_regime(unit, bytes, batch); });

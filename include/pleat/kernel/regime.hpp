@@ -33,10 +33,15 @@ enum class Regime {
   return unit.registers * 3 / 4 / (vectors == 1 ? 2 : vectors);
 }
 
-/// Up to two tiles, the weights are read once or twice, and packing the samples would not pay.
+/// Half a tile of samples is read in place, and so are two tiles if the inputs of one fit half of a
+/// first-level cache of 64 KiB or all of one of 32: then packing would not pay. Columns of X that
+/// do not, and lie a power of two apart, push each other out.
 [[nodiscard]] constexpr Regime dense_regime(VectorUnit unit, std::size_t scalar_bytes,
-                                            std::size_t batch) noexcept {
-  return batch <= 2 * dense_tile_samples(unit, scalar_bytes) ? Regime::in_place : Regime::blocked;
+                                            std::size_t cols, std::size_t batch) noexcept {
+  const std::size_t tile = dense_tile_samples(unit, scalar_bytes);
+  const bool fits = tile * cols * scalar_bytes <= 32 * 1024;
+  return batch <= (tile + 1) / 2 || (fits && batch <= 2 * tile) ? Regime::in_place
+                                                                : Regime::blocked;
 }
 
 /// From here on a 2:4 kernel transposes the samples: when they fill two vectors, and no less than

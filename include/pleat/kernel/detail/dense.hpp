@@ -160,15 +160,22 @@ struct Dense {
     }
   }
 
+  /// Samples that are packed side by side: a tile, or less where that makes two tiles even.
+  static constexpr std::size_t group_of(std::size_t batch) {
+    if (batch > 2 * tile_samples || batch == 0) return tile_samples;
+    return padded(batch <= tile_samples ? batch : (batch + 1) / 2);
+  }
+
   /// One block of columns and samples, panel by panel, from packed samples.
   static void block(std::size_t rows, std::size_t cols, const T* panels, std::size_t panel_stride,
-                    std::size_t samples, const T* packed, T* y, std::size_t ldy, bool add) {
+                    std::size_t samples, std::size_t group, const T* packed, T* y, std::size_t ldy,
+                    bool add) {
     for (std::size_t r = 0; r < rows; r += tile_panels * panel_rows) {
       const std::size_t height =
           rows - r < tile_panels * panel_rows ? rows - r : tile_panels * panel_rows;
       const T* panel = panels + r / panel_rows * panel_stride;
-      for (std::size_t j = 0; j < samples; j += tile_samples) {
-        const std::size_t width = samples - j < tile_samples ? samples - j : tile_samples;
+      for (std::size_t j = 0; j < samples; j += group) {
+        const std::size_t width = samples - j < group ? samples - j : group;
         few_samples<Inputs::packed>(width, height, cols, panel, panel_stride, packed + j * cols, 0,
                                     y + j * ldy + r, ldy, add);
       }
@@ -178,7 +185,7 @@ struct Dense {
   static void apply(std::size_t rows, std::size_t cols, const T* panels, std::size_t batch,
                     const T* x, std::size_t ldx, T* y, std::size_t ldy, bool add, T* scratch) {
     const std::size_t stride = cols * panel_rows;
-    if (dense_regime(unit, sizeof(T), batch) == Regime::in_place) {
+    if (dense_regime(unit, sizeof(T), cols, batch) == Regime::in_place) {
       const std::size_t parts = (batch + tile_samples - 1) / tile_samples;
       for (std::size_t part = 0, j = 0; part < parts; ++part) {
         const std::size_t width = (batch - j + parts - part - 1) / (parts - part);
@@ -188,24 +195,26 @@ struct Dense {
       }
       return;
     }
+    const std::size_t group = group_of(batch);
     std::size_t k = 0;
     do {  // at least once: no columns still means that Y is overwritten
       const std::size_t depth = cols - k < block_cols ? cols - k : block_cols;
       for (std::size_t j = 0; j < batch; j += block_samples) {
         const std::size_t samples = batch - j < block_samples ? batch - j : block_samples;
-        pack(samples, depth, x + j * ldx + k, ldx, scratch);
-        block(rows, depth, panels + k * panel_rows, stride, samples, scratch, y + j * ldy, ldy,
-              add || k > 0);
+        pack(samples, group, depth, x + j * ldx + k, ldx, scratch);
+        block(rows, depth, panels + k * panel_rows, stride, samples, group, scratch, y + j * ldy,
+              ldy, add || k > 0);
       }
       k += depth;
     } while (k < cols);
   }
 
-  /// Groups of `tile_samples` samples, the last one padded, interleaved: the broadcasts of a tile
-  /// then walk one line.
-  static void pack(std::size_t samples, std::size_t cols, const T* x, std::size_t ldx, T* packed) {
-    for (std::size_t j = 0; j < samples; j += tile_samples) {
-      const std::size_t width = samples - j < tile_samples ? samples - j : tile_samples;
+  /// Groups of samples, the last one padded, interleaved: the broadcasts of a tile then walk one
+  /// line.
+  static void pack(std::size_t samples, std::size_t group, std::size_t cols, const T* x,
+                   std::size_t ldx, T* packed) {
+    for (std::size_t j = 0; j < samples; j += group) {
+      const std::size_t width = samples - j < group ? samples - j : group;
       const std::size_t pitch = padded(width);
       for (std::size_t t = 0; t < pitch; ++t) {
         const T* from = x + (j + t) * ldx;
@@ -216,9 +225,15 @@ struct Dense {
   }
 
   static std::size_t scratch(std::size_t cols, std::size_t batch) {
-    if (dense_regime(unit, sizeof(T), batch) == Regime::in_place) return 0;
-    return (cols < block_cols ? cols : block_cols) *
-           (batch < block_samples ? padded(batch) : block_samples);
+    if (dense_regime(unit, sizeof(T), cols, batch) == Regime::in_place) return 0;
+    return (cols < block_cols ? cols : block_cols) * packed_samples(batch);
+  }
+
+  /// Samples of the largest block, padding included.
+  static constexpr std::size_t packed_samples(std::size_t batch) {
+    if (batch >= block_samples) return block_samples;
+    const std::size_t group = group_of(batch);
+    return batch / group * group + padded(batch % group);
   }
 
   /// C columns of W by one sample: C dot products with all panels, each in `vectors` registers.

@@ -254,11 +254,12 @@ struct DenseNarrow {
   static constexpr std::size_t tile_size =
       Wide::tile_panels * (tile_cols + tile_cols / 32) * panel_rows;
 
-  /// `samples` packed samples of `cols` columns, `width` wide but for the last, times as many
-  /// columns of `height` rows: one or two panels.
+  /// `samples` packed samples of `cols` columns, `together` side by side, times as many columns of
+  /// `height` rows: one or two panels.
   static void block(Format format, std::size_t height, std::size_t cols, const std::uint8_t* panels,
-                    std::size_t stride, std::size_t first, std::size_t samples, const T* packed,
-                    T* y, std::size_t ldy, bool add, T* scratch) {
+                    std::size_t stride, std::size_t first, std::size_t samples,
+                    std::size_t together, const T* packed, T* y, std::size_t ldy, bool add,
+                    T* scratch) {
     const std::size_t count = (height + panel_rows - 1) / panel_rows;
     const std::size_t group = scale_group(format);
     for (std::size_t k = 0; k < cols || (cols == 0 && k == 0); k += tile_cols) {
@@ -273,9 +274,8 @@ struct DenseNarrow {
           for (std::size_t i = 0; i < panel_rows; ++i)
             scales[(g * count + p) * panel_rows + i] = decoded[p][g * panel_rows + i];
       }
-      for (std::size_t j = 0; j < samples; j += Wide::tile_samples) {
-        const std::size_t width =
-            samples - j < Wide::tile_samples ? samples - j : Wide::tile_samples;
+      for (std::size_t j = 0; j < samples; j += together) {
+        const std::size_t width = samples - j < together ? samples - j : together;
         const std::size_t pitch = Wide::padded(width);
         const T* const x = packed + j * cols + k * pitch;
         T* const to = y + j * ldy;
@@ -301,6 +301,7 @@ struct DenseNarrow {
       return few_any(format, batch, rows, cols, panels, x, ldx, y, ldy, add);
     const std::size_t stride = narrow_panel_bytes(format, cols);
     const std::size_t depth_limit = packed_cols(cols, batch);
+    const std::size_t together = Wide::group_of(batch);
     constexpr std::size_t tall = Wide::tile_panels * panel_rows;
     std::size_t k = 0;
     do {  // at least once: no columns still means that Y is overwritten
@@ -309,10 +310,10 @@ struct DenseNarrow {
         const std::size_t samples =
             batch - j < Wide::block_samples ? batch - j : Wide::block_samples;
         T* const packed = scratch + tile_size;
-        Wide::pack(samples, depth, x + j * ldx + k, ldx, packed);
+        Wide::pack(samples, together, depth, x + j * ldx + k, ldx, packed);
         for (std::size_t r = 0; r < rows; r += tall)
           block(format, rows - r < tall ? rows - r : tall, depth, panels + r / panel_rows * stride,
-                stride, k, samples, packed, y + j * ldy + r, ldy, add || k > 0, scratch);
+                stride, k, samples, together, packed, y + j * ldy + r, ldy, add || k > 0, scratch);
       }
       k += depth;
     } while (k < cols);
@@ -337,15 +338,13 @@ struct DenseNarrow {
   /// Columns of X that are packed at a time: all where the panels are read once or twice, which
   /// then happens in order of memory.
   static std::size_t packed_cols(std::size_t cols, std::size_t batch) {
-    const bool once = dense_regime(Wide::unit, sizeof(T), batch) == Regime::in_place;
-    return once || cols < Wide::block_cols ? cols : Wide::block_cols;
+    const bool few_times = batch <= 2 * Wide::tile_samples;
+    return few_times || cols < Wide::block_cols ? cols : Wide::block_cols;
   }
 
   static std::size_t scratch(std::size_t cols, std::size_t batch) {
     if (narrow_regime(sizeof(T), batch) == Regime::in_place) return 0;
-    return tile_size +
-           packed_cols(cols, batch) *
-               (batch < Wide::block_samples ? Wide::padded(batch) : Wide::block_samples);
+    return tile_size + packed_cols(cols, batch) * Wide::packed_samples(batch);
   }
 
   /// Sums stay in lanes until the last panel; a tile of weights is decoded once for four samples.
