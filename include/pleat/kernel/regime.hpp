@@ -33,9 +33,9 @@ enum class Regime {
   return unit.registers * 3 / 4 / (vectors == 1 ? 2 : vectors);
 }
 
-/// Half a tile of samples is read in place, and so are two tiles if the inputs of one fit half of a
-/// first-level cache of 64 KiB or all of one of 32: then packing would not pay. Columns of X that
-/// do not, and lie a power of two apart, push each other out.
+/// Half a tile of samples is read in place, and so are two tiles if the inputs of one fit 32 KiB:
+/// then packing would not pay. Columns of X that do not fit, and lie a power of two apart, push
+/// each other out of the first-level cache.
 [[nodiscard]] constexpr Regime dense_regime(VectorUnit unit, std::size_t scalar_bytes,
                                             std::size_t cols, std::size_t batch) noexcept {
   const std::size_t tile = dense_tile_samples(unit, scalar_bytes);

@@ -15,7 +15,7 @@ inline namespace v0 {
 inline constexpr std::size_t panel_rows = 16;
 
 /// Weights narrower than the scalar. `bf16` and `f16` are 16-bit floats; `int8` and `int4` are
-/// two's complement integers that a scale multiplies, one for so many columns of a row.
+/// integers that a scale multiplies, one for so many columns of a row.
 enum class Format : std::uint8_t { bf16, f16, int8, int4 };
 
 /// Columns that share a scale; 0 where there is none.
@@ -113,12 +113,10 @@ struct Table {
 
   /// Y = W X (or Y += W X where `add`) for W with at most two kept values in every four columns.
   ///   rows, cols        shape of W, or of the rows of it that this call covers
-  ///   values            for each panel of panel_rows rows and each group of four columns, the
-  ///   first
-  ///                     kept value of every row, then the second; ceil(cols / 4) groups
+  ///   values            for each panel and each group of four columns, the first kept value of
+  ///                     every row, then the second; ceil(cols / 4) groups
   ///   codes             for each panel and each block of eight groups, a word for every row: two
-  ///   bits
-  ///                     a value, lowest first, say which column of its group it lies in
+  ///                     bits a value, lowest first, the column of its group that it lies in
   ///   scratch           semi_structured_scratch(cols, batch) values, aligned to 64 bytes
   /// The other parameters are those of dense_apply. A value past the last column is zero.
   void (*semi_structured_apply)(std::size_t rows, std::size_t cols, const T* values,

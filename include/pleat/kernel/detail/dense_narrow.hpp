@@ -27,6 +27,7 @@ struct DenseNarrow {
 
   // Samples that multiply the stored numbers as they are widened; for more, widening once pays.
   static constexpr std::size_t few = sizeof(T) == 4 ? 4 : 0;
+  static_assert(narrow_regime(sizeof(T), few + 1) == Regime::blocked);
 
   /// Adds the columns from S on of one step of P panels, of which `left` exist or All, times N
   /// samples. Inlined at once, or the compiler keeps the sums in memory.
