@@ -18,7 +18,6 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -586,30 +585,6 @@ TEST_CASE("files can be joined", "[io][safetensors]") {
   third.set_metadata("k", "w");
   CHECK_THROWS_AS(both.add(third), std::invalid_argument);
   CHECK_FALSE(both.contains("c"));
-}
-
-TEST_CASE("many threads read one file", "[io][safetensors]") {
-  const TemporaryDirectory directory;
-  Random random(3);
-  Safetensors file;
-  std::vector<Matrix<float>> matrices;
-  for (int i = 0; i < 8; ++i) {
-    matrices.push_back(random.matrix<float>(20 + i, 30));
-    file.add(std::to_string(i), matrices.back());
-  }
-  file.save(directory / "a");
-  const Safetensors opened = Safetensors::open(directory / "a");
-  std::vector<int> wrong(4, 0);
-  std::vector<std::thread> threads;
-  for (std::size_t t = 0; t < wrong.size(); ++t)
-    threads.emplace_back([&, t] {
-      for (std::size_t i = 0; i < 200; ++i) {
-        const std::size_t k = (i + t) % 8;
-        wrong[t] += opened.matrix<float>(std::to_string(k)) != matrices[k] ? 1 : 0;
-      }
-    });
-  for (auto& thread : threads) thread.join();
-  CHECK(wrong == std::vector<int>(4, 0));
 }
 
 TEST_CASE("a file that others wrote is read", "[io][safetensors]") {
