@@ -20,13 +20,18 @@ struct IndexColumns {
 
   const I* columns;
 
-  /// Walks the entries of a row from its first, number `entry` of all; never asked for more than
-  /// the row has.
-  struct Walk {
-    const I* at;
-    std::size_t next() { return *at++; }
-  };
-  Walk walk(std::size_t /*row*/, std::size_t entry) const { return {columns + entry}; }
+  /// Columns of a row are found so many columns at a time.
+  static constexpr std::size_t span = ~std::size_t{0};
+  using Position = I;
+  struct Memory {};
+
+  /// Where in the `span` columns from `first` on, which must be in the row, the next entries of a
+  /// row lie: [entry, end) if they all do. Sets their number.
+  const I* find(std::size_t /*row*/, std::size_t entry, std::size_t end, std::size_t /*first*/,
+                Memory& /*memory*/, std::size_t& count) const {
+    count = end - entry;
+    return columns + entry;
+  }
 
   /// Calls `use(entry, column)` for the entries [entry, end) of a row until one lies in or past the
   /// column `last`, and returns which one. They begin at `first`, a multiple of `grain`, or later.
@@ -45,6 +50,25 @@ struct IndexColumns {
   static constexpr std::size_t line_entries = 64 / sizeof(I);
 };
 
+/// Which bits of a byte are set: their positions in ascending order, a byte each, and their number.
+template <class Arch>
+struct BitPositions {
+  std::uint64_t positions[256];
+  std::uint8_t count[256];
+
+  static constexpr BitPositions make() {
+    BitPositions made{};
+    for (unsigned bits = 0; bits < 256; ++bits)
+      for (unsigned bit = 0; bit < 8; ++bit)
+        if ((bits >> bit & 1U) != 0)
+          made.positions[bits] |= std::uint64_t{bit} << (8 * made.count[bits]++);
+    return made;
+  }
+  static const BitPositions table;
+};
+template <class Arch>
+constexpr BitPositions<Arch> BitPositions<Arch>::table = BitPositions::make();
+
 /// Columns as the set bits of words, `words` of them for a row.
 template <class Arch>
 struct MaskColumns {
@@ -57,18 +81,30 @@ struct MaskColumns {
     return static_cast<std::size_t>(__builtin_ctz(word));
   }
 
-  struct Walk {
-    const std::uint32_t* at;  // the word after the current one
-    std::uint32_t word;       // what is left of it
-    std::size_t end;          // the column after its last
-    std::size_t next() {
-      for (; word == 0; end += mask_cols) word = *at++;
-      const std::size_t column = end - mask_cols + lowest(word);
-      word &= word - 1;
-      return column;
-    }
+  static constexpr std::size_t span = 256;  // so that a position is a byte
+  using Position = std::uint8_t;
+  struct Memory {
+    std::uint8_t positions[span + 8];  // eight are written where fewer count
   };
-  Walk walk(std::size_t row, std::size_t /*entry*/) const { return {masks + row * words, 0, 0}; }
+
+  /// Eight bits a step: bit by bit, each entry would wait for the one before.
+  const std::uint8_t* find(std::size_t row, std::size_t /*entry*/, std::size_t /*end*/,
+                           std::size_t first, Memory& memory, std::size_t& count) const {
+    const std::size_t begin = first / mask_cols;
+    const std::size_t end = words - begin < span / mask_cols ? words : begin + span / mask_cols;
+    std::uint64_t offset = 0;  // column of the lowest bit, in each byte
+    std::size_t found = 0;
+    for (std::size_t i = begin; i < end; ++i)
+      for (std::size_t shift = 0; shift < mask_cols; shift += 8) {
+        const std::uint32_t bits = masks[row * words + i] >> shift & 255U;
+        const std::uint64_t eight = BitPositions<Arch>::table.positions[bits] + offset;
+        __builtin_memcpy(memory.positions + found, &eight, sizeof eight);
+        found += BitPositions<Arch>::table.count[bits];
+        offset += 0x0808080808080808U;
+      }
+    count = found;
+    return memory.positions;
+  }
 
   template <class Use>
   std::size_t each(std::size_t row, std::size_t entry, std::size_t /*end*/, std::size_t first,

@@ -68,48 +68,55 @@ struct Sparse {
   }
 
   /// The rows row, ..., row + G - 1 by R vectors of samples, whole: in step while all of them have
-  /// entries, then one after the other.
+  /// entries in a span of columns, then one after the other.
   template <std::size_t G, std::size_t R, class V, class Columns>
   static void rows_at_once(const SparseRows<T>& matrix, const Columns& columns, std::size_t row,
-                           const T* inputs, T* panel) {
+                           std::size_t cols, const T* inputs, T* panel) {
     constexpr std::size_t width = R * sizeof(V) / sizeof(T);
     V sum[G][R];
-    typename Columns::Walk walk[G];
-    const T* value[G];
-    std::size_t count[G];
-    std::size_t common = ~std::size_t{0};
+    std::size_t entry[G];
+    std::size_t end[G];
     for (std::size_t g = 0; g < G; ++g) {
-      const std::size_t begin = first_entry(matrix, row + g);
-      value[g] = matrix.values + begin;
-      walk[g] = columns.walk(row + g, begin);
-      count[g] = first_entry(matrix, row + g + 1) - begin;
-      common = count[g] < common ? count[g] : common;
+      entry[g] = first_entry(matrix, row + g);
+      end[g] = first_entry(matrix, row + g + 1);
       for (std::size_t v = 0; v < R; ++v) sum[g][v] = load<V>(panel + g * width + v * (width / R));
     }
-    const auto step = [&](std::size_t g, std::size_t i) {
-      const V weight(value[g][i]);
-      const T* in = inputs + walk[g].next() * width;
-      for (std::size_t v = 0; v < R; ++v)
-        sum[g][v] = MultiplyAdd<Arch, T>::of(weight, load<V>(in + v * (width / R)), sum[g][v]);
-    };
-    for (std::size_t i = 0; i < common; ++i)
-      for (std::size_t g = 0; g < G; ++g) step(g, i);
-    for (std::size_t g = 0; g < G; ++g) {
-      for (std::size_t i = common; i < count[g]; ++i) step(g, i);
-      for (std::size_t v = 0; v < R; ++v) store<V>(sum[g][v], panel + g * width + v * (width / R));
+    for (std::size_t k = 0; k < cols; k += Columns::span < cols - k ? Columns::span : cols - k) {
+      typename Columns::Memory memory[G];
+      const typename Columns::Position* position[G];
+      std::size_t count[G];
+      std::size_t common = ~std::size_t{0};
+      for (std::size_t g = 0; g < G; ++g) {
+        position[g] = columns.find(row + g, entry[g], end[g], k, memory[g], count[g]);
+        common = count[g] < common ? count[g] : common;
+      }
+      const auto step = [&](std::size_t g, std::size_t i) {
+        const V weight(matrix.values[entry[g] + i]);
+        const T* in = inputs + (k + position[g][i]) * width;
+        for (std::size_t v = 0; v < R; ++v)
+          sum[g][v] = MultiplyAdd<Arch, T>::of(weight, load<V>(in + v * (width / R)), sum[g][v]);
+      };
+      for (std::size_t i = 0; i < common; ++i)
+        for (std::size_t g = 0; g < G; ++g) step(g, i);
+      for (std::size_t g = 0; g < G; ++g) {
+        for (std::size_t i = common; i < count[g]; ++i) step(g, i);
+        entry[g] += count[g];
+      }
     }
+    for (std::size_t g = 0; g < G; ++g)
+      for (std::size_t v = 0; v < R; ++v) store<V>(sum[g][v], panel + g * width + v * (width / R));
   }
 
   template <std::size_t R, class V, class Columns>
   static void whole_rows(const SparseRows<T>& matrix, const Columns& columns, std::size_t first,
-                         std::size_t rows, const T* inputs, T* panel) {
+                         std::size_t rows, std::size_t cols, const T* inputs, T* panel) {
     constexpr std::size_t together = 4;
     constexpr std::size_t width = R * sizeof(V) / sizeof(T);
     std::size_t r = 0;
     for (; r + together <= rows; r += together)
-      rows_at_once<together, R, V>(matrix, columns, first + r, inputs, panel + r * width);
+      rows_at_once<together, R, V>(matrix, columns, first + r, cols, inputs, panel + r * width);
     for (; r < rows; ++r)
-      rows_at_once<1, R, V>(matrix, columns, first + r, inputs, panel + r * width);
+      rows_at_once<1, R, V>(matrix, columns, first + r, cols, inputs, panel + r * width);
   }
 
   /// `rows` rows from `first` on by R vectors of samples, a tile of columns after the other.
@@ -185,7 +192,7 @@ struct Sparse {
       else
         for (std::size_t i = 0; i < height * width; ++i) panel[i] = T(0);
       if constexpr (R <= few_vectors)
-        whole_rows<R, Batch>(matrix, columns, r, height, inputs, panel);
+        whole_rows<R, Batch>(matrix, columns, r, height, cols, inputs, panel);
       else tiled_rows<R>(matrix, columns, r, height, cols, inputs, tile, panel);
       Transpose<Arch, T>::apply(samples, height, panel, width, y + r, ldy);
     }
@@ -204,7 +211,7 @@ struct Sparse {
       }
       if (!add)
         for (std::size_t r = 0; r < rows; ++r) y[j * ldy + r] = T(0);
-      whole_rows<1, T>(matrix, columns, 0, rows, x + j * ldx, y + j * ldy);
+      whole_rows<1, T>(matrix, columns, 0, rows, cols, x + j * ldx, y + j * ldy);
     }
   }
 
@@ -232,13 +239,10 @@ struct Sparse {
         for (std::size_t c = first; c < last; ++c) out[c] = T(0);
         for (std::size_t r = 0; r < rows; ++r) {
           const T scale = y[j * ldy + r];
-          const std::size_t end = first_entry(matrix, r + 1);
-          auto walk = columns.walk(r, first_entry(matrix, r));
-          for (std::size_t i = first_entry(matrix, r); i < end; ++i) {
-            const std::size_t c = walk.next();
-            if (c >= last) break;
-            if (c >= first) out[c] += matrix.values[i] * scale;
-          }
+          columns.each(r, first_entry(matrix, r), first_entry(matrix, r + 1), 0, cols,
+                       [&](std::size_t i, std::size_t c) {
+                         if (c >= first && c < last) out[c] += matrix.values[i] * scale;
+                       });
         }
       }
     });
