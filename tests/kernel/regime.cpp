@@ -55,14 +55,16 @@ TEST_CASE("small batches are read in place, large ones in blocks", "[kernel][reg
   CHECK(dense(avx2, 4, 4096) == 4);
   CHECK(dense(avx512, 4, 4096) == 7);
   CHECK(dense(avx512, 8, 512) == 7);
-  const auto semi_structured = [](VectorUnit unit, std::size_t bytes) {
-    return first_blocked(
-        [=](std::size_t batch) { return kernel::semi_structured_regime(unit, bytes, batch); });
+  const auto semi_structured = [](VectorUnit unit, std::size_t bytes, bool narrow) {
+    return first_blocked([=](std::size_t batch) {
+      return kernel::semi_structured_regime(unit, bytes, narrow, batch);
+    });
   };
-  CHECK(semi_structured(sse2, 4) == 24);
-  CHECK(semi_structured(avx2, 4) == 24);
-  CHECK(semi_structured(avx512, 4) == 32);
-  CHECK(semi_structured(avx512, 8) == 24);
+  CHECK(semi_structured(sse2, 4, false) == 24);
+  CHECK(semi_structured(avx2, 4, false) == 24);
+  CHECK(semi_structured(avx512, 4, false) == 48);
+  CHECK(semi_structured(avx512, 4, true) == 32);
+  CHECK(semi_structured(avx512, 8, false) == 24);
   CHECK(first_blocked([](std::size_t batch) { return kernel::narrow_regime(4, batch); }) == 5);
   CHECK(kernel::narrow_regime(8, 1) == Regime::blocked);
 }

@@ -44,12 +44,13 @@ enum class Regime {
                                                                 : Regime::blocked;
 }
 
-/// From here on a 2:4 kernel transposes the samples: when they fill two vectors, and no less than
-/// make up for it.
+/// From here on a 2:4 kernel transposes the samples: when they fill three vectors, and no less than
+/// make up for it. Narrow values, widened for every few samples that are read in place, make up for
+/// it from two vectors on.
 [[nodiscard]] constexpr Regime semi_structured_regime(VectorUnit unit, std::size_t scalar_bytes,
-                                                      std::size_t batch) noexcept {
-  const std::size_t two = 2 * unit.bytes / scalar_bytes;
-  return batch < (two > 24 ? two : 24) ? Regime::in_place : Regime::blocked;
+                                                      bool narrow, std::size_t batch) noexcept {
+  const std::size_t vectors = (narrow ? 2 : 3) * unit.bytes / scalar_bytes;
+  return batch < (vectors > 24 ? vectors : 24) ? Regime::in_place : Regime::blocked;
 }
 
 /// Narrow weights are widened as they are multiplied for up to four samples of float, and once for

@@ -38,9 +38,11 @@ struct SemiStructured {
   // Samples whose sums stay in registers beside the codes and the inputs.
   static constexpr std::size_t few = registers / (2 * vectors) < 4 ? registers / (2 * vectors) : 4;
   static_assert(few >= 1);
-  static constexpr bool is_few(std::size_t batch) {
-    return semi_structured_regime(unit, sizeof(T), batch) == Regime::in_place;
+  static constexpr bool is_few(bool narrow, std::size_t batch) {
+    return semi_structured_regime(unit, sizeof(T), narrow, batch) == Regime::in_place;
   }
+  static constexpr std::size_t most_few = 47;
+  static_assert(!is_few(false, most_few + 1) && !is_few(true, most_few + 1));
 
   /// P panels, far apart, by N samples that are read in place, or from a copy of the last columns.
   template <std::size_t P, std::size_t N, class Values>
@@ -101,12 +103,28 @@ struct SemiStructured {
           sum[j][p][v].store_unaligned(y[p] + j * ldy + v * lanes);
   }
 
-  /// All rows by N samples; two or four panels at once, a fraction of the matrix apart, are as many
-  /// streams of memory.
+  /// N samples, `whole` times, then N - 1 samples, `rest` times.
+  template <std::size_t P, std::size_t N, class Values>
+  static void tiles(std::size_t whole, std::size_t rest, const Values* values,
+                    const std::uint32_t* const* codes, std::size_t cols, const T* x,
+                    std::size_t ldx, T* const* y, std::size_t ldy, bool add) {
+    T* to[P];
+    for (std::size_t p = 0; p < P; ++p) to[p] = y[p];
+    for (std::size_t i = 0; i < whole + rest; ++i) {
+      const std::size_t samples = i < whole ? N : N - 1;
+      if (i < whole) tile<P, N>(values, codes, cols, x, ldx, to, ldy, add);
+      else if constexpr (N > 1) tile<P, N - 1>(values, codes, cols, x, ldx, to, ldy, add);
+      x += samples * ldx;
+      for (std::size_t p = 0; p < P; ++p) to[p] += samples * ldy;
+    }
+  }
+
+  /// All rows by some times N, and some times N - 1 samples; two or four panels at once, a fraction
+  /// of the matrix apart, are as many streams of memory. They stay in cache for all samples.
   template <std::size_t N, class Values>
-  static void all_rows(std::size_t rows, std::size_t cols, const Values& values,
-                       const std::uint32_t* codes, const T* x, std::size_t ldx, T* y,
-                       std::size_t ldy, bool add) {
+  static void all_rows(std::size_t whole, std::size_t rest, std::size_t rows, std::size_t cols,
+                       const Values& values, const std::uint32_t* codes, const T* x,
+                       std::size_t ldx, T* y, std::size_t ldy, bool add) {
     constexpr std::size_t most = registers / 2 / (vectors * N);
     constexpr std::size_t far = most >= 4 ? 4 : most >= 2 ? 2 : 1;
     const std::size_t code_stride = code_words(cols);
@@ -121,25 +139,26 @@ struct SemiStructured {
         code[p] = codes + (p * part + i) * code_stride;
         target[p] = y + (p * part + i) * panel_rows;
       }
-      tile<far, N>(value, code, cols, x, ldx, target, ldy, add);
+      tiles<far, N>(whole, rest, value, code, cols, x, ldx, target, ldy, add);
     }
     for (std::size_t p = part * far; p * panel_rows < rows; ++p) {
       const Values value = values.panel(p);
       const std::uint32_t* code = codes + p * code_stride;
       T* target = y + p * panel_rows;
       if (p < full) {
-        tile<1, N>(&value, &code, cols, x, ldx, &target, ldy, add);
+        tiles<1, N>(whole, rest, &value, &code, cols, x, ldx, &target, ldy, add);
         continue;
       }
       // The last panel is short of rows: through a copy, so that nothing past Y is touched.
       const std::size_t height = rows - full * panel_rows;
-      T copy[N * panel_rows] = {};
-      T* whole = copy;
+      T copy[most_few * panel_rows] = {};
+      T* copied = copy;
+      const std::size_t samples = whole * N + rest * (N - 1);
       if (add)
-        for (std::size_t j = 0; j < N; ++j)
+        for (std::size_t j = 0; j < samples; ++j)
           for (std::size_t i = 0; i < height; ++i) copy[j * panel_rows + i] = target[j * ldy + i];
-      tile<1, N>(&value, &code, cols, x, ldx, &whole, panel_rows, add);
-      for (std::size_t j = 0; j < N; ++j)
+      tiles<1, N>(whole, rest, &value, &code, cols, x, ldx, &copied, panel_rows, add);
+      for (std::size_t j = 0; j < samples; ++j)
         for (std::size_t i = 0; i < height; ++i) target[j * ldy + i] = copy[j * panel_rows + i];
     }
   }
@@ -149,14 +168,17 @@ struct SemiStructured {
     return (cols + block_cols - 1) / block_cols * panel_rows;
   }
 
+  /// In tiles as even as can be.
   template <class Values, std::size_t N = few>
   static void few_samples(std::size_t samples, std::size_t rows, std::size_t cols,
                           const Values& values, const std::uint32_t* codes, const T* x,
                           std::size_t ldx, T* y, std::size_t ldy, bool add) {
-    if constexpr (N > 0) {
-      if (samples == N) all_rows<N>(rows, cols, values, codes, x, ldx, y, ldy, add);
-      else few_samples<Values, N - 1>(samples, rows, cols, values, codes, x, ldx, y, ldy, add);
-    }
+    const std::size_t tiles = (samples + few - 1) / few;
+    if constexpr (N > 1)
+      if ((samples + tiles - 1) / tiles != N)
+        return few_samples<Values, N - 1>(samples, rows, cols, values, codes, x, ldx, y, ldy, add);
+    const std::size_t whole = samples - tiles * (N - 1);
+    all_rows<N>(whole, tiles - whole, rows, cols, values, codes, x, ldx, y, ldy, add);
   }
 
   // Many samples: X is transposed once. A tile of it, some columns by `width` samples, stays in the
@@ -281,18 +303,14 @@ struct SemiStructured {
                            const std::uint32_t* codes, std::size_t batch, const T* x,
                            std::size_t ldx, T* y, std::size_t ldy, bool add, T* scratch) {
     std::size_t j = 0;
-    while (!is_few(batch - j)) {
+    while (!is_few(Values::scaled, batch - j)) {
       const std::size_t samples = batch - j < width ? batch - j : width;
       many_samples(samples, rows, cols, values, codes, x + j * ldx, ldx, y + j * ldy, ldy, add,
                    scratch);
       j += samples;
     }
-    while (j < batch) {
-      const std::size_t parts = (batch - j + few - 1) / few;
-      const std::size_t samples = (batch - j + parts - 1) / parts;
-      few_samples(samples, rows, cols, values, codes, x + j * ldx, ldx, y + j * ldy, ldy, add);
-      j += samples;
-    }
+    if (j < batch)
+      few_samples(batch - j, rows, cols, values, codes, x + j * ldx, ldx, y + j * ldy, ldy, add);
   }
 
   static void apply(std::size_t rows, std::size_t cols, const T* values, const std::uint32_t* codes,
@@ -312,7 +330,7 @@ struct SemiStructured {
   }
 
   static std::size_t scratch(std::size_t cols, std::size_t batch) {
-    return is_few(batch) ? 0 : tile_size + (tall + (cols + 3) / 4 * 4) * width;
+    return is_few(true, batch) ? 0 : tile_size + (tall + (cols + 3) / 4 * 4) * width;
   }
 
   /// X = W^T Y for a range of groups of four columns. Plain loops: training is not what this is
