@@ -8,6 +8,7 @@
 #include "pleat/compress/dense.hpp"
 #include "pleat/compress/error.hpp"
 #include "pleat/compress/low_rank.hpp"
+#include "pleat/compress/semi_structured.hpp"
 #include "pleat/core/any_operator.hpp"
 #include "pleat/core/compose.hpp"
 #include "pleat/core/version.hpp"

@@ -71,6 +71,14 @@ class Dense : public OperatorBase<Dense<T>, T> {
                                 [&](Index row, Index col) { return values.coeff(row, col); }));
   }
 
+  /// The same in int8 or int4 with the scales given, m x ceil(n / 64) or m x ceil(n / 32), as
+  /// calibrated rounding has them: a value that is an integer times its scale stays what it is.
+  /// Throws also if the scales have another shape, or one is not finite or 0.
+  template <class Derived>
+  Dense(const Eigen::MatrixBase<Derived>& matrix, Storage storage, const Matrix<float>& scales)
+      : Dense(matrix.rows(), matrix.cols(),
+              detail::NarrowPanels<T>(detail::require_storage<T>(storage), matrix, scales)) {}
+
   // Copies only, sharing the panels: what was moved from stays as it was.
   Dense(const Dense&) = default;
   Dense& operator=(const Dense&) = default;

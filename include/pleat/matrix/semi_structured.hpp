@@ -4,6 +4,7 @@
 
 #include "pleat/core/linear_operator.hpp"
 #include "pleat/core/parts.hpp"
+#include "pleat/core/progress.hpp"
 #include "pleat/kernel/active.hpp"
 #include "pleat/matrix/detail/aligned_array.hpp"
 #include "pleat/matrix/detail/narrow_panels.hpp"
@@ -18,6 +19,26 @@
 namespace pleat {
 inline namespace PLEAT_ABI {
 
+/// How `compress<SemiStructured>` chooses which weights to keep. With a calibration of inputs x and
+/// d_j the sum of x_j^2, each row keeps in each group the largest
+///
+///     magnitude  |w_ij|
+///     wanda      |w_ij| sqrt(d_j)                    (Sun et al., ICLR 2024)
+///     nowag      |w_ij| sqrt(d_j) / ||W_:j||         (Liu et al., 2025)
+///     sparsegpt  w_ij^2 / [H^-1]_jj of the weights as they are after all columns to the left were
+///                pruned and made up for              (Frantar and Alistarh, ICML 2023)
+///
+/// and `search` begins with the last and moves all masks at once by operator splitting (ALPS, Meng
+/// et al., NeurIPS 2024), then group by group.
+enum class PruneCriterion : std::uint8_t {
+  automatic,  ///< `search` with a calibration, `magnitude` without
+  magnitude,
+  wanda,
+  nowag,
+  sparsegpt,
+  search
+};
+
 /// A 2:4 (semi-structured) m x n matrix: the two kept values of each group of four columns and, in
 /// two bits each, where in the group they lie. Any m and n; a last group of fewer than four columns
 /// may keep two as well.
@@ -30,6 +51,16 @@ template <Real T>
 class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
  public:
   static constexpr std::string_view name = "SemiStructured";
+
+  /// How `compress<SemiStructured>` works.
+  struct Options {
+    PruneCriterion criterion = PruneCriterion::automatic;
+    bool refit = true;  ///< with a calibration, least squares of the kept values
+    Index sweeps = 2;   ///< of `search`, group by group, after the splitting
+    Storage storage = native_storage<T>;
+    std::uint64_t seed = 0;
+    Monitor monitor = {};
+  };
 
   /// The empty 0 x 0 matrix.
   SemiStructured() = default;
@@ -99,6 +130,18 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
     return result;
   }
 
+  /// The same in int8 or int4 with the scales given, one for each 64 or 32 stored values of a row,
+  /// of which a group of four columns has two: a value that is an integer times its scale stays
+  /// what it is. Throws also if the scales have another shape, or one is not finite or 0.
+  template <class Derived>
+  SemiStructured(const Eigen::MatrixBase<Derived>& matrix, Storage storage,
+                 const Matrix<float>& scales)
+      : SemiStructured(matrix) {
+    narrow_ = detail::NarrowPanels<T>(detail::require_storage<T>(storage), stored_values(), scales);
+    storage_ = storage;
+    values_ = {};
+  }
+
   // Copies only, sharing the memory: what was moved from stays as it was.
   SemiStructured(const SemiStructured&) = default;
   SemiStructured& operator=(const SemiStructured&) = default;
@@ -148,10 +191,7 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
     if (is_narrow(storage_)) {
       narrow_.add_to(parts, "values");
     } else {
-      parts.tensors["values"] =
-          Tensor::of(Matrix<T>::NullaryExpr(rows_, 2 * groups(), [this](Index row, Index i) {
-            return value(row, i / 2, static_cast<int>(i % 2));
-          }));
+      parts.tensors["values"] = Tensor::of(stored_values());
     }
     return parts;
   }
@@ -247,6 +287,11 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
   [[nodiscard]] int code(Index row, Index group, int kept) const noexcept {
     return static_cast<int>(
         codes_.data()[code_index(row, group)] >> (4 * (group % block) + 2 * kept) & 3U);
+  }
+  [[nodiscard]] Matrix<T> stored_values() const {
+    return Matrix<T>::NullaryExpr(rows_, 2 * groups(), [this](Index row, Index i) {
+      return value(row, i / 2, static_cast<int>(i % 2));
+    });
   }
   void set(Index row, Index group, const T (&kept)[2], const std::uint32_t (&code)[2]) noexcept {
     values_.data()[value_index(row, group)] = kept[0];

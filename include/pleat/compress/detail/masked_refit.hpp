@@ -132,7 +132,7 @@ inline void refit_iteratively(const Matrix<double>& H, const Matrix<double>& Wt,
 inline void masked_refit(const Matrix<double>& H, const Matrix<double>& Wt, Matrix<double>& St,
                          Index iterations = 40, const Proceed& proceed = {}) {
   const Index kept = (St.array() != 0).count() / std::max<Index>(1, St.cols());
-  if (kept <= 512) refit_exactly(H, Wt, St, proceed);
+  if (kept <= 256) refit_exactly(H, Wt, St, proceed);
   else refit_iteratively(H, Wt, St, iterations, proceed);
 }
 

@@ -64,6 +64,37 @@ class NarrowPanels {
     }
   }
 
+  /// Integers times the scales given, rows x groups: each value rounded to the nearest of them.
+  /// Throws `std::invalid_argument` unless the storage has scales, of this shape, and for a scale
+  /// or a value that it cannot hold.
+  NarrowPanels(Storage storage, const Matrix<T>& values, const Matrix<float>& scales)
+      : NarrowPanels(storage, values.rows(), values.cols()) {
+    require(kernel::scale_group(format_of(storage)) > 0, [&] {
+      return "values stored as " + std::string(to_string(storage)) + " have no scales";
+    });
+    require(scales.rows() == rows_ && scales.cols() == groups(), [&] {
+      return std::string(to_string(storage)) + ": the scales of a " + shape_text(rows_, cols_) +
+             " matrix are " + shape_text(rows_, groups()) + ", not " +
+             shape_text(scales.rows(), scales.cols());
+    });
+    for (Index row = 0; row < rows_; ++row)
+      for (Index first = 0; first < cols_; first += group()) {
+        set_scale(row, first, scales(row, first / group()));
+        const float stored = scale(row, first);
+        require(is_finite(stored) && stored != 0, [&] {
+          return "the scale of row " + std::to_string(row) + ", group " +
+                 std::to_string(first / group()) + " is not finite, or 0";
+        });
+        const GroupScale<double> grid{double(stored), storage == Storage::int8 ? -127 : -8,
+                                      storage == Storage::int8 ? 127 : 7};
+        for (Index col = first; col < std::min(first + group(), cols_); ++col) {
+          const T value = values(row, col);
+          require(is_finite(value), [&] { return no_place(row, col); });
+          set_integer(row, col, grid.round(double(value)));
+        }
+      }
+  }
+
   /// The panels from the one that begins with `row` on.
   [[nodiscard]] const std::uint8_t* data(Index row) const noexcept {
     return bytes_.data() + row / panel * panel_bytes_;

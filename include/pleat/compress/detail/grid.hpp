@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT
+// The grids of narrow storage, as the factorizations round to them.
+#pragma once
+
+#include "pleat/kernel/table.hpp"
+#include "pleat/matrix/dense.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace pleat {
+inline namespace PLEAT_ABI {
+namespace detail {
+
+/// Values that are integers times a scale, one for each `span` columns of a row. A span of 0 stands
+/// for no grid.
+struct Grid {
+  Storage storage = Storage::f32;
+  Index span = 0;
+
+  /// The grid of a storage for a matrix that stores one in `sparsity` of its columns; none for
+  /// floats.
+  [[nodiscard]] static Grid of(Storage storage, Index sparsity = 1) {
+    if (storage != Storage::int8 && storage != Storage::int4) return {};
+    return {storage, sparsity * static_cast<Index>(kernel::scale_group(format_of(storage)))};
+  }
+
+  [[nodiscard]] Index spans(Index cols) const {
+    return span > 0 ? (cols + span - 1) / span : Index{0};
+  }
+
+  /// The scale for so many values, each within what a scale reaches. May clamp the values.
+  [[nodiscard]] double scale_for(double* values, Index count) const {
+    if (storage == Storage::int8) return int8_scale(values, count).scale;
+    // A sweep may carry a weight beyond what the largest scale reaches.
+    constexpr double reach = 65504 * 7;
+    for (Index i = 0; i < count; ++i) values[i] = std::clamp(values[i], -reach, reach);
+    return int4_scale(values, count).scale;
+  }
+
+  /// The scale that storage has nearest; 0 where there is none.
+  [[nodiscard]] double rounded_scale(double scale) const {
+    const auto single = static_cast<float>(scale);
+    const double rounded = storage == Storage::int8
+                               ? double(single)
+                               : double(static_cast<float>(static_cast<Eigen::half>(single)));
+    return is_finite(rounded) && is_finite(127 * static_cast<float>(rounded)) ? rounded : 0;
+  }
+
+  /// The integer that times the scale is nearest.
+  [[nodiscard]] double integer(double value, double scale) const {
+    const double q = std::nearbyint(value / scale);
+    return storage == Storage::int8 ? std::clamp(q, -127.0, 127.0) : std::clamp(q, -8.0, 7.0);
+  }
+};
+
+/// A matrix on a grid, transposed: `values` is n x m, `scales` spans x m.
+struct OnGrid {
+  Matrix<double> values;
+  Matrix<double> scales;
+};
+
+}  // namespace detail
+}  // namespace PLEAT_ABI
+}  // namespace pleat

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: MIT
+// A weight rounded to a grid in the metric of its inputs.
+#pragma once
+
+#include "pleat/compress/detail/grid_descent.hpp"
+#include "pleat/compress/detail/layer_metric.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+#include <utility>
+
+namespace pleat {
+inline namespace PLEAT_ABI {
+namespace detail {
+
+/// W^T rounded to a grid: the column sweep from `start`, which rounds each column and lets the
+/// later ones make up for it, then descent on integers and scales. Only where `start` is not zero
+/// if it is `sparse`. Nothing where that is not better than `nearest`, or was stopped before it
+/// could be.
+[[nodiscard]] inline std::optional<OnGrid> round_to_grid(
+    const Matrix<double>& H, const Matrix<double>& Wt, const Matrix<double>& start, bool sparse,
+    const Grid& grid, const Matrix<double>& nearest, const Monitor& monitor) {
+  const Dense<double> packed(H);
+  const double least = metric_loss(packed, Wt - nearest);
+  Reporter reporter(monitor, metric_loss(packed, Wt));
+  reporter.reached(least);
+  if (!reporter.report("round", 1, 1)) return std::nullopt;
+  const Matrix<double>* const places = sparse ? &start : nullptr;
+  auto swept = column_sweep(start, inverse_factor(H), SweepRule{{1, 1}, places, grid},
+                            reporter.phase("round"));
+  if (!swept) return std::nullopt;
+  OnGrid result{std::move(swept->values), std::move(swept->scales)};
+  const double work = std::pow(double(Wt.rows()), 2) * double(Wt.cols());
+  const auto sweeps = static_cast<Index>(std::clamp(3e11 / work, 3.0, 12.0));
+  const double loss = grid_descent(H, Wt, grid, result, places, sweeps, reporter.phase("round"));
+  if (!(loss < least)) return std::nullopt;
+  return result;
+}
+
+}  // namespace detail
+}  // namespace PLEAT_ABI
+}  // namespace pleat

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: MIT
+// A weight pruned to a pattern: from the scores of single weights to the search for all of them.
+#pragma once
+
+#include "pleat/compress/detail/group_descent.hpp"
+#include "pleat/compress/detail/layer_metric.hpp"
+#include "pleat/compress/detail/mask_search.hpp"
+#include "pleat/compress/detail/masked_refit.hpp"
+#include "pleat/matrix/semi_structured.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace pleat {
+inline namespace PLEAT_ABI {
+namespace detail {
+
+/// How `prune` works; the fields are those of `SemiStructured::Options`.
+struct PruneMethod {
+  PruneCriterion criterion = PruneCriterion::automatic;
+  bool refit = true;
+  Index sweeps = 2;
+  Pattern pattern = {};
+};
+
+/// The criterion that `automatic` stands for; throws `std::invalid_argument` for no criterion.
+[[nodiscard]] inline PruneCriterion resolve(PruneCriterion criterion, bool calibrated) {
+  require(criterion <= PruneCriterion::search,
+          [] { return std::string("unknown criterion of pruning"); });
+  if (criterion != PruneCriterion::automatic) return criterion;
+  return calibrated ? PruneCriterion::search : PruneCriterion::magnitude;
+}
+
+/// The scores of `magnitude`, `wanda` and `nowag`, n x m; `H` may be empty.
+[[nodiscard]] inline Matrix<double> scores(const Matrix<double>& H, const Matrix<double>& Wt,
+                                           PruneCriterion criterion) {
+  Vector<double> weight = Vector<double>::Ones(Wt.rows());
+  if (criterion != PruneCriterion::magnitude && H.size() > 0) weight = H.diagonal().cwiseSqrt();
+  if (criterion == PruneCriterion::nowag)
+    for (Index j = 0; j < Wt.rows(); ++j) {
+      const double norm = Wt.row(j).norm();
+      if (norm > 0) weight(j) /= norm;
+    }
+  return weight.asDiagonal() * Wt.cwiseAbs();
+}
+
+/// Keeps the largest scores of every group, and the weights there as they are.
+[[nodiscard]] inline Matrix<double> prune_by(const Matrix<double>& scores, Matrix<double> Wt,
+                                             Pattern pattern) {
+  const Index n = Wt.rows();
+  const auto marks = std::make_unique<bool[]>(static_cast<std::size_t>(pattern.group));
+  for (Index row = 0; row < Wt.cols(); ++row)
+    for (Index first = 0; first < n; first += pattern.group) {
+      const Index width = std::min(pattern.group, n - first);
+      mark_largest(&scores(first, row), width, pattern.kept, marks.get());
+      for (Index k = 0; k < width; ++k)
+        if (!marks[static_cast<std::size_t>(k)]) Wt(first + k, row) = 0;
+    }
+  return Wt;
+}
+
+/// W^T pruned to a pattern in the metric H, which may be empty. Best so far where stopped.
+[[nodiscard]] inline Matrix<double> prune(const Matrix<double>& H, const Matrix<double>& Wt,
+                                          const PruneMethod& method, const Monitor& monitor) {
+  const bool calibrated = H.size() > 0;
+  const Pattern pattern = method.pattern;
+  const PruneCriterion criterion = resolve(method.criterion, calibrated);
+  const bool swept = criterion == PruneCriterion::sparsegpt || criterion == PruneCriterion::search;
+  Matrix<double> best =
+      prune_by(scores(H, Wt, swept ? PruneCriterion::wanda : criterion), Wt, pattern);
+  if (!calibrated) {
+    Reporter reporter(monitor, Wt.squaredNorm());
+    reporter.reached((Wt - best).squaredNorm());
+    (void)reporter.report("prune", 1, 1);
+    return best;
+  }
+
+  const Dense<double> packed(H);
+  Reporter reporter(monitor, metric_loss(packed, Wt));
+  double least = metric_loss(packed, Wt - best);
+  reporter.reached(least);
+  const auto offer = [&](Matrix<double>&& candidate) {
+    const double loss = metric_loss(packed, Wt - candidate);
+    if (!(loss < least)) return;
+    least = loss;
+    best = std::move(candidate);
+    reporter.reached(least);
+  };
+  if (!reporter.report("prune", 1, 1)) return best;
+
+  // Iterations that cost little are run to the end, those that cost seconds to where they pay.
+  const double work = std::pow(double(Wt.rows()), 2) * double(Wt.cols());
+  const auto iterations = static_cast<Index>(std::clamp(4e11 / work, 5.0, 60.0));
+  if (swept) {
+    auto result = column_sweep(Wt, inverse_factor(H), SweepRule{pattern}, reporter.phase("sweep"));
+    if (!result) return best;
+    if (criterion == PruneCriterion::search) {
+      auto found = mask_search(H, Wt, result->values, pattern, reporter.phase("search"));
+      if (found && method.refit) masked_refit(H, Wt, *found, iterations, reporter.phase("refit"));
+      if (found && pattern.kept == 2 && pattern.group == 4 && !reporter.stopped() && method.refit) {
+        (void)group_descent(H, Wt, *found, method.sweeps, reporter.phase("descent"));
+        masked_refit(H, Wt, *found, iterations, reporter.phase("refit"));
+      }
+      if (found) offer(std::move(*found));
+    }
+    // What the search began with, refitted, is seldom better: worth it where it costs little.
+    const bool last = criterion == PruneCriterion::sparsegpt;
+    if (method.refit && !reporter.stopped() && (last || work < 2e10))
+      masked_refit(H, Wt, result->values, iterations, reporter.phase("refit"));
+    // A criterion that was asked for is what is returned, whether or not another does better.
+    if (last && !reporter.stopped()) return std::move(result->values);
+    offer(std::move(result->values));
+  } else if (method.refit) {
+    Matrix<double> candidate = best;
+    masked_refit(H, Wt, candidate, iterations, reporter.phase("refit"));
+    offer(std::move(candidate));
+  }
+  return best;
+}
+
+}  // namespace detail
+}  // namespace PLEAT_ABI
+}  // namespace pleat

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: MIT
+// compress<SemiStructured>: the closest 2:4 matrix, in the metric of the calibration.
+#pragma once
+
+#include "pleat/compress/compress.hpp"
+#include "pleat/compress/detail/rounded_weights.hpp"
+#include "pleat/compress/detail/sparse_weights.hpp"
+#include "pleat/compress/error.hpp"
+#include "pleat/matrix/semi_structured.hpp"
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <utility>
+
+namespace pleat {
+inline namespace PLEAT_ABI {
+
+/// compress<SemiStructured>: minimises || (W - What) X ||_F over matrices with at most two nonzeros
+/// in every four consecutive columns of a row.
+///
+/// Which weights are kept is a choice of six in every group; see `PruneCriterion`. By default, with
+/// a calibration, it is found by the column sweep of SparseGPT, then by operator splitting, then
+/// group by group; the kept values are the least-squares optimum on their mask. Without a
+/// calibration the largest are kept as they are, which is the optimum. In int8 and int4, values are
+/// rounded within a further sweep, whose later columns make up for the rounding of earlier ones,
+/// and improved one by one, their scales too.
+///
+/// The smallest budget is the bytes of the matrix: there is nothing to choose. Row weights change
+/// nothing, because every row is fitted by itself; neither does an output metric, which would
+/// couple the rows: only errors are measured in it. Any calibration is legal. Cost: for m x n, at
+/// most some 60 products of m n^2, and fewer where they take seconds.
+template <Real T>
+struct Compressor<SemiStructured<T>> {
+  static SemiStructured<T> run(const ConstMatrixRef<T>& W, const Budget& budget,
+                               const Calibration<T>& calibration,
+                               const typename SemiStructured<T>::Options& options) {
+    const Storage storage = detail::require_storage<T>(options.storage);
+    detail::require(options.sweeps >= 0, [&] {
+      return "compress<SemiStructured>: sweeps must not be negative, but are " +
+             std::to_string(options.sweeps);
+    });
+    (void)detail::resolve(options.criterion, false);
+    detail::require_budget("SemiStructured", W.rows(), W.cols(), budget, sizeof(T),
+                           stored(W.rows(), W.cols(), storage), "2:4");
+
+    const Matrix<double> H = detail::fitting_gram(calibration);
+    Matrix<double> Wt = W.transpose().template cast<double>();
+    const double unit = detail::power_of_two_below(Wt.cwiseAbs().maxCoeff());
+    Wt /= unit;
+    bool stopped = false;
+    const Monitor monitor = [&](const Progress& progress) {
+      if (options.monitor && !stopped) stopped = !options.monitor(progress);
+      return !stopped;
+    };
+    Matrix<double> St =
+        detail::prune(H, Wt, {options.criterion, options.refit, options.sweeps, {}}, monitor);
+    St *= unit;
+    SemiStructured<T> result(Matrix<T>(St.transpose().template cast<T>()), storage);
+    const detail::Grid grid = detail::Grid::of(storage, 2);
+    if (grid.span > 0 && H.size() > 0 && !stopped) {
+      Wt *= unit;
+      const std::optional<detail::OnGrid> rounded = detail::round_to_grid(
+          H, Wt, St, true, grid,
+          Matrix<double>(result.to_dense().transpose().template cast<double>()), monitor);
+      if (rounded)
+        result =
+            SemiStructured<T>(Matrix<T>(rounded->values.transpose().template cast<T>()), storage,
+                              Matrix<float>(rounded->scales.transpose().cast<float>()));
+    }
+    if (budget.bounds_error()) {
+      const double reached = relative_error(W, result, calibration);
+      detail::require(reached <= budget.max_error(), [&] {
+        return "compress<SemiStructured>: " + budget.text() +
+               " cannot be met: 2:4 has relative error " + detail::scientific(reached);
+      });
+    }
+    return result;
+  }
+
+ private:
+  static std::size_t stored(Index rows, Index cols, Storage storage) {
+    const auto groups = (static_cast<std::size_t>(cols) + 3) / 4;
+    return static_cast<std::size_t>(rows) * (row_bytes(storage, 2 * groups) + (groups + 1) / 2);
+  }
+};
+
+}  // namespace PLEAT_ABI
+}  // namespace pleat

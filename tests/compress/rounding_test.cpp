@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: MIT
+// Calibrated rounding: the sweep and the descent on integers, exact packing, compress<Dense>.
+#include "compress/support.hpp"
+#include "pleat/compress/dense.hpp"
+#include "pleat/compress/semi_structured.hpp"
+#include "support/catch.hpp"
+
+#include <cmath>
+#include <limits>
+#include <tuple>
+#include <utility>
+
+namespace pleat::test {
+namespace {
+
+using detail::Grid;
+
+double loss_of(const Matrix<double>& H, const Matrix<double>& Wt, const Matrix<double>& Qt) {
+  return (Wt - Qt).cwiseProduct(H * (Wt - Qt)).sum();
+}
+
+Matrix<double> gram_of(Random& random, Index inputs, Index samples) {
+  const Matrix<double> X = correlated_inputs<double>(random, inputs, samples);
+  return X * X.transpose();
+}
+
+/// Whether every value is an integer of the grid times its scale.
+bool lies_on(const Grid& grid, const Matrix<double>& Qt, const Matrix<double>& scales) {
+  for (Index row = 0; row < Qt.cols(); ++row)
+    for (Index i = 0; i < Qt.rows(); ++i) {
+      const double scale = scales(i / grid.span, row);
+      if (std::abs(scale * grid.integer(Qt(i, row), scale) - Qt(i, row)) >
+          1e-12 * std::abs(Qt(i, row)))
+        return false;
+    }
+  return true;
+}
+
+template <Real T>
+Calibration<T> calibration_of(const Matrix<T>& X) {
+  Calibration<T> calibration(X.rows());
+  calibration.add(X);
+  return calibration;
+}
+
+}  // namespace
+
+TEST_CASE("a sweep that rounds, or prunes and rounds, loses the sum of its squared errors",
+          "[rounding]") {
+  Random random(71);
+  for (const Storage storage : {Storage::int8, Storage::int4})
+    for (const auto& [m, n] : {std::pair{1, 1}, {2, 3}, {3, 33}, {4, 130}, {3, 300}}) {
+      INFO(m << " x " << n << ", " << to_string(storage));
+      Matrix<double> H = gram_of(random, n, n / 2 + 2);
+      const Matrix<double> Wt = random.matrix<double>(n, m);
+      const auto factor = detail::inverse_factor(H);
+      H.diagonal().array() += factor.damping;
+      const Matrix<double> places = detail::column_sweep(Wt, factor, {{2, 4}})->values;
+      const std::pair<detail::SweepRule, Grid> rules[] = {
+          {{{1, 1}, nullptr, Grid::of(storage)}, Grid::of(storage)},
+          {{{2, 4}, nullptr, Grid::of(storage, 2)}, Grid::of(storage, 2)},
+          {{{1, 1}, &places, Grid::of(storage, 2)}, Grid::of(storage, 2)}};
+      for (const auto& [rule, grid] : rules) {
+        const auto swept = detail::column_sweep(Wt, factor, rule);
+        CHECK(loss_of(H, Wt, swept->values) == Approx(swept->loss).epsilon(1e-9).margin(1e-14));
+        CHECK(lies_on(grid, swept->values, swept->scales));
+        if (rule.places != nullptr)
+          CHECK((places.array() != 0 || swept->values.array() == 0).all());
+      }
+    }
+}
+
+TEST_CASE("the descent on integers and scales stays on its grid and never loses", "[rounding]") {
+  Random random(72);
+  for (const Storage storage : {Storage::int8, Storage::int4})
+    for (const Index n : {1, 3, 31, 200}) {
+      INFO(n << " inputs, " << to_string(storage));
+      const Grid grid = Grid::of(storage);
+      const Matrix<double> H = gram_of(random, n, n + 3);
+      const Matrix<double> Wt = random.matrix<double>(n, 5);
+      auto swept = detail::column_sweep(Wt, detail::inverse_factor(H), {{1, 1}, nullptr, grid});
+      detail::OnGrid Q{swept->values, swept->scales};
+      double loss = loss_of(H, Wt, Q.values);
+      for (int sweep = 0; sweep < 4; ++sweep) {
+        const double next = detail::grid_descent(H, Wt, grid, Q, nullptr, 1);
+        CHECK(next == Approx(loss_of(H, Wt, Q.values)).epsilon(1e-7).margin(1e-14));
+        CHECK(next <= loss * (1 + 1e-9) + 1e-14);
+        CHECK(lies_on(grid, Q.values, Q.scales));
+        loss = next;
+      }
+      // Nothing is left to gain for a single integer.
+      (void)detail::grid_descent(H, Wt, grid, Q, nullptr, 200, {}, 0);
+      loss = loss_of(H, Wt, Q.values);
+      for (Index i = 0; i < n; ++i)
+        for (const double step : {-1.0, 1.0}) {
+          Matrix<double> other = Q.values;
+          const double scale = Q.scales(i / grid.span, 0);
+          const double q = grid.integer(other(i, 0), scale) + step;
+          if (grid.integer(q * scale, scale) != q) continue;
+          other(i, 0) = q * scale;
+          CHECK(loss_of(H, Wt, other) >= loss * (1 - 1e-9) - 1e-14);
+        }
+    }
+}
+
+TEST_CASE("values on a grid are packed as they are", "[rounding]") {
+  Random random(73);
+  for (const auto& [storage, group, most] :
+       {std::tuple{Storage::int8, 64, 127}, std::tuple{Storage::int4, 32, 7}}) {
+    const Index m = 19;
+    const Index n = 141;
+    Matrix<float> scales(m, (n + group - 1) / group);
+    for (Index j = 0; j < scales.cols(); ++j)
+      for (Index i = 0; i < m; ++i)
+        scales(i, j) = static_cast<float>(static_cast<Eigen::half>(
+            static_cast<float>(random.uniform(0.01, 2) * (random.integer(0, 1) == 0 ? -1 : 1))));
+    Matrix<float> values(m, n);
+    for (Index j = 0; j < n; ++j)
+      for (Index i = 0; i < m; ++i)
+        values(i, j) = static_cast<float>(random.integer(-most, most)) * scales(i, j / group);
+    CHECK(Dense<float>(values, storage, scales).to_dense() == values);
+    CHECK(Dense<float>(values, storage, scales).bytes() == Dense<float>(values, storage).bytes());
+
+    // 2:4 of twice as many columns: stored values fill the same groups.
+    Matrix<float> sparse = Matrix<float>::Zero(m, 2 * n);
+    for (Index j = 0; j < n; ++j)
+      for (Index i = 0; i < m; ++i) sparse(i, 4 * (j / 2) + (i % 2) + 2 * (j % 2)) = values(i, j);
+    sparse.col(2 * n - 1).setZero();
+    const SemiStructured<float> op(sparse, storage, scales);
+    CHECK(op.to_dense() == sparse);
+    CHECK(SemiStructured<float>::from_parts(op.parts()).to_dense() == sparse);
+
+    CHECK_THROWS_AS(Dense<float>(values, Storage::bf16, scales), std::invalid_argument);
+    CHECK_THROWS_AS(Dense<float>(values, storage, Matrix<float>(scales.leftCols(1))),
+                    std::invalid_argument);
+    scales(3, 1) = 0;
+    CHECK_THROWS_WITH(Dense<float>(values, storage, scales), Catch::Contains("row 3, group 1"));
+    scales(3, 1) = std::numeric_limits<float>::infinity();
+    CHECK_THROWS_AS(SemiStructured<float>(sparse, storage, scales), std::invalid_argument);
+  }
+}
+
+TEST_CASE("calibrated rounding of a dense weight beats the nearest", "[rounding]") {
+  Random random(74);
+  const auto check = [&]<class T>(T) {
+    for (const auto& [m, n] : {std::pair{1, 1}, {3, 2}, {5, 37}, {24, 128}, {7, 131}, {131, 7}})
+      for (const Index samples : {1, 20, 400})
+        for (const Storage storage : {Storage::int8, Storage::int4, Storage::bf16}) {
+          INFO(m << " x " << n << ", " << samples << " samples, " << to_string(storage));
+          const Matrix<T> W = random.matrix<T>(m, n);
+          const auto calibration = calibration_of(correlated_inputs<T>(random, n, samples));
+          const auto op = compress<Dense>(W, keep(1000), calibration, {.storage = storage});
+          const Dense<T> nearest(W, storage);
+          CHECK(op.bytes() == nearest.bytes());
+          CHECK(op.storage() == storage);
+          const double error = relative_error(W, op, calibration);
+          const double plain = relative_error(W, nearest, calibration);
+          CHECK(error <= plain * (1 + 1e-6) + 1e-7);
+          if (n >= 100 && storage != Storage::bf16) CHECK(error < 0.8 * plain);
+          if (storage == Storage::bf16) CHECK(op.to_dense() == nearest.to_dense());
+        }
+  };
+  check(float{});
+  check(double{});
+}
+
+TEST_CASE("scales, threads and monitors of calibrated rounding", "[rounding]") {
+  Random random(75);
+  const Matrix<float> W = random.matrix<float>(40, 160);
+  const Matrix<float> X = correlated_inputs<float>(random, 160, 90);
+  const auto calibration = calibration_of(X);
+  for (const Storage storage : {Storage::int8, Storage::int4}) {
+    const Dense<float>::Options options{.storage = storage};
+    const Matrix<float> expected = compress<Dense>(W, keep(1), calibration, options).to_dense();
+    for (const int threads : {2, 3}) {
+      set_num_threads(threads);
+      CHECK(compress<Dense>(W, keep(1), calibration, options).to_dense() == expected);
+    }
+    set_num_threads(1);
+    const double error = relative_error(W, Dense<float>(expected), calibration);
+    for (const float factor : {1e-6F, 1e6F}) {
+      const auto scaled = calibration_of<float>(X * factor);
+      CHECK(relative_error(W, compress<Dense>(W, keep(1), scaled, options), calibration) ==
+            Approx(error).epsilon(1e-2));
+    }
+    // A power of two scales the result and nothing else, where the scales of int4 reach.
+    CHECK(compress<Dense>(Matrix<float>(W * 64), keep(1), calibration, options).to_dense() ==
+          expected * 64);
+
+    int calls = 0;
+    (void)compress<Dense>(W, keep(1), calibration, {.storage = storage, .monitor = [&](auto) {
+                                                      ++calls;
+                                                      return true;
+                                                    }});
+    CHECK(calls > 4);
+    const double plain = relative_error(W, Dense<float>(W, storage), calibration);
+    for (int stop = 1; stop <= calls; ++stop) {
+      int left = stop;
+      const auto op =
+          compress<Dense>(W, keep(1), calibration,
+                          {.storage = storage, .monitor = [&](auto) { return --left > 0; }});
+      CHECK(relative_error(W, op, calibration) <= plain * (1 + 1e-9));
+    }
+  }
+}
+
+TEST_CASE("weights beyond a storage are named before anything is rounded", "[rounding]") {
+  Matrix<double> W = Matrix<double>::Ones(2, 40);
+  const auto calibration = calibration_of<double>(Matrix<double>::Ones(40, 3));
+  W(1, 3) = 1e7;
+  CHECK_THROWS_AS(compress<Dense>(W, keep(1), calibration, {.storage = Storage::int4}),
+                  std::invalid_argument);
+  W(1, 3) = 4e5;  // within, but at the end of what the largest scale reaches
+  CHECK(
+      compress<Dense>(W, keep(1), calibration, {.storage = Storage::int4}).to_dense().allFinite());
+  W(1, 3) = 1e200;
+  CHECK(compress<Dense>(W, keep(1), calibration, {.storage = Storage::int8}).rows() == 2);
+}
+
+}  // namespace pleat::test
