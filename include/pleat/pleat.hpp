@@ -4,6 +4,7 @@
 
 #include "pleat/compress/budget.hpp"
 #include "pleat/compress/calibration.hpp"
+#include "pleat/compress/compensate.hpp"
 #include "pleat/compress/compress.hpp"
 #include "pleat/compress/dense.hpp"
 #include "pleat/compress/error.hpp"

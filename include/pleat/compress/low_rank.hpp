@@ -35,7 +35,9 @@ struct Compressor<LowRank<T>> {
                                  {options.svd, options.oversampling, options.power_iterations,
                                   options.seed, options.monitor});
     const bool by_rule = options.rank_rule != RankRule::budget;
-    Index rank = options.rank > 0 ? options.rank : largest(m, n, budget, options.storage);
+    Index rank = options.rank > 0 ? options.rank
+                                  : detail::largest_rank(m, n, budget.max_bytes(m, n, sizeof(T)),
+                                                         options.storage);
     if (options.rank == 0) {
       if (options.rank_rule == RankRule::energy)
         rank = std::min(rank, detail::energy_rank(solver.spectrum(), options.energy));
@@ -70,24 +72,6 @@ struct Compressor<LowRank<T>> {
                       Dense<T>(V.template cast<T>(), storage));
   }
 
-  /// Bytes of the two factors.
-  static std::size_t stored(Index m, Index n, Index rank, Storage storage) {
-    const auto r = static_cast<std::size_t>(rank);
-    return static_cast<std::size_t>(m) * row_bytes(storage, r) +
-           r * row_bytes(storage, static_cast<std::size_t>(n));
-  }
-
-  /// The largest rank within the budget.
-  static Index largest(Index m, Index n, const Budget& budget, Storage storage) {
-    const std::size_t limit = budget.max_bytes(m, n, sizeof(T));
-    Index fits = 0;
-    for (Index above = std::min(m, n) + 1; fits + 1 < above;) {
-      const Index middle = fits + (above - fits) / 2;
-      (stored(m, n, middle, storage) <= limit ? fits : above) = middle;
-    }
-    return fits;
-  }
-
   static void check(const ConstMatrixRef<T>& W, const Budget& budget,
                     const typename LowRank<T>::Options& options) {
     const Index m = W.rows();
@@ -107,11 +91,11 @@ struct Compressor<LowRank<T>> {
           "compress<LowRank>: oversampling and power_iterations must not be negative");
     });
     (void)detail::require_storage<T>(options.storage);
-    detail::require_budget("LowRank", m, n, budget, sizeof(T), stored(m, n, 1, options.storage),
-                           "rank 1");
+    detail::require_budget("LowRank", m, n, budget, sizeof(T),
+                           detail::low_rank_bytes(m, n, 1, options.storage), "rank 1");
     if (options.rank > 0)
       detail::require_budget("LowRank", m, n, budget, sizeof(T),
-                             stored(m, n, options.rank, options.storage),
+                             detail::low_rank_bytes(m, n, options.rank, options.storage),
                              ("rank " + std::to_string(options.rank)).c_str());
   }
 };

@@ -41,8 +41,9 @@ struct LowRankMethod {
 /// matters.
 class LowRankSolver {
  public:
-  template <Real T>
-  LowRankSolver(const ConstMatrixRef<T>& W, const Calibration<T>& calibration, LowRankMethod method)
+  /// W of any scalar: the residual of a float matrix is one of double.
+  template <Real S, Real T>
+  LowRankSolver(const ConstMatrixRef<S>& W, const Calibration<T>& calibration, LowRankMethod method)
       : method_(std::move(method)), W_(W.template cast<double>()) {
     const double largest = W_.cwiseAbs().maxCoeff();
     scale_ = largest > 0 ? std::exp2(std::floor(std::log2(largest))) : 1;

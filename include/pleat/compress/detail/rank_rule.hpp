@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Ranks from a spectrum: by energy, by error, by the elbow.
+// Ranks from a spectrum, by energy, by error, by the elbow; and from a number of bytes.
 #pragma once
 
 #include "pleat/core/scalar.hpp"
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 
 namespace pleat {
 inline namespace PLEAT_ABI {
@@ -54,6 +55,24 @@ namespace detail {
   }
   // The elbow is the first value of the flat part: the ranks before it are worth keeping.
   return std::max<Index>(elbow, 1);
+}
+
+/// Bytes of two factors, m x rank and rank x n.
+[[nodiscard]] inline std::size_t low_rank_bytes(Index m, Index n, Index rank, Storage storage) {
+  const auto r = static_cast<std::size_t>(rank);
+  return static_cast<std::size_t>(m) * row_bytes(storage, r) +
+         r * row_bytes(storage, static_cast<std::size_t>(n));
+}
+
+/// The largest rank of an m x n matrix whose factors take at most `limit` bytes; 0 if not even
+/// rank 1 does.
+[[nodiscard]] inline Index largest_rank(Index m, Index n, std::size_t limit, Storage storage) {
+  Index fits = 0;
+  for (Index above = std::min(m, n) + 1; fits + 1 < above;) {
+    const Index middle = fits + (above - fits) / 2;
+    (low_rank_bytes(m, n, middle, storage) <= limit ? fits : above) = middle;
+  }
+  return fits;
 }
 
 }  // namespace detail
