@@ -21,6 +21,7 @@
 #include "pleat/matrix/csr.hpp"
 #include "pleat/matrix/diagonal.hpp"
 #include "pleat/matrix/kronecker_sparse.hpp"
+#include "pleat/matrix/nvidia_semi_structured.hpp"
 #include "pleat/matrix/permutation.hpp"
 #include "pleat/matrix/row_sparse.hpp"
 #include "pleat/matrix/semi_structured.hpp"
