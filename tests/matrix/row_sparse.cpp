@@ -87,6 +87,32 @@ TEST_CASE("one nonzero too many is refused by name", "[matrix][row_sparse]") {
   CHECK_THROWS_WITH(RowSparse<float>(W, 41), Catch::Contains("41 entries in rows of 40"));
 }
 
+TEST_CASE("entries are taken as they are given, zeros among them", "[matrix][row_sparse]") {
+  using Columns = Eigen::Matrix<int, Eigen::Dynamic, Eigen::Dynamic>;
+  const Matrix<double> values = (Matrix<double>(2, 3) << 1, 0, 3, 0, 5, 0).finished();
+  Columns columns = (Columns(2, 3) << 0, 4, 7, 1, 2, 3).finished();
+  Matrix<float> W = Matrix<float>::Zero(2, 8);
+  W(0, 0) = 1;
+  W(0, 7) = 3;
+  W(1, 2) = 5;
+  for (const Index cols : {Index{8}, Index{800}}) {  // a mask, and indices
+    const RowSparse<float> op(cols, values, columns);
+    CHECK(op.row_entries() == 3);
+    CHECK(op.to_dense().leftCols(8) == W);
+    CHECK(op.bytes() == RowSparse<float>::stored_bytes(2, cols, 3));
+    // The places of the zeros are kept: the same columns come back.
+    const RowSparse<float> same(op.to_dense(), 3);
+    CHECK(op.parts().tensors.begin()->second.data != same.parts().tensors.begin()->second.data);
+  }
+  CHECK_THROWS_WITH(RowSparse<float>(7, values, columns), Catch::Contains("column 7 of 7"));
+  columns(1, 2) = 2;
+  CHECK_THROWS_WITH(RowSparse<float>(8, values, columns),
+                    Catch::Contains("entry 2 of row 1 is in column 2"));
+  CHECK_THROWS_AS(RowSparse<float>(8, values, Columns(2, 2)), std::invalid_argument);
+  columns(1, 0) = -1;
+  CHECK_THROWS_AS(RowSparse<float>(8, values, columns), std::invalid_argument);
+}
+
 TEMPLATE_TEST_CASE("products with rows of equally many entries are exact on whole numbers",
                    "[matrix][row_sparse]", float, double) {
   using T = TestType;

@@ -67,6 +67,43 @@ class RowSparse : public OperatorBase<RowSparse<T>, T> {
     }
   }
 
+  /// Of given entries, zeros among them: entry e of row i is values(i, e), in column columns(i, e)
+  /// of `cols`. Throws `std::invalid_argument` unless the two have one shape and, naming the row,
+  /// the columns of every row ascend and are less than `cols`.
+  template <class Values, class Columns>
+  RowSparse(Index cols, const Eigen::MatrixBase<Values>& values,
+            const Eigen::MatrixBase<Columns>& columns)
+      : RowSparse(values.rows(), cols, values.cols()) {
+    detail::require(columns.rows() == values.rows() && columns.cols() == values.cols(), [&] {
+      return "RowSparse: " + detail::shape_text(values.rows(), values.cols()) +
+             " values do not have " + detail::shape_text(columns.rows(), columns.cols()) +
+             " columns";
+    });
+    for (Index row = 0; row < rows_; ++row) {
+      Index before = -1;
+      for (Index i = 0; i < row_entries_; ++i) {
+        const auto col = static_cast<Index>(columns.derived().coeff(row, i));
+        detail::require(col > before && col < cols, [&] {
+          return "RowSparse: entry " + std::to_string(i) + " of row " + std::to_string(row) +
+                 " is in column " + std::to_string(col) + " of " + std::to_string(cols) +
+                 ", after column " + std::to_string(before);
+        });
+        set(row, i, col, static_cast<T>(values.derived().coeff(row, i)));
+        before = col;
+      }
+    }
+  }
+
+  /// Bytes of an m x n matrix of s entries a row.
+  [[nodiscard]] static std::size_t stored_bytes(Index rows, Index cols,
+                                                Index row_entries) noexcept {
+    const auto entries = static_cast<std::size_t>(row_entries);
+    const std::size_t columns = has_mask(cols, row_entries)
+                                    ? static_cast<std::size_t>(mask_bytes(cols))
+                                    : entries * detail::ColumnIndices::index_size(cols);
+    return static_cast<std::size_t>(rows) * (entries * sizeof(T) + columns);
+  }
+
   // Copies only, sharing the memory: what was moved from stays as it was.
   RowSparse(const RowSparse&) = default;
   RowSparse& operator=(const RowSparse&) = default;
@@ -79,10 +116,7 @@ class RowSparse : public OperatorBase<RowSparse<T>, T> {
   /// Whether the columns are stored as a mask, and not as indices.
   [[nodiscard]] bool has_mask() const noexcept { return has_mask(cols_, row_entries_); }
   [[nodiscard]] std::size_t bytes() const noexcept {
-    const auto entries = static_cast<std::size_t>(row_entries_);
-    const std::size_t columns = has_mask() ? static_cast<std::size_t>(mask_bytes(cols_))
-                                           : entries * detail::ColumnIndices::index_size(cols_);
-    return static_cast<std::size_t>(rows_) * (entries * sizeof(T) + columns);
+    return stored_bytes(rows_, cols_, row_entries_);
   }
   [[nodiscard]] double flops() const noexcept {
     return 2 * static_cast<double>(rows_) * static_cast<double>(row_entries_);
