@@ -36,6 +36,7 @@ concept Structure = OperatorOf<Op, T> && std::copyable<Op> && std::is_nothrow_de
     pleat::HasParts<Op> && std::same_as<decltype(Op::from_parts(pleat::Parts())), Op> &&
     (CompressOptions<typename Op::Options> || !requires { typename Op::Options; });
 static_assert(CompressOptions<Dense<float>::Options> && CompressOptions<LowRank<double>::Options>);
+static_assert(CompressOptions<pleat::BlockDictionary<float>::Options>);
 
 template <class T, class... Ops>
 constexpr bool all_structures(pleat::TypeList<Ops...>) {

@@ -150,6 +150,26 @@ Specimen<LowRank<T>> low_rank(Source<T>& source, Index rows, Index cols) {
   return {LowRank<T>(U.op, V.op), U.oracle * V.oracle, U.bytes + V.bytes, U.flops + V.flops};
 }
 
+/// Two blocks of columns, one more atom than they are wide, and half as many entries a row.
+template <Real T>
+Specimen<BlockDictionary<T>> block_dictionary(Source<T>& source, Index rows, Index cols) {
+  const Index block = std::max<Index>(1, (cols + 1) / 2);
+  const Index blocks = std::max<Index>(1, (cols + block - 1) / block);
+  const Index atoms = block + 1;
+  const Index entries = (atoms + 1) / 2;
+  // As many in each block: row_sparse() spreads them as it likes, which is right all the same.
+  const auto C = row_sparse(source, rows, blocks * atoms, blocks * entries);
+  Matrix<T> D = source.matrix(blocks * atoms, cols);
+  std::size_t kept = 0;
+  for (Index i = 0; i < D.rows(); ++i)
+    for (Index k = 0; k < cols; ++k)
+      if (i / atoms == k / block) ++kept;
+      else D(i, k) = T(0);
+  return {BlockDictionary<T>(C.op, KroneckerSparse<T>(D, {blocks, atoms, block, 1})),
+          C.oracle * Oracle<T>(D), C.bytes + kept * sizeof(T),
+          C.flops + 2.0 * static_cast<double>(kept)};
+}
+
 /// A type of a user's own, which shares nothing with the library's: row i of the result is a
 /// constant times entry i mod n of the input. It has what the concept asks for, and keeps its
 /// promises.
@@ -324,6 +344,7 @@ auto operator_list() {
             }},
       Entry{"RowSparse of masks",
             [](S s, Index m, Index n) { return row_sparse(s, m, n, (n + 1) / 2); }},
+      Entry{"BlockDictionary", [](S s, Index m, Index n) { return block_dictionary(s, m, n); }},
       Entry{"a user's own", [](S s, Index m, Index n) { return scaled_copies(s, m, n); }},
       Entry{"Sum of one", [](S s, Index m, Index n) { return sum(std::tuple{dense(s, m, n)}); }},
       Entry{"Sum of two",

@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: MIT
+// compress<BlockDictionary>: small dictionaries and sparse codes, in the metric of the calibration.
+#pragma once
+
+#include "pleat/compress/compress.hpp"
+#include "pleat/compress/detail/block_dictionary_shapes.hpp"
+#include "pleat/compress/detail/block_dictionary_solver.hpp"
+#include "pleat/compress/error.hpp"
+#include "pleat/factor/block_dictionary.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <numeric>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace pleat {
+inline namespace PLEAT_ABI {
+
+/// compress<BlockDictionary>: makes || P^(1/2) (W - What) X ||_F small over dictionaries and codes,
+/// by steps that never raise it; see `detail::BlockDictionarySolver`. Codes are found by orthogonal
+/// least squares, atoms by the approximate K-SVD (Rubinstein et al. 2008). Blocks see each other's
+/// errors through the whole of X X^T, which no paper does and which gains a quarter. Rows are
+/// weighted by the diagonal of P. Calibrations may be singular.
+///
+/// Shape: what `Options` give; the rest is chosen by short trials, on some of the columns, of the
+/// shapes that the budget allows. With s = k the result is the best of rank k for each block. For
+/// `error`, the bytes are halved and halved again between too few and enough, at some seven times
+/// the cost. Cost: m n k s^2 / b + m n^2 multiply-adds a round, in double.
+template <Real T>
+struct Compressor<BlockDictionary<T>> {
+  using Options = typename BlockDictionary<T>::Options;
+
+  static BlockDictionary<T> run(const ConstMatrixRef<T>& W, const Budget& budget,
+                                const Calibration<T>& calibration, const Options& options) {
+    Maker maker(W, calibration, options);
+    const Index m = W.rows();
+    const Index n = W.cols();
+    const std::size_t limit = budget.max_bytes(m, n, sizeof(T));
+    const detail::DictionaryShape smallest = maker.smallest();
+    detail::require_budget("BlockDictionary", m, n, budget, sizeof(T),
+                           detail::dictionary_bytes<T>(m, n, smallest), "its smallest shape");
+    if (!budget.bounds_error()) return maker.within(limit);
+
+    // From a quarter of dense up, until it is enough: all entries over as many atoms as columns
+    // lose nothing.
+    const std::size_t least = detail::dictionary_bytes<T>(m, n, smallest);
+    const std::size_t most = std::max(least, maker.largest_bytes());
+    std::size_t few = least - 1;
+    std::size_t enough = std::clamp(maker.dense_bytes() / 4, least, most);
+    BlockDictionary<T> best = maker.within(enough);
+    double reached = relative_error(W, best, calibration);
+    while (reached > budget.max_error() && enough < most) {
+      few = enough;
+      enough = std::min(2 * enough, most);
+      best = maker.within(enough);
+      reached = relative_error(W, best, calibration);
+    }
+    detail::require(reached <= budget.max_error(), [&] {
+      return "compress<BlockDictionary>: " + budget.text() + " cannot be met: with " +
+             best.parameters() + " the relative error is " + detail::scientific(reached);
+    });
+    enough = best.bytes();
+    for (int halving = 0; halving < 5 && enough > few + enough / 50 && !maker.stopped();
+         ++halving) {
+      const std::size_t middle = few + (enough - few) / 2;
+      BlockDictionary<T> op = maker.within(middle);
+      if (relative_error(W, op, calibration) <= budget.max_error()) {
+        enough = op.bytes();
+        best = std::move(op);
+      } else {
+        few = middle;
+      }
+    }
+    return best;
+  }
+
+ private:
+  class Maker {
+   public:
+    Maker(const ConstMatrixRef<T>& W, const Calibration<T>& calibration, const Options& options)
+        : m_(W.rows()),
+          n_(W.cols()),
+          given_{options.block, options.atoms, options.nonzeros},
+          iterations_(options.iterations),
+          user_(options.monitor) {
+      check();
+      Wt_ = W.transpose().template cast<double>();
+      const double largest = Wt_.cwiseAbs().maxCoeff();
+      if (largest > 0) scale_ = std::exp2(std::floor(std::log2(largest)));
+      Wt_ /= scale_;
+      if (calibration.samples() > 0) {
+        G_ = calibration.gram();
+        const double most = G_.diagonal().maxCoeff();
+        if (most > 0) G_ /= std::exp2(std::floor(std::log2(most)));
+        else G_.resize(0, 0);  // only zeros were seen
+      }
+      weights_ = Vector<double>::Ones(m_);
+      if (calibration.row_weights().size() > 0) weights_ = calibration.row_weights();
+      if (calibration.output_metric().size() > 0)
+        weights_ = calibration.output_metric().diagonal().cwiseMax(0);
+      if (weights_.maxCoeff() > 0) weights_ /= weights_.maxCoeff();
+      else weights_.setOnes();
+    }
+
+    /// The smallest shape that the options allow.
+    [[nodiscard]] detail::DictionaryShape smallest() const {
+      const Index s = std::max<Index>(1, given_.nonzeros);
+      return {given_.block > 0 ? given_.block : n_, given_.atoms > 0 ? given_.atoms : s, s};
+    }
+
+    /// Bytes beyond which nothing is gained.
+    [[nodiscard]] std::size_t largest_bytes() const {
+      const Index b = given_.block > 0 ? given_.block : std::min<Index>(n_, 96);
+      const Index k = given_.atoms > 0 ? given_.atoms : std::max(b, given_.nonzeros);
+      const Index s = given_.nonzeros > 0 ? given_.nonzeros : std::min(b, k);
+      return detail::dictionary_bytes<T>(m_, n_, {b, k, s});
+    }
+
+    [[nodiscard]] std::size_t dense_bytes() const {
+      return static_cast<std::size_t>(m_) * static_cast<std::size_t>(n_) * sizeof(T);
+    }
+
+    [[nodiscard]] bool stopped() const { return stopped_; }
+
+    [[nodiscard]] BlockDictionary<T> within(std::size_t limit) {
+      auto shapes = detail::dictionary_shapes<T>(m_, n_, limit, given_);
+      if (shapes.empty()) shapes.push_back(smallest());
+      const detail::DictionaryShape shape = shapes.size() == 1 ? shapes[0] : best_of(shapes);
+      detail::BlockDictionarySolver solver(Wt_, G_, weights_, shape, monitor());
+      solver.run((iterations_ + 1) / 2, iterations_);
+      return packed(solver, shape);
+    }
+
+   private:
+    void check() const {
+      const auto& [b, k, s] = given_;
+      detail::require(b >= 0 && b <= n_, [this] {
+        return "compress<BlockDictionary>: blocks of a " + detail::shape_text(m_, n_) +
+               " matrix have between 1 and " + std::to_string(n_) + " columns, not " +
+               std::to_string(given_.block);
+      });
+      detail::require(k >= 0 && s >= 0 && (k == 0 || s <= k), [this] {
+        return "compress<BlockDictionary>: there are no " + std::to_string(given_.nonzeros) +
+               " nonzeros among " + std::to_string(given_.atoms) + " atoms";
+      });
+      detail::require(iterations_ >= 0, [this] {
+        return "compress<BlockDictionary>: iterations must not be negative, but are " +
+               std::to_string(iterations_);
+      });
+    }
+
+    /// The user's, remembering that it said stop.
+    [[nodiscard]] Monitor monitor() {
+      if (!user_) return {};
+      return [this](const Progress& progress) {
+        stopped_ = stopped_ || !user_(progress);
+        return !stopped_;
+      };
+    }
+
+    /// The shape that does best in a short trial on at most 96 columns in the middle and 1024 rows.
+    [[nodiscard]] detail::DictionaryShape best_of(
+        const std::vector<detail::DictionaryShape>& shapes) {
+      const Index width = std::min<Index>(n_, 96);
+      const Index first = (n_ - width) / 2;
+      const Index stride = (m_ + 1023) / 1024;
+      const Index height = (m_ + stride - 1) / stride;
+      Matrix<double> sample(width, height);
+      Vector<double> weights(height);
+      for (Index i = 0; i < height; ++i) {
+        sample.col(i) = Wt_.block(first, i * stride, width, 1);
+        weights(i) = weights_(i * stride);
+      }
+      const Matrix<double> G =
+          G_.size() > 0 ? Matrix<double>(G_.block(first, first, width, width)) : G_;
+      const Monitor report = monitor();
+      const auto count = static_cast<Index>(shapes.size());
+      detail::DictionaryShape best = shapes[0];
+      double least = std::numeric_limits<double>::infinity();
+      const double nothing = 1e-20 * sample.squaredNorm() * (G.size() > 0 ? G.trace() : 1);
+      for (Index i = 0; i < count; ++i) {
+        const detail::DictionaryShape& shape = shapes[static_cast<std::size_t>(i)];
+        detail::BlockDictionarySolver solver(sample, G, weights, shape, {});
+        solver.run(2, 1);
+        const double loss = solver.loss();
+        // Narrow blocks come first, and are faster to fit: wider ones have to be worth it.
+        if (loss < 0.97 * least) {
+          least = loss;
+          best = shape;
+        }
+        if (report && !report({"shapes", i + 1, count, 1})) break;
+        if (least <= nothing) break;
+      }
+      return best;
+    }
+
+    [[nodiscard]] BlockDictionary<T> packed(const detail::BlockDictionarySolver& solver,
+                                            const detail::DictionaryShape& shape) const {
+      const auto blocks = static_cast<Index>(solver.blocks().size());
+      Matrix<T> values(m_, blocks * shape.nonzeros);
+      Eigen::Matrix<Index, Eigen::Dynamic, Eigen::Dynamic> columns(m_, blocks * shape.nonzeros);
+      Vector<T> atoms = Vector<T>::Zero(blocks * shape.atoms * shape.block);
+      std::vector<Index> order(static_cast<std::size_t>(shape.nonzeros));
+      for (Index j = 0; j < blocks; ++j) {
+        const auto& block = solver.blocks()[static_cast<std::size_t>(j)];
+        for (Index k = 0; k < shape.atoms; ++k)
+          atoms.segment((j * shape.atoms + k) * shape.block, block.width) =
+              (block.dictionary.Dt.col(k) * atom_scale(block.dictionary.Dt, k)).template cast<T>();
+        for (Index i = 0; i < m_; ++i) {
+          std::iota(order.begin(), order.end(), Index{0});
+          std::sort(order.begin(), order.end(), [&](Index x, Index y) {
+            return block.codes.atoms(x, i) < block.codes.atoms(y, i);
+          });
+          for (Index e = 0; e < shape.nonzeros; ++e) {
+            const Index from = order[static_cast<std::size_t>(e)];
+            const Index atom = block.codes.atoms(from, i);
+            values(i, j * shape.nonzeros + e) = static_cast<T>(
+                block.codes.values(from, i) * (scale_ / atom_scale(block.dictionary.Dt, atom)));
+            columns(i, j * shape.nonzeros + e) = j * shape.atoms + atom;
+          }
+        }
+      }
+      return BlockDictionary<T>(RowSparse<T>(blocks * shape.atoms, values, columns),
+                                KroneckerSparse<T>(blocks * shape.atoms, n_,
+                                                   {blocks, shape.atoms, shape.block, 1}, atoms));
+    }
+
+    /// Atoms are of length 1 in the metric, which says nothing about their entries: these are
+    /// brought to about 1.
+    [[nodiscard]] static double atom_scale(const Matrix<double>& Dt, Index atom) {
+      const double largest = Dt.col(atom).cwiseAbs().maxCoeff();
+      return largest > 0 ? std::exp2(-std::floor(std::log2(largest))) : 1;
+    }
+
+    Index m_;
+    Index n_;
+    detail::DictionaryShape given_;
+    Index iterations_;
+    Monitor user_;
+    Matrix<double> Wt_;  // scaled
+    double scale_ = 1;
+    Matrix<double> G_;  // scaled; empty for the identity
+    Vector<double> weights_;
+    bool stopped_ = false;
+  };
+};
+
+}  // namespace PLEAT_ABI
+}  // namespace pleat

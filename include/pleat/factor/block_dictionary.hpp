@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: MIT
+// A weight whose blocks of columns are sparse codes over small dictionaries of their own.
+#pragma once
+
+#include "pleat/core/compose.hpp"
+#include "pleat/core/progress.hpp"
+#include "pleat/matrix/kronecker_sparse.hpp"
+#include "pleat/matrix/row_sparse.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace pleat {
+inline namespace PLEAT_ABI {
+
+/// What = [C_1 D_1 | C_2 D_2 | ...]: each block of b columns has a dictionary D_j of k atoms, k x
+/// b, and in every row of C_j, m x k, s entries. So every row of a block lies in one of many
+/// subspaces of s dimensions, where low rank has but one for all.
+///
+/// Held as a product: C = [C_1 | C_2 | ...], a `RowSparse`, times D = diag(D_1, D_2, ...), a
+/// `KroneckerSparse`. The last block may be narrower. With J = ceil(n / b) blocks,
+///
+///     stored          m J s values with their columns, and k n values
+///     flops of apply  2 (m J s + k n) a sample
+///
+/// Source: DSFormer (Chand et al., arXiv 2312.13211).
+template <Real T>
+class BlockDictionary : public OperatorBase<BlockDictionary<T>, T> {
+ public:
+  static constexpr std::string_view name = "BlockDictionary";
+
+  struct Options {
+    /// b, columns of a block; 0 leaves it to the budget. It is at most n.
+    Index block = 0;
+    /// k, atoms of a dictionary; 0 leaves it to the budget. It may be more than b.
+    Index atoms = 0;
+    /// s, entries in every row of a block; 0 leaves it to the budget. At most k.
+    Index nonzeros = 0;
+    /// Rounds over all blocks; half as many before for each block by itself.
+    Index iterations = 12;
+    /// Nothing here is random: every seed gives the same.
+    std::uint64_t seed = 0;
+    Monitor monitor = {};
+  };
+
+  /// From codes, m x J k, and dictionaries, J k x n. Throws `std::invalid_argument` if the inner
+  /// sizes differ, if the dictionaries are not block-diagonal, or if the entries of a row of codes
+  /// are not as many for each block.
+  BlockDictionary(RowSparse<T> codes, KroneckerSparse<T> dictionaries)
+      : product_(std::move(codes), std::move(dictionaries)) {
+    detail::require(this->dictionaries().pattern().d == 1, [&] {
+      return "BlockDictionary: the dictionaries, of " + this->dictionaries().parameters() +
+             ", are not block-diagonal";
+    });
+    detail::require(this->codes().row_entries() % blocks() == 0, [&] {
+      return "BlockDictionary: " + std::to_string(this->codes().row_entries()) +
+             " entries a row are not as many for each of " + std::to_string(blocks()) + " blocks";
+    });
+  }
+
+  [[nodiscard]] Index rows() const { return product_.rows(); }
+  [[nodiscard]] Index cols() const { return product_.cols(); }
+  /// b, columns of a block.
+  [[nodiscard]] Index block() const { return dictionaries().pattern().c; }
+  /// J, at least 1.
+  [[nodiscard]] Index blocks() const {
+    return std::max<Index>(1, (cols() + block() - 1) / block());
+  }
+  /// k, atoms of a dictionary.
+  [[nodiscard]] Index atoms() const { return dictionaries().pattern().b; }
+  /// s, entries in every row of a block.
+  [[nodiscard]] Index nonzeros() const { return codes().row_entries() / blocks(); }
+  [[nodiscard]] std::size_t bytes() const { return product_.bytes(); }
+  [[nodiscard]] double flops() const { return product_.flops(); }
+  [[nodiscard]] std::string structure() const { return std::string(name); }
+  [[nodiscard]] std::string parameters() const {
+    return "blocks of " + std::to_string(block()) + ", " + std::to_string(nonzeros()) + " of " +
+           std::to_string(atoms()) + " atoms a row";
+  }
+
+  /// C, m x J k.
+  [[nodiscard]] const RowSparse<T>& codes() const noexcept {
+    return product_.template operand<0>();
+  }
+  /// D, J k x n.
+  [[nodiscard]] const KroneckerSparse<T>& dictionaries() const noexcept {
+    return product_.template operand<1>();
+  }
+
+  [[nodiscard]] Parts parts() const {
+    return {structure(),
+            {},
+            {},
+            {{"codes", codes().parts()}, {"dictionaries", dictionaries().parts()}}};
+  }
+  [[nodiscard]] static BlockDictionary from_parts(const Parts& parts) {
+    return BlockDictionary(RowSparse<T>::from_parts(parts.child("codes")),
+                           KroneckerSparse<T>::from_parts(parts.child("dictionaries")));
+  }
+
+ private:
+  friend OperatorBase<BlockDictionary, T>;
+
+  void evaluate(const ConstMatrixRef<T>& X, MatrixRef<T>& Y, Update update,
+                Workspace& workspace) const {
+    if (update == Update::overwrite) product_.apply(X, Y, workspace);
+    else product_.apply_add(X, Y, workspace);
+  }
+  void evaluate_transpose(const ConstMatrixRef<T>& Y, MatrixRef<T>& X, Workspace& workspace) const {
+    product_.apply_transpose(Y, X, workspace);
+  }
+
+  Product<RowSparse<T>, KroneckerSparse<T>> product_;
+};
+
+}  // namespace PLEAT_ABI
+}  // namespace pleat
