@@ -35,8 +35,10 @@ template <class Op, class T>
 concept Structure = OperatorOf<Op, T> && std::copyable<Op> && std::is_nothrow_destructible_v<Op> &&
     pleat::HasParts<Op> && std::same_as<decltype(Op::from_parts(pleat::Parts())), Op> &&
     (CompressOptions<typename Op::Options> || !requires { typename Op::Options; });
-static_assert(CompressOptions<Dense<float>::Options> && CompressOptions<LowRank<double>::Options>);
-static_assert(CompressOptions<pleat::BlockDictionary<float>::Options>);
+static_assert(CompressOptions<Dense<float>::Options> && CompressOptions<LowRank<double>::Options> &&
+              CompressOptions<pleat::Armor<float>::Options> &&
+              CompressOptions<pleat::BlockDictionary<float>::Options> &&
+              CompressOptions<pleat::SemiStructured<float>::Options>);
 
 template <class T, class... Ops>
 constexpr bool all_structures(pleat::TypeList<Ops...>) {

@@ -170,6 +170,15 @@ Specimen<BlockDictionary<T>> block_dictionary(Source<T>& source, Index rows, Ind
           C.flops + 2.0 * static_cast<double>(kept)};
 }
 
+template <Real T>
+Specimen<Armor<T>> armor(Source<T>& source, Index rows, Index cols, Index blocks) {
+  const auto A = kronecker_sparse(source, rows, rows, blocks, 1);
+  const auto S = semi_structured(source, rows, cols);
+  const auto B = kronecker_sparse(source, cols, cols, blocks + 1, 1);
+  return {Armor<T>(A.op, S.op, B.op), A.oracle * (S.oracle * B.oracle), A.bytes + S.bytes + B.bytes,
+          A.flops + S.flops + B.flops};
+}
+
 /// A type of a user's own, which shares nothing with the library's: row i of the result is a
 /// constant times entry i mod n of the input. It has what the concept asks for, and keeps its
 /// promises.
@@ -308,6 +317,7 @@ auto operator_list() {
       Entry{"Dense in int4",
             [](S s, Index m, Index n) { return narrow<T, Storage::int4>(s, m, n); }},
       Entry{"LowRank", [](S s, Index m, Index n) { return low_rank(s, m, n); }},
+      Entry{"Armor", [](S s, Index m, Index n) { return armor(s, m, n, 2); }},
       Entry{"SemiStructured", [](S s, Index m, Index n) { return semi_structured(s, m, n); }},
       Entry{
           "SemiStructured in bf16",

@@ -2,6 +2,7 @@
 // The list of all structures, by which files are loaded and the conformance suite runs.
 #pragma once
 
+#include "pleat/factor/armor.hpp"
 #include "pleat/factor/block_dictionary.hpp"
 #include "pleat/factor/low_rank.hpp"
 #include "pleat/matrix/csr.hpp"
@@ -20,8 +21,9 @@ struct TypeList {};
 
 /// Every operator type with a name in files. A new structure is added here.
 template <Real T>
-using Structures = TypeList<BlockDictionary<T>, Csr<T>, Dense<T>, Diagonal<T>, KroneckerSparse<T>,
-                            LowRank<T>, Permutation<T>, RowSparse<T>, SemiStructured<T>>;
+using Structures =
+    TypeList<Armor<T>, BlockDictionary<T>, Csr<T>, Dense<T>, Diagonal<T>, KroneckerSparse<T>,
+             LowRank<T>, Permutation<T>, RowSparse<T>, SemiStructured<T>>;
 
 }  // namespace PLEAT_ABI
 }  // namespace pleat

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: MIT
+// A 2:4 sparse weight between two block-diagonal ones, which win back most of what pruning loses.
+#pragma once
+
+#include "pleat/core/compose.hpp"
+#include "pleat/core/progress.hpp"
+#include "pleat/matrix/kronecker_sparse.hpp"
+#include "pleat/matrix/semi_structured.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace pleat {
+inline namespace PLEAT_ABI {
+
+/// What `compress<Armor>` makes small.
+enum class ArmorObjective : std::uint8_t {
+  output,  ///< what `relative_error` reports: the output error in the metric of the calibration, or
+           ///< the Frobenius error without one
+  proxy,   ///< the proxy loss of NoWag and of the paper, which knows inputs by their energies alone
+};
+
+/// What = A S B with A: m x m and B: n x n block-diagonal, S: m x n 2:4 sparse. The blocks are
+/// square; the last one on a diagonal is smaller where sizes are no multiples of it.
+///
+/// Stored: those of S, and b m + c n values for blocks of b in A and c in B, so that the wrappers
+/// add b / n + c / m of dense. Cost of `apply`: 4 m ceil(n / 4) + 2 (b m + c n) flops a sample.
+///
+/// Source: ARMOR (arXiv 2510.05528, 2025).
+template <Real T>
+class Armor : public OperatorBase<Armor<T>, T> {
+ public:
+  static constexpr std::string_view name = "Armor";
+
+  struct Options {
+    /// Rows and columns of the blocks of A; 0 leaves them to the budget. At most m.
+    Index block_rows = 0;
+    /// Rows and columns of the blocks of B; 0 leaves them to the budget. At most n.
+    Index block_cols = 0;
+    ArmorObjective objective = ArmorObjective::output;
+    /// Rounds of exact steps on B, S and A, at most: it ends earlier where they stop to pay.
+    Index rounds = 40;
+    /// How the values of S are stored; A and B are in the native storage.
+    Storage storage = native_storage<T>;
+    std::uint64_t seed = 0;
+    Monitor monitor = {};
+  };
+
+  /// From its factors. Throws `std::invalid_argument` unless A and B are block-diagonal with square
+  /// blocks, square themselves, and as large as S has rows and columns.
+  Armor(KroneckerSparse<T> A, SemiStructured<T> S, KroneckerSparse<T> B)
+      : product_(checked(std::move(A), "A"), std::move(S), checked(std::move(B), "B")) {}
+
+  [[nodiscard]] Index rows() const { return product_.rows(); }
+  [[nodiscard]] Index cols() const { return product_.cols(); }
+  /// Rows and columns of the blocks of A.
+  [[nodiscard]] Index block_rows() const { return A().pattern().b; }
+  /// Rows and columns of the blocks of B.
+  [[nodiscard]] Index block_cols() const { return B().pattern().b; }
+  [[nodiscard]] std::size_t bytes() const { return product_.bytes(); }
+  [[nodiscard]] double flops() const { return product_.flops(); }
+  [[nodiscard]] std::string structure() const { return std::string(name); }
+  [[nodiscard]] std::string parameters() const {
+    return "blocks of " + std::to_string(block_rows()) + " and " + std::to_string(block_cols()) +
+           ", " + S().parameters();
+  }
+
+  [[nodiscard]] const KroneckerSparse<T>& A() const noexcept {
+    return product_.template operand<0>();
+  }
+  [[nodiscard]] const SemiStructured<T>& S() const noexcept {
+    return product_.template operand<1>();
+  }
+  [[nodiscard]] const KroneckerSparse<T>& B() const noexcept {
+    return product_.template operand<2>();
+  }
+
+  [[nodiscard]] Parts parts() const {
+    return {structure(), {}, {}, {{"A", A().parts()}, {"S", S().parts()}, {"B", B().parts()}}};
+  }
+  /// Throws what the parts of the factors, and the constructor, throw.
+  [[nodiscard]] static Armor from_parts(const Parts& parts) {
+    return Armor(KroneckerSparse<T>::from_parts(parts.child("A")),
+                 SemiStructured<T>::from_parts(parts.child("S")),
+                 KroneckerSparse<T>::from_parts(parts.child("B")));
+  }
+
+ private:
+  friend OperatorBase<Armor, T>;
+
+  static KroneckerSparse<T> checked(KroneckerSparse<T> factor, const char* which) {
+    const KroneckerPattern& pattern = factor.pattern();
+    detail::require(
+        pattern.b == pattern.c && pattern.d == 1 && factor.rows() == factor.cols(), [&] {
+          return std::string("Armor: ") + which + ", a " +
+                 detail::shape_text(factor.rows(), factor.cols()) + " matrix of the " +
+                 factor.parameters() + ", is not square with square blocks on its diagonal";
+        });
+    return factor;
+  }
+
+  void evaluate(const ConstMatrixRef<T>& X, MatrixRef<T>& Y, Update update,
+                Workspace& workspace) const {
+    if (update == Update::overwrite) product_.apply(X, Y, workspace);
+    else product_.apply_add(X, Y, workspace);
+  }
+  void evaluate_transpose(const ConstMatrixRef<T>& Y, MatrixRef<T>& X, Workspace& workspace) const {
+    product_.apply_transpose(Y, X, workspace);
+  }
+
+  Product<KroneckerSparse<T>, SemiStructured<T>, KroneckerSparse<T>> product_;
+};
+
+}  // namespace PLEAT_ABI
+}  // namespace pleat
