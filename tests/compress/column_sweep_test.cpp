@@ -146,7 +146,7 @@ TEST_CASE("the refit solves the normal equations of every row", "[column_sweep]"
       Matrix<double> exact = start;
       detail::refit_exactly(G, Wt, exact);
       Matrix<double> iterated = start;
-      detail::refit_iteratively(G, Wt, iterated, 400);
+      detail::refit_iteratively(G, Wt, iterated, 400, {}, 1e-9);
       const double before = loss_of(G, Wt, start);
       const double after = loss_of(G, Wt, exact);
       CHECK(after <= before * (1 + 1e-12));

@@ -45,21 +45,17 @@ struct Compressor<SemiStructured<T>> {
                            stored(W.rows(), W.cols(), storage), "2:4");
 
     const Matrix<double> H = detail::fitting_gram(calibration);
-    Matrix<double> Wt = W.transpose().template cast<double>();
-    const double unit = detail::power_of_two_below(Wt.cwiseAbs().maxCoeff());
-    Wt /= unit;
     bool stopped = false;
     const Monitor monitor = [&](const Progress& progress) {
       if (options.monitor && !stopped) stopped = !options.monitor(progress);
       return !stopped;
     };
-    Matrix<double> St =
-        detail::prune(H, Wt, {options.criterion, options.refit, options.sweeps, {}}, monitor);
-    St *= unit;
+    const Matrix<double> St =
+        detail::prune_scaled(W, H, {options.criterion, options.refit, options.sweeps, {}}, monitor);
     SemiStructured<T> result(Matrix<T>(St.transpose().template cast<T>()), storage);
     const detail::Grid grid = detail::Grid::of(storage, 2);
     if (grid.span > 0 && H.size() > 0 && !stopped) {
-      Wt *= unit;
+      const Matrix<double> Wt = W.transpose().template cast<double>();
       const std::optional<detail::OnGrid> rounded = detail::round_to_grid(
           H, Wt, St, true, grid,
           Matrix<double>(result.to_dense().transpose().template cast<double>()), monitor);

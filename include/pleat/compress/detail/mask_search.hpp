@@ -54,7 +54,7 @@ namespace detail {
   constexpr double most = 10;
   constexpr int steps = 3;
   const double work = std::pow(double(n), 2) * (1.3 * double(n) + steps * double(m));
-  const int rounds = static_cast<int>(std::clamp(2e11 / work, 4.0, 14.0));
+  const int rounds = static_cast<int>(std::clamp(8e10 / work, 4.0, 24.0));
   const double growth = std::pow(most / least, 1.0 / (rounds - 1));
   // Where products take seconds, single precision halves them, and the mask is all that counts.
   const bool single = work > 2e10;

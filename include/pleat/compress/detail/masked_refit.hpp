@@ -70,7 +70,7 @@ inline void refit_exactly(const Matrix<double>& H, const Matrix<double>& Wt, Mat
 /// gains more than `tolerance` of its loss. Cost: m n^2 multiply-adds an iteration.
 inline void refit_iteratively(const Matrix<double>& H, const Matrix<double>& Wt, Matrix<double>& St,
                               Index iterations, const Proceed& proceed = {},
-                              double tolerance = 1e-6) {
+                              double tolerance = 2e-5) {
   const Index n = Wt.rows();
   const Index m = Wt.cols();
   const Dense<double> packed(H);

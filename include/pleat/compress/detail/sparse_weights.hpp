@@ -93,7 +93,7 @@ struct PruneMethod {
 
   // Iterations that cost little are run to the end, those that cost seconds to where they pay.
   const double work = std::pow(double(Wt.rows()), 2) * double(Wt.cols());
-  const auto iterations = static_cast<Index>(std::clamp(4e11 / work, 5.0, 60.0));
+  const auto iterations = static_cast<Index>(std::clamp(3e11 / work, 5.0, 40.0));
   if (swept) {
     auto result = column_sweep(Wt, inverse_factor(H), SweepRule{pattern}, reporter.phase("sweep"));
     if (!result) return best;
@@ -108,7 +108,7 @@ struct PruneMethod {
     }
     // What the search began with, refitted, is seldom better: worth it where it costs little.
     const bool last = criterion == PruneCriterion::sparsegpt;
-    if (method.refit && !reporter.stopped() && (last || work < 2e10))
+    if (method.refit && !reporter.stopped() && (last || work < 5e8))
       masked_refit(H, Wt, result->values, iterations, reporter.phase("refit"));
     // A criterion that was asked for is what is returned, whether or not another does better.
     if (last && !reporter.stopped()) return std::move(result->values);
@@ -119,6 +119,16 @@ struct PruneMethod {
     offer(std::move(candidate));
   }
   return best;
+}
+
+/// The same for W itself: of any scale, the result likewise.
+template <Real T>
+[[nodiscard]] Matrix<double> prune_scaled(const ConstMatrixRef<T>& W, const Matrix<double>& H,
+                                          const PruneMethod& method, const Monitor& monitor) {
+  Matrix<double> Wt = W.transpose().template cast<double>();
+  const double unit = power_of_two_below(Wt.cwiseAbs().maxCoeff());
+  Wt /= unit;
+  return prune(H, Wt, method, monitor) * unit;
 }
 
 }  // namespace detail

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: MIT
+// 2:4 after the columns were put in an order that keeps more.
+#pragma once
+
+#include "pleat/compress/detail/random.hpp"
+#include "pleat/compress/semi_structured.hpp"
+#include "pleat/core/compose.hpp"
+#include "pleat/matrix/permutation.hpp"
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <numeric>
+#include <utility>
+#include <vector>
+
+namespace pleat {
+inline namespace PLEAT_ABI {
+
+namespace detail {
+
+/// An order of n columns in which 2:4 keeps more of the sum of squares of `scores`, n x m: swaps of
+/// two columns of different groups, drawn at random, that gain. Cost: about 1e9 operations at most.
+[[nodiscard]] inline std::vector<Index> kept_energy_order(const Matrix<double>& scores,
+                                                          std::uint64_t seed) {
+  const Index n = scores.rows();
+  const Index m = scores.cols();
+  std::vector<Index> order(static_cast<std::size_t>(n));
+  std::iota(order.begin(), order.end(), Index{0});
+  const Index groups = (n + 3) / 4;
+  if (groups < 2 || m == 0) return order;
+  const Matrix<double> energy = scores.cwiseAbs2().transpose();  // m x n: columns are contiguous
+  const Vector<double> nothing = Vector<double>::Zero(m);
+  // What the group keeps with `other` in the place of its member `left`; -1 for none.
+  const auto kept = [&](Index group, Index left, Index other) {
+    const double* columns[4];
+    for (Index k = 0; k < 4; ++k) {
+      const Index position = 4 * group + k;
+      const Index column = position == left ? other
+                           : position < n   ? order[static_cast<std::size_t>(position)]
+                                            : -1;
+      columns[k] = column < 0 ? nothing.data() : &energy(0, column);
+    }
+    double sum = 0;
+    for (Index row = 0; row < m; ++row) {
+      const double a = columns[0][row];
+      const double b = columns[1][row];
+      const double c = columns[2][row];
+      const double d = columns[3][row];
+      const double high = std::max(a, b);
+      const double low = std::min(a, b);
+      const double other_high = std::max(c, d);
+      const double other_low = std::min(c, d);
+      sum += std::max(high, other_high) +
+             std::max(std::min(high, other_high), std::max(low, other_low));
+    }
+    return sum;
+  };
+  Vector<double> held(groups);
+  for (Index group = 0; group < groups; ++group) held(group) = kept(group, -1, -1);
+  Random random(seed);
+  const auto draw = [&](Index count) {
+    return static_cast<Index>(random.bits() % static_cast<std::uint64_t>(count));
+  };
+  const auto trials =
+      static_cast<Index>(std::min(8.0 * double(n) * double(n), 5e7 / double(m) + 16 * double(n)));
+  for (Index trial = 0; trial < trials; ++trial) {
+    const Index i = draw(n);
+    const Index j = draw(n);
+    if (i / 4 == j / 4) continue;
+    Index& first = order[static_cast<std::size_t>(i)];
+    Index& second = order[static_cast<std::size_t>(j)];
+    const double left = kept(i / 4, i, second);
+    const double right = kept(j / 4, j, first);
+    if (left + right <= (held(i / 4) + held(j / 4)) * (1 + 1e-12)) continue;
+    std::swap(first, second);
+    held(i / 4) = left;
+    held(j / 4) = right;
+  }
+  return order;
+}
+
+}  // namespace detail
+
+/// 2:4 of W with its columns in another order, times the permutation of the inputs that undoes it:
+///
+///     What = S P,   S close to W P^T,
+///
+/// where P is searched such that the groups keep as much as possible of w_ij^2 d_j, d_j the sum of
+/// squares of input j (Pool and Yu, "Channel permutations for N:M sparsity", NeurIPS 2021). Where
+/// that does not lower the error of `compress<SemiStructured>`, P is the identity: never worse, at
+/// two bytes an input more. Cost: twice `compress<SemiStructured>`, and up to some seconds of
+/// search. Throws what `compress` throws.
+template <class Derived>
+[[nodiscard]] auto compress_permuted(
+    const Eigen::MatrixBase<Derived>& W, const Budget& budget,
+    const Calibration<typename Derived::Scalar>& calibration = {},
+    const typename SemiStructured<typename Derived::Scalar>::Options& options = {}) {
+  using T = typename Derived::Scalar;
+  const ConstMatrixRef<T> weight(W.derived());
+  const Index n = weight.cols();
+  const Budget unbounded = bytes((std::numeric_limits<std::int64_t>::max)());
+  SemiStructured<T> best = compress<SemiStructured>(weight, unbounded, calibration, options);
+  std::vector<Index> identity(static_cast<std::size_t>(n));
+  std::iota(identity.begin(), identity.end(), Index{0});
+  const Permutation<T> as_given(identity);
+  detail::require_budget("SemiStructured", weight.rows(), n, budget, sizeof(T),
+                         best.bytes() + as_given.bytes(), "2:4 with a permutation");
+  Product<SemiStructured<T>, Permutation<T>> result(best, as_given);
+  double reached = relative_error(weight, result, calibration);
+
+  const Matrix<double> H = detail::fitting_gram(calibration);
+  const Matrix<double> Wt = weight.transpose().template cast<double>();
+  const std::vector<Index> order = detail::kept_energy_order(
+      detail::scores(H, Wt / detail::power_of_two_below(Wt.cwiseAbs().maxCoeff()),
+                     PruneCriterion::wanda),
+      options.seed);
+  if (order != identity) {
+    Matrix<T> ordered(weight.rows(), n);
+    for (Index j = 0; j < n; ++j) ordered.col(j) = weight.col(order[static_cast<std::size_t>(j)]);
+    Calibration<T> moved;
+    if (calibration.samples() > 0) {
+      const Matrix<double> gram = calibration.gram();
+      moved = Calibration<T>::from_gram(gram(order, order), calibration.samples());
+    }
+    Product<SemiStructured<T>, Permutation<T>> candidate(
+        compress<SemiStructured>(ordered, unbounded, moved, options), Permutation<T>(order));
+    const double error = relative_error(weight, candidate, calibration);
+    if (error < reached) {
+      reached = error;
+      result = candidate;
+    }
+  }
+  detail::require(reached <= budget.max_error(), [&] {
+    return "compress_permuted: " + budget.text() + " cannot be met: 2:4 has relative error " +
+           detail::scientific(reached);
+  });
+  return result;
+}
+
+}  // namespace PLEAT_ABI
+}  // namespace pleat
