@@ -56,6 +56,7 @@ class RowCoder {
   RowCoder(const Matrix<double>& A, Index entries)
       : A_(A),
         rows_(A.rows(), entries),
+        factor_(entries, entries),
         left_(A.rows()),
         correlation_(A.rows()),
         loadings_(entries),
@@ -66,21 +67,19 @@ class RowCoder {
   /// Returns minus what is minimised.
   double improve(const double* p, double* values, std::int32_t* atoms, Index entries) {
     // The old support, with the best values on it, is the one to beat.
-    begin(p);
+    old_.clear();
     for (Index e = 0; e < entries; ++e)
-      if (values[e] != 0) take(atoms[e]);
-    const double before = gain_;
-    std::vector<std::int32_t>& old = old_;
-    old.assign(taken_.begin(), taken_.begin() + count_);
+      if (values[e] != 0) old_.push_back(atoms[e]);
+    const double before = gain_of(old_, p);
     begin(p);
     while (count_ < entries) {
       const Index atom = best();
       if (atom < 0) break;
       take(atom);
     }
-    if (gain_ <= before) {
+    if (before > gain_ * (1 + 1e-12)) {
       begin(p);
-      for (const std::int32_t atom : old) take(atom);
+      for (const std::int32_t atom : old_) take(atom);
     }
     finish(values, atoms, entries);
     return gain_;
@@ -94,10 +93,35 @@ class RowCoder {
     gain_ = 0;
   }
 
-  [[nodiscard]] bool usable(Index atom) const {
+  [[nodiscard]] bool usable(double left, double length) const {
     // Values grow with the inverse of the root of this.
     constexpr double least = 1e-6;
-    return left_(atom) > least * A_(atom, atom) && A_(atom, atom) > 1e-24 * largest_;
+    return left > least * length && length > 1e-24 * largest_;
+  }
+
+  /// What `take` of these atoms in turn would gain, at the cost of a factorization of s x s.
+  [[nodiscard]] double gain_of(const std::vector<std::int32_t>& support, const double* p) {
+    double gain = 0;
+    Index count = 0;
+    for (const std::int32_t atom : support) {
+      const double length = A_(atom, atom);
+      double left = length;
+      double loading = p[atom];
+      for (Index j = 0; j < count; ++j) {
+        double entry = A_(taken_[static_cast<std::size_t>(j)], atom);
+        for (Index i = 0; i < j; ++i) entry -= factor_(i, j) * factor_(i, count);
+        entry /= factor_(j, j);
+        factor_(j, count) = entry;
+        left -= entry * entry;
+        loading -= entry * loadings_(j);
+      }
+      if (!usable(left, length)) continue;
+      factor_(count, count) = std::sqrt(left);
+      loadings_(count) = loading / factor_(count, count);
+      gain += loadings_(count) * loadings_(count);
+      taken_[static_cast<std::size_t>(count++)] = atom;
+    }
+    return gain;
   }
 
   /// The atom with the largest gain; -1 where none has any.
@@ -106,7 +130,7 @@ class RowCoder {
     double most = 0;
     for (Index l = 0; l < A_.rows(); ++l) {
       const double square = correlation_(l) * correlation_(l);
-      if (square > most * left_(l) && usable(l)) {
+      if (square > most * left_(l) && usable(left_(l), A_(l, l))) {
         most = square / left_(l);
         found = l;
       }
@@ -115,7 +139,7 @@ class RowCoder {
   }
 
   void take(Index atom) {
-    if (!usable(atom)) return;
+    if (!usable(left_(atom), A_(atom, atom))) return;
     auto row = rows_.col(count_);
     row = A_.col(atom);
     for (Index j = 0; j < count_; ++j) row -= rows_(atom, j) * rows_.col(j);
@@ -150,8 +174,9 @@ class RowCoder {
   }
 
   const Matrix<double>& A_;
-  Matrix<double> rows_;  // k x s: the rows of the Cholesky factor, one a column
-  Vector<double> left_;  // of the diagonal of A, what the atoms taken do not explain
+  Matrix<double> rows_;    // k x s: the rows of the Cholesky factor, one a column
+  Matrix<double> factor_;  // of a given support: the transposed Cholesky factor
+  Vector<double> left_;    // of the diagonal of A, what the atoms taken do not explain
   Vector<double> correlation_;
   Vector<double> loadings_;
   std::vector<std::int32_t> taken_;
