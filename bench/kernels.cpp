@@ -3,6 +3,7 @@
 #include "kernels.hpp"
 
 #include "pleat/core/compose.hpp"
+#include "pleat/factor/armor.hpp"
 #include "pleat/factor/low_rank.hpp"
 #include "pleat/matrix/csr.hpp"
 #include "pleat/matrix/dense.hpp"
@@ -42,19 +43,24 @@ MatrixXf random_rows(Index rows, Index cols, Index row_entries) {
   return W;
 }
 
-/// A brick is measured against the matrix that it says it is.
+/// The product of matrices, by plain means.
+MatrixXf product(const MatrixXf& X) { return X; }
+template <class First, class... Rest>
+MatrixXf product(const MatrixXf& X, const First& first, const Rest&... rest) {
+  return first.to_dense() * product(X, rest...);
+}
+
+/// A brick is measured against the matrix that it says it is,
 template <class Brick>
 Subject subject(Brick brick) {
-  auto exact = [brick](const MatrixXf& X) { return MatrixXf(brick.to_dense() * X); };
+  auto exact = [brick](const MatrixXf& X) { return product(X, brick); };
   return {std::move(brick), exact};
 }
 
-/// And so is a product of two.
-template <class Op, class Left, class Right>
-Subject subject(Op op, Left left, Right right) {
-  auto exact = [left, right](const MatrixXf& X) {
-    return MatrixXf(left.to_dense() * MatrixXf(right.to_dense() * X));
-  };
+/// and so is a product of some.
+template <class Op, class... Factors>
+Subject subject(Op op, Factors... factors) {
+  auto exact = [factors...](const MatrixXf& X) { return product(X, factors...); };
   return {std::move(op), exact};
 }
 
@@ -75,7 +81,7 @@ Subject narrow(Shape shape) {
   return subject(brick);
 }
 
-Subject semi_structured(Shape shape) {
+MatrixXf two_of_four(Shape shape) {
   MatrixXf W = random_matrix(shape.rows, shape.cols);
   std::mt19937 generator(1);
   for (Index i = 0; i < shape.rows; ++i)
@@ -85,7 +91,23 @@ Subject semi_structured(Shape shape) {
       for (Index k = 0; k < std::min<Index>(4, shape.cols - group); ++k)
         if (k != first && k != second) W(i, group + k) = 0;
     }
-  return subject(SemiStructured<float>(W));
+  return W;
+}
+
+Subject semi_structured(Shape shape) { return subject(SemiStructured<float>(two_of_four(shape))); }
+
+/// 59 % of the bytes of a 4096 x 4096 matrix, and no more of others.
+Subject armor(Shape shape) {
+  const Index block = shape.rows * shape.cols / (shape.rows + shape.cols) / 16 / 16 * 16;
+  const auto wrapper = [block](Index size) {
+    const Index blocks = (size + block - 1) / block;
+    const Vector<float> values = random_matrix(blocks * block * block, 1);
+    return KroneckerSparse<float>(size, size, {blocks, block, block, 1}, values);
+  };
+  const KroneckerSparse<float> A = wrapper(shape.rows);
+  const SemiStructured<float> S(two_of_four(shape));
+  const KroneckerSparse<float> B = wrapper(shape.cols);
+  return subject(Armor<float>(A, S, B), A, S, B);
 }
 
 Subject low_rank(Shape shape) {
@@ -144,6 +166,11 @@ Goal semi_structured_goal(Shape shape, Index batch, double) {
   return {batch >= 64 ? 1.4 : from_memory(shape) ? 1.5 : 1.2};
 }
 
+Goal armor_goal(Shape shape, Index batch, double) {
+  if (batch == 1) return {from_memory(shape) ? 1.55 : 0};
+  return {batch >= 64 ? 1.35 : 0};
+}
+
 Goal low_rank_goal(Shape, Index batch, double) { return {batch == 1 ? 2.0 : 1.8}; }
 
 Goal csr_90_goal(Shape shape, Index batch, double) {
@@ -187,6 +214,7 @@ const std::vector<Kernel>& kernels() {
       {"Dense int8", narrow<Storage::int8>, int8_goal},
       {"Dense int4", narrow<Storage::int4>, int4_goal},
       {"SemiStructured", semi_structured, semi_structured_goal, "2:4"},
+      {"Armor 59 %", armor, armor_goal},
       {"LowRank 50 %", low_rank, low_rank_goal},
       {"Csr 90 % zeros", csr_90, csr_90_goal, "90 % zeros"},
       {"Csr 50 % zeros", csr_50, sparse_50_goal, "50 % zeros"},
