@@ -24,13 +24,13 @@ inline namespace PLEAT_ABI {
 /// compress<BlockDictionary>: makes || P^(1/2) (W - What) X ||_F small over dictionaries and codes,
 /// by steps that never raise it; see `detail::BlockDictionarySolver`. Codes are found by orthogonal
 /// least squares, atoms by the approximate K-SVD (Rubinstein et al. 2008). Blocks see each other's
-/// errors through the whole of X X^T, which no paper does and which gains a quarter. Rows are
+/// errors through the whole of X X^T, which took a quarter off the error of real layers. Rows are
 /// weighted by the diagonal of P. Calibrations may be singular.
 ///
 /// Shape: what `Options` give; the rest is chosen by short trials, on some of the columns, of the
-/// shapes that the budget allows. With s = k the result is the best of rank k for each block. For
-/// `error`, the bytes are halved and halved again between too few and enough, at some seven times
-/// the cost. Cost: m n k s^2 / b + m n^2 multiply-adds a round, in double.
+/// shapes that the budget allows. With s = k the rounds begin at the best of rank k for each block.
+/// For `error`, the bytes are halved and halved again between too few and enough, at some seven
+/// times the cost. Cost: m n k s^2 / b + m n^2 multiply-adds a round, in double.
 template <Real T>
 struct Compressor<BlockDictionary<T>> {
   using Options = typename BlockDictionary<T>::Options;
