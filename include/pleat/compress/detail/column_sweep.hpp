@@ -36,7 +36,7 @@ using Proceed = std::function<bool(double done, double loss)>;
 
 /// Marks the `kept` largest of `count` scores; of equal ones the first.
 inline void mark_largest(const double* scores, Index count, Index kept, bool* mark) {
-  std::fill(mark, mark + count, false);
+  for (Index i = 0; i < count; ++i) mark[i] = false;
   for (Index k = 0; k < std::min(kept, count); ++k) {
     Index best = -1;
     for (Index i = 0; i < count; ++i)

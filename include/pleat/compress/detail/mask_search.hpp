@@ -50,11 +50,12 @@ namespace detail {
                                                                const Proceed& proceed = {}) {
   const Index n = Wt.rows();
   const Index m = Wt.cols();
-  constexpr double least = 0.02;
-  constexpr double most = 10;
   constexpr int steps = 3;
   const double work = std::pow(double(n), 2) * (1.3 * double(n) + steps * double(m));
-  const int rounds = static_cast<int>(std::clamp(8e10 / work, 4.0, 24.0));
+  const int rounds = static_cast<int>(std::clamp(8e10 / work, 3.0, 24.0));
+  // A few steps are best taken where most of the mask is decided.
+  const double least = rounds < 6 ? 0.1 : 0.02;
+  const double most = rounds < 6 ? 2 : 10;
   const double growth = std::pow(most / least, 1.0 / (rounds - 1));
   // Where products take seconds, single precision halves them, and the mask is all that counts.
   const bool single = work > 2e10;

@@ -100,11 +100,15 @@ struct PruneMethod {
     if (criterion == PruneCriterion::search) {
       auto found = mask_search(H, Wt, result->values, pattern, reporter.phase("search"));
       if (found && method.refit) masked_refit(H, Wt, *found, iterations, reporter.phase("refit"));
-      if (found && pattern.kept == 2 && pattern.group == 4 && !reporter.stopped() && method.refit) {
+      if (found && pattern.kept == 2 && pattern.group == 4 && !reporter.stopped() && method.refit &&
+          work < 2e10) {
         (void)group_descent(H, Wt, *found, method.sweeps, reporter.phase("descent"));
         masked_refit(H, Wt, *found, iterations, reporter.phase("refit"));
       }
-      if (found) offer(std::move(*found));
+      if (found) {
+        offer(std::move(*found));
+        if (work >= 2e10 && method.refit) return best;
+      }
     }
     // What the search began with, refitted, is seldom better: worth it where it costs little.
     const bool last = criterion == PruneCriterion::sparsegpt;
