@@ -80,7 +80,8 @@ struct Swept {
   const Index n = Wt.rows();
   const Index m = Wt.cols();
   const Matrix<double>& U = factor.U;
-  const auto [kept, group] = rule.pattern;
+  const Index kept = rule.pattern.kept;
+  const Index group = rule.pattern.group;
   const Grid& grid = rule.grid;
   const Index unit = std::lcm(group, std::max<Index>(1, grid.span));
   const Index block = std::max<Index>(1, 128 / unit) * unit;

@@ -8,7 +8,6 @@
 #include "pleat/compress/detail/parallel.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <vector>
 
@@ -76,8 +75,8 @@ class PairChoice {
 
   Index width_;
   Index size_ = 0;
-  std::array<std::array<double, 4>, 4> block_;
-  std::array<Pair, 6> pairs_;
+  double block_[4][4] = {};
+  Pair pairs_[6] = {};
 };
 
 /// Improves S, a 2:4 stand-in for W, in the metric H by sweeps over its groups: each in turn takes
