@@ -7,6 +7,7 @@
 #include "pleat/kernel/detail/dense_narrow.hpp"
 #include "pleat/kernel/detail/interleaved.hpp"
 #include "pleat/kernel/detail/semi_structured.hpp"
+#include "pleat/kernel/detail/semi_structured_transpose.hpp"
 #include "pleat/kernel/detail/sparse.hpp"
 #include "pleat/kernel/table.hpp"
 
@@ -38,11 +39,11 @@ struct Kernels {
   static constexpr decltype(Contract::semi_structured_scratch) semi_structured_scratch =
       &SemiStructured<Arch, T>::scratch;
   static constexpr decltype(Contract::semi_structured_apply_transpose)
-      semi_structured_apply_transpose = &SemiStructured<Arch, T>::apply_transpose;
+      semi_structured_apply_transpose = &SemiStructuredTranspose<Arch, T>::apply;
   static constexpr decltype(Contract::semi_structured_narrow_apply) semi_structured_narrow_apply =
       &SemiStructured<Arch, T>::apply_narrow;
   static constexpr decltype(Contract::semi_structured_narrow_apply_transpose)
-      semi_structured_narrow_apply_transpose = &SemiStructured<Arch, T>::apply_transpose_narrow;
+      semi_structured_narrow_apply_transpose = &SemiStructuredTranspose<Arch, T>::apply_narrow;
 
   static constexpr decltype(Contract::interleaved_apply) interleaved_apply =
       &Interleaved<Arch, T>::apply;

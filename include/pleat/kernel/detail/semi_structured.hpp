@@ -332,65 +332,6 @@ struct SemiStructured {
   static std::size_t scratch(std::size_t cols, std::size_t batch) {
     return is_few(true, batch) ? 0 : tile_size + (tall + (cols + 3) / 4 * 4) * width;
   }
-
-  /// X = W^T Y for a range of groups of four columns. Plain loops: training is not what this is
-  /// for.
-  template <class Values>
-  static void transpose_values(std::size_t rows, std::size_t cols, std::size_t first,
-                               std::size_t last, const Values& values, const std::uint32_t* codes,
-                               std::size_t batch, const T* y, std::size_t ldy, T* x,
-                               std::size_t ldx) {
-    const std::size_t groups = (cols + 3) / 4;
-    typename Values::Block widened;
-    for (std::size_t g = first; g < last; ++g)
-      for (std::size_t c = 4 * g; c < 4 * g + 4 && c < cols; ++c)
-        for (std::size_t j = 0; j < batch; ++j) x[j * ldx + c] = T(0);
-    for (std::size_t r = 0; r < rows; r += panel_rows) {
-      const std::size_t height = rows - r < panel_rows ? rows - r : panel_rows;
-      const Values panel = values.panel(r / panel_rows);
-      const std::uint32_t* const code = codes + r / panel_rows * code_words(cols);
-      for (std::size_t g = first; g < last;) {
-        const std::size_t b = g / block_groups;
-        const std::size_t begin = b * block_groups;
-        const std::size_t count = groups - begin < block_groups ? groups - begin : block_groups;
-        const std::size_t end = begin + count < last ? begin + count : last;
-        const T* const value = panel.block(b, count, widened);
-        for (; g < end; ++g)
-          for (std::size_t j = 0; j < batch; ++j) {
-            T sum[4] = {};
-            for (std::size_t i = 0; i < height; ++i) {
-              const T* const w = value + (g - begin) * group_values + i;
-              const std::uint32_t bits = code[b * panel_rows + i] >> (4 * (g - begin));
-              const T yi = y[j * ldy + r + i];
-              T scale = T(1);
-              if constexpr (Values::scaled) scale = widened.scale[i];
-              sum[bits & 3U] += w[0] * scale * yi;
-              sum[bits >> 2U & 3U] += w[panel_rows] * scale * yi;
-            }
-            for (std::size_t c = 0; c < 4 && 4 * g + c < cols; ++c)
-              x[j * ldx + 4 * g + c] += sum[c];
-          }
-      }
-    }
-  }
-
-  static void apply_transpose(std::size_t rows, std::size_t cols, std::size_t first,
-                              std::size_t last, const T* values, const std::uint32_t* codes,
-                              std::size_t batch, const T* y, std::size_t ldy, T* x,
-                              std::size_t ldx) {
-    transpose_values(rows, cols, first, last, Plain{values, (cols + 3) / 4 * group_values}, codes,
-                     batch, y, ldy, x, ldx);
-  }
-
-  static void apply_transpose_narrow(Format format, std::size_t rows, std::size_t cols,
-                                     std::size_t first, std::size_t last,
-                                     const std::uint8_t* values, const std::uint32_t* codes,
-                                     std::size_t batch, const T* y, std::size_t ldy, T* x,
-                                     std::size_t ldx) {
-    const std::size_t stride = narrow_panel_bytes(format, (cols + 3) / 4 * 2);
-    transpose_values(rows, cols, first, last, Widened{format, values, stride}, codes, batch, y, ldy,
-                     x, ldx);
-  }
 };
 
 }  // namespace detail

@@ -239,6 +239,7 @@ struct Sparse {
         for (std::size_t c = first; c < last; ++c) out[c] = T(0);
         for (std::size_t r = 0; r < rows; ++r) {
           const T scale = y[j * ldy + r];
+          if (scale == T(0)) continue;  // most are, where errors are measured row by row
           columns.each(r, first_entry(matrix, r), first_entry(matrix, r + 1), 0, cols,
                        [&](std::size_t i, std::size_t c) {
                          if (c >= first && c < last) out[c] += matrix.values[i] * scale;
