@@ -7,10 +7,15 @@
 
 #include <CLI/CLI.hpp>
 #include <Eigen/Dense>
+#include <pleat/compress/armor.hpp>
+#include <pleat/compress/block_dictionary.hpp>
 #include <pleat/compress/budget.hpp>
 #include <pleat/compress/calibration.hpp>
+#include <pleat/compress/compensate.hpp>
 #include <pleat/compress/compress.hpp>
+#include <pleat/compress/dense.hpp>
 #include <pleat/compress/low_rank.hpp>
+#include <pleat/compress/semi_structured.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -36,23 +41,50 @@ using encoder::Operator;
 using Calibration = pleat::Calibration<float>;
 using Calibrations = std::map<std::string, Calibration>;
 
-/// A way to compress one layer.
+/// A way to compress one layer, and the shares of the dense bytes that it is tried at.
 struct Method {
   std::string name;
+  std::vector<double> keep;
   std::function<Operator(const MatrixXf&, const pleat::Budget&, const Calibration&)> compress;
 };
 
-/// The structures that are tried: one line each.
+/// A structure with default options, but for how values are stored.
+template <template <pleat::Real> class Structure>
+Method method(std::string name, std::vector<double> keep, pleat::Storage storage) {
+  return {std::move(name), std::move(keep),
+          [storage](const auto& W, const auto& budget, const auto& calibration) -> Operator {
+            return pleat::compress<Structure>(W, budget, calibration, {.storage = storage});
+          }};
+}
+
+/// The structures that are tried: one line each. Some are of one size only.
 const std::vector<Method>& methods() {
+  using pleat::Storage;
   static const std::vector<Method> all{
       {"LowRank-plain",
+       {0.75, 0.5, 0.25},
        [](const auto& W, const auto& budget, const auto&) -> Operator {
          return pleat::compress<pleat::LowRank>(W, budget);
        }},
-      {"LowRank",
+      method<pleat::LowRank>("LowRank", {0.75, 0.5, 0.25}, Storage::f32),
+      {"BlockDictionary",
+       {0.5, 0.25},
        [](const auto& W, const auto& budget, const auto& calibration) -> Operator {
-         return pleat::compress<pleat::LowRank>(W, budget, calibration);
+         return pleat::compress<pleat::BlockDictionary>(W, budget, calibration);
        }},
+      method<pleat::SemiStructured>("SemiStructured", {0.54}, Storage::f32),
+      {"2:4+LowRank",
+       {0.575},
+       [](const auto& W, const auto& budget, const auto& calibration) -> Operator {
+         return pleat::compensate(
+             pleat::compress<pleat::SemiStructured>(W, pleat::keep(1), calibration), W, budget,
+             calibration);
+       }},
+      method<pleat::Armor>("Armor", {0.575, 0.62}, Storage::f32),
+      method<pleat::Dense>("Dense-int8", {0.27}, Storage::int8),
+      method<pleat::Dense>("Dense-int4", {0.15}, Storage::int4),
+      method<pleat::SemiStructured>("SemiStructured-int8", {0.17}, Storage::int8),
+      method<pleat::Armor>("Armor-int8", {0.21}, Storage::int8),
   };
   return all;
 }
@@ -63,7 +95,7 @@ struct Settings {
   std::filesystem::path sentences =
       std::filesystem::path(__FILE__).parent_path() / "data/sentences.safetensors";
   std::filesystem::path output = "sentence_encoder.safetensors";
-  std::vector<double> keep{0.75, 0.5, 0.25};
+  std::vector<double> keep;  // empty: what each structure is tried at
   std::vector<std::string> structures;
 };
 
@@ -171,7 +203,7 @@ bool run(const Settings& settings) {
     const auto& wanted = settings.structures;
     if (!wanted.empty() && std::find(wanted.begin(), wanted.end(), method.name) == wanted.end())
       continue;
-    for (const double keep : settings.keep) {
+    for (const double keep : settings.keep.empty() ? method.keep : settings.keep) {
       try {
         Encoder model = compress(dense, method, keep, calibrations, progress);
         rows.push_back(judge(method.name, model, embed(model, data.held_out), dense_embeddings));
@@ -223,7 +255,7 @@ int main(int argc, char** argv) {
       ->required()
       ->check(CLI::ExistingPath)
       ->type_name("PATH");
-  app.add_option("--keep", settings.keep, "The share of the dense bytes to keep (0.75 0.5 0.25)")
+  app.add_option("--keep", settings.keep, "The share of the dense bytes to keep, for all of them")
       ->check(CLI::PositiveNumber)
       ->type_name("F");
   app.add_option("--structure", settings.structures, "Try only this structure")
