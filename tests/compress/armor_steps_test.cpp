@@ -253,7 +253,7 @@ TEST_CASE("pruning between wrappers is the sweep in the product of two metrics",
     trial.factors.A = BlockDiagonal(5, 2);
     trial.factors.B = BlockDiagonal(70, 7);
     const auto factor = detail::inverse_factor(trial.G, damping);
-    const auto expected = detail::column_sweep(trial.W.transpose(), factor, {})->values;
+    const auto expected = detail::column_sweep(trial.W.transpose(), factor, {{2, 4}})->values;
     auto solver = trial.solver();
     solver.prune(factor.U, damping);
     CHECK((solver.factors().St - expected).norm() <= 1e-6 * expected.norm());
@@ -273,7 +273,7 @@ TEST_CASE("pruning between wrappers is the sweep in the product of two metrics",
         factor.U.block(72 * r, 72 * k, 72, 72) = of_rows(r, k) * of_cols;
     const Matrix<double> moved = (A.inverse() * trial.W * B.inverse()).transpose();
     const Matrix<double> one_row = moved.reshaped(3 * 72, 1);
-    const auto expected = detail::column_sweep(one_row, factor, {})->values;
+    const auto expected = detail::column_sweep(one_row, factor, {{2, 4}})->values;
     auto solver = trial.solver();
     solver.prune(InputMetric::full(trial.G).inverse_root(damping), damping);
     CHECK((solver.factors().St.reshaped(3 * 72, 1) - expected).norm() <= 1e-6 * expected.norm());
@@ -309,7 +309,7 @@ TEST_CASE("a planted ARMOR is found, nearly", "[armor]") {
                            detail::prune_by_score(Wt, Vector<double>::Ones(size)),
                            BlockDiagonal(size, 8)};
   detail::ProgressReport report({});
-  const auto found = detail::armor_search(Wt, metric, start, 20, report);
+  const ArmorFactors found = detail::armor_search(Wt, metric, start, 20, true, report).factors;
   CHECK((Wt.transpose() - product(found)).squaredNorm() <=
         0.2 * (Wt.transpose() - product(start)).squaredNorm());
 }

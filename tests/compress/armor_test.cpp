@@ -3,6 +3,7 @@
 #include "pleat/compress/armor.hpp"
 
 #include "compress/support.hpp"
+#include "pleat/compress/semi_structured.hpp"
 #include "pleat/core/threads.hpp"
 #include "pleat/io/safetensors.hpp"
 #include "support/catch.hpp"
@@ -25,12 +26,7 @@ Calibration<float> calibration_of(Random& random, Index inputs, Index samples) {
 
 /// The 2:4 matrix that ARMOR starts from.
 SemiStructured<float> pruned(const Matrix<float>& W, const Calibration<float>& calibration) {
-  const Matrix<double> Wt = W.transpose().cast<double>();
-  const Matrix<double> St =
-      calibration.samples() > 0
-          ? detail::column_sweep(Wt, detail::inverse_factor(calibration.gram()), {})->values
-          : detail::prune_by_score(Wt, Vector<double>::Ones(Wt.rows()));
-  return SemiStructured<float>(St.transpose().cast<float>());
+  return compress<SemiStructured>(W, keep(1000), calibration);
 }
 
 std::string message_of(const Matrix<float>& W, const Budget& budget, const Options& options) {
@@ -44,7 +40,7 @@ std::string message_of(const Matrix<float>& W, const Budget& budget, const Optio
 
 }  // namespace
 
-TEST_CASE("ARMOR of any shape is never worse than the 2:4 that it starts from", "[armor]") {
+TEST_CASE("ARMOR of any shape is never worse than compress<SemiStructured>", "[armor]") {
   Random random(921);
   for (const auto& [m, n] : {std::pair<Index, Index>{1, 1},
                              {1, 9},
@@ -82,7 +78,9 @@ TEST_CASE("ARMOR beats its 2:4 by far where inputs are correlated", "[armor]") {
   Random random(922);
   const Matrix<float> W = random.matrix<float>(64, 96);
   const auto calibration = calibration_of(random, 96, 400);
-  const double before = relative_error(W, pruned(W, calibration), calibration);
+  const auto swept = compress<SemiStructured>(
+      W, keep(1), calibration, {.criterion = PruneCriterion::sparsegpt, .refit = false});
+  const double before = relative_error(W, swept, calibration);
   const auto op = compress<Armor>(W, keep(0.65), calibration);
   CHECK(op.bytes() <= keep(0.65).max_bytes(64, 96, 4));
   CHECK(relative_error(W, op, calibration) < 0.8 * before);
@@ -216,20 +214,31 @@ TEST_CASE("a stopped ARMOR is the best so far", "[armor]") {
   Random random(929);
   const Matrix<float> W = random.matrix<float>(32, 64);
   const auto calibration = calibration_of(random, 64, 200);
+  // After so many reports: while the 2:4 is sought, and in the rounds.
+  Index reports = 0;
+  Index pruning = 0;
+  const auto run = [&](Index stop, double& told) {
+    reports = 0;
+    return compress<Armor>(W, keep(0.7), calibration,
+                           Options{.rounds = 8, .monitor = [&](const Progress& progress) {
+                                     if (progress.phase == "round") CHECK(progress.iterations == 8);
+                                     else if (progress.phase != "descent") pruning = reports + 1;
+                                     CHECK(progress.loss <= told);
+                                     told = progress.loss;
+                                     return ++reports < stop;
+                                   }});
+  };
+  double first = 1;
+  (void)run(1000000, first);
+  CHECK(reports > pruning);
   double previous = 2;
-  for (const Index stop : {1, 2, 4, 9}) {
+  for (const Index stop :
+       {Index{1}, Index{2}, pruning / 2, pruning, pruning + 1, pruning + 2, pruning + 6}) {
     double told = 1;
-    const auto op = compress<Armor>(W, keep(0.7), calibration,
-                                    Options{.rounds = 8, .monitor = [&](const Progress& progress) {
-                                              if (progress.phase == "round")
-                                                CHECK(progress.iterations == 8);
-                                              CHECK(progress.loss <= told);
-                                              told = progress.loss;
-                                              return progress.iteration < stop;
-                                            }});
+    const auto op = run(stop, told);
     const double reached = relative_error(W, op, calibration);
     CHECK(reached <= told * 1.0001);
-    CHECK(reached <= previous);
+    CHECK(reached <= previous * 1.000001);
     previous = reached;
   }
 }
@@ -267,19 +276,28 @@ TEST_CASE("ARMOR on two layers of a sentence encoder", "[armor][real]") {
     const char* name;
     double error;       // of 2:4 and a low rank of the same size
     double best_known;  // of numpy's ARMOR of eight prunings
+    Index rounds;       // half of what is taken by default and less, to save time
   };
-  for (const auto& [name, expected, best_known] :
-       {Layer{"layer0.attn_out", .255, .230}, Layer{"layer0.residual_dense", .119, .118}}) {
+  for (const auto& [name, expected, best_known, rounds] :
+       {Layer{"layer0.attn_out", .255, .230, 10}, Layer{"layer0.residual_dense", .119, .118, 3}}) {
     INFO(name);
     const Matrix<float> W = weights.matrix<float>(std::string(name) + ".weight").transpose();
     const auto calibration = Calibration<float>::from_gram(
         grams.matrix<double>(std::string(name) + ".gram_calib"), 32000);
     const auto held_out = Calibration<float>::from_gram(
         grams.matrix<double>(std::string(name) + ".gram_heldout"), 32000);
-    const auto op = compress<Armor>(W, keep(0.575), calibration);
+    const auto op = compress<Armor>(W, keep(0.575), calibration, Options{.rounds = rounds});
     CHECK(relative_error(W, op, calibration) < best_known);
     CHECK(relative_error(W, op, held_out) < expected);
   }
+  // Where 2:4 is good already, and one round is all there is; a part of the rows, to save time.
+  const Matrix<float> W =
+      weights.matrix<float>("layer0.ffn1.weight").transpose().topRows(64).eval();
+  const auto calibration =
+      Calibration<float>::from_gram(grams.matrix<double>("layer0.ffn1.gram_calib"), 32000);
+  const auto op = compress<Armor>(W, keep(0.575), calibration, Options{.rounds = 1});
+  CHECK(relative_error(W, op, calibration) <=
+        relative_error(W, pruned(W, calibration), calibration));
 }
 
 }  // namespace pleat::test

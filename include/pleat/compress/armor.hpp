@@ -4,13 +4,13 @@
 
 #include "pleat/compress/compress.hpp"
 #include "pleat/compress/detail/armor_search.hpp"
+#include "pleat/compress/detail/sparse_weights.hpp"
 #include "pleat/compress/error.hpp"
 #include "pleat/factor/armor.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <optional>
 #include <string>
 #include <utility>
 
@@ -22,11 +22,12 @@ inline namespace PLEAT_ABI {
 /// i and j of (Wbar - Abar S Bbar)_ij^2 ||X_j||^2, with W = diag(r2) Wbar diag(r1) of unit rows and
 /// A = diag(r2) Abar, B = Bbar diag(r1); it does not look at P.
 ///
-/// From SparseGPT's 2:4 matrix (in a diagonal metric: the best mask), in rounds of exact steps: on
-/// A, on blocks of B, on the places and values of one group of S after another, and pruning anew in
-/// the coordinates to which A and B have moved the weights; see `detail::ArmorSolver`. Best of all
-/// rounds: never worse than where it started. No calibration has to be regular. All in double.
-/// There is nothing random in it: the seed changes nothing.
+/// In rounds of exact steps: on A, on blocks of B, on the places and values of one group of S after
+/// another, and pruning anew in the coordinates to which A and B have moved the weights; see
+/// `detail::ArmorSolver`. With a calibration twice: from SparseGPT's 2:4 matrix, which leaves
+/// pruning anew the most to find, and, without that, from the matrix of compress<SemiStructured>.
+/// The best of all rounds is taken, so it is never worse than that matrix. No calibration has to be
+/// regular. All in double. There is nothing random in it: the seed changes nothing.
 ///
 /// Blocks: `Options`, or as large as the budget allows, up to 256 and of equal size for A and B,
 /// where that is 16 or more a multiple of 16, and what then is left goes to A; for `error`, the
@@ -104,19 +105,20 @@ struct Compressor<Armor<T>> {
     Vector<double> of_rows;  // What = diag(of_rows) (A S B) diag(of_cols)
     Vector<double> of_cols;
     Matrix<double> start;  // S^T
+    Matrix<double> swept;  // another, SparseGPT's, where there is a calibration
 
     Problem(const ConstMatrixRef<T>& W, const Calibration<T>& calibration, const Options& options,
             detail::ProgressReport& report)
         : Wt(W.template cast<double>().transpose()) {
       const Index m = W.rows();
       const Index n = W.cols();
-      const double scale = power_of_two(Wt.cwiseAbs().maxCoeff());
+      const double scale = detail::power_of_two_below(Wt.cwiseAbs().maxCoeff());
       Wt /= scale;
       of_rows = Vector<double>::Constant(m, scale);
       of_cols = Vector<double>::Ones(n);
       Matrix<double> gram = calibration.samples() > 0 ? calibration.gram() : Matrix<double>();
       const double most = gram.size() > 0 ? gram.diagonal().maxCoeff() : 0;
-      if (most > 0) gram /= power_of_two(most);
+      if (most > 0) gram /= detail::power_of_two_below(most);
       else gram.resize(0, 0);  // nothing, or only zeros, were seen
       if (options.objective == ArmorObjective::proxy) {
         const Vector<double> d = detail::input_energies(
@@ -129,26 +131,24 @@ struct Compressor<Armor<T>> {
         start = detail::prune_by_score(Wt, d);
         return;
       }
-      weigh(calibration);
-      if (gram.size() == 0) {
-        const Vector<double> d = Vector<double>::Ones(n);
-        metric = detail::InputMetric::diagonal(d);
-        start = detail::prune_by_score(Wt, d);
-        return;
+      // Rows are pruned each by itself: weights of outputs change only what is told of the error.
+      const bool weighted =
+          calibration.row_weights().size() > 0 || calibration.output_metric().size() > 0;
+      const Matrix<double> fitting = detail::fitting_gram(calibration);
+      start = detail::prune(fitting, Wt, {}, [&](const Progress& now) {
+        return report.begin(now.phase, now.iteration, now.iterations, weighted ? 1 : now.loss);
+      });
+      if (fitting.size() > 0 && !report.stopped()) {
+        auto result = detail::column_sweep(Wt, detail::inverse_factor(fitting), {{2, 4}},
+                                           [&](double, double) { return report.within(); });
+        if (result) swept = std::move(result->values);
       }
-      auto swept = report.begin("prune", 1, 1, 1)
-                       ? detail::column_sweep(Wt, detail::inverse_factor(gram), {},
-                                              [&](double, double) { return report.within(); })
-                       : std::nullopt;
-      start = swept ? std::move(swept->values) : detail::prune_by_score(Wt, gram.diagonal());
-      metric = detail::InputMetric::full(std::move(gram));
+      weigh(calibration);
+      metric = gram.size() > 0 ? detail::InputMetric::full(std::move(gram))
+                               : detail::InputMetric::diagonal(Vector<double>::Ones(n));
     }
 
    private:
-    static double power_of_two(double size) {
-      return size > 0 ? std::exp2(std::floor(std::log2(size))) : 1;
-    }
-
     /// Outputs times the roots of their weights. Those of no weight count next to nothing, so that
     /// there is a way back.
     void weigh(const Calibration<T>& calibration) {
@@ -157,6 +157,8 @@ struct Compressor<Armor<T>> {
       if (weights.size() == 0) return;
       const Vector<double> roots = (weights / weights.maxCoeff()).cwiseMax(1e-8).cwiseSqrt();
       Wt = Wt * roots.asDiagonal();
+      start = start * roots.asDiagonal();
+      if (swept.size() > 0) swept = swept * roots.asDiagonal();
       of_rows = of_rows.cwiseQuotient(roots);
     }
   };
@@ -165,12 +167,22 @@ struct Compressor<Armor<T>> {
                        const Options& options, detail::ProgressReport& report) {
     const Index m = W.rows();
     const Index n = W.cols();
-    detail::ArmorFactors factors{detail::BlockDiagonal(m, blocks.rows), problem.start,
-                                 detail::BlockDiagonal(n, blocks.cols)};
     const Index reach = problem.metric.is_diagonal() ? blocks.cols : n;
     const Index rounds =
         options.rounds > 0 ? options.rounds : detail::automatic_rounds(m, n, reach);
-    factors = detail::armor_search(problem.Wt, problem.metric, std::move(factors), rounds, report);
+    const auto search = [&](const Matrix<double>& start, Index count, bool anew) {
+      return detail::armor_search(
+          problem.Wt, problem.metric,
+          {detail::BlockDiagonal(m, blocks.rows), start, detail::BlockDiagonal(n, blocks.cols)},
+          count, anew, report);
+    };
+    detail::ArmorFound found = problem.swept.size() > 0 ? search(problem.swept, rounds, true)
+                                                        : search(problem.start, rounds, true);
+    if (problem.swept.size() > 0) {
+      detail::ArmorFound other = search(problem.start, std::max<Index>(1, rounds / 6), false);
+      if (other.loss < found.loss) found = std::move(other);
+    }
+    detail::ArmorFactors factors = std::move(found.factors);
     SemiStructured<T> S(factors.St.transpose().template cast<T>());
     if (is_narrow(options.storage)) {
       S = S.stored_as(options.storage);

@@ -23,9 +23,9 @@ class ProgressReport {
  public:
   explicit ProgressReport(Monitor monitor) : monitor_(std::move(monitor)) {}
 
-  /// False: stop.
+  /// False: stop. The loss that is told never rises.
   bool begin(std::string_view phase, Index iteration, Index iterations, double loss) {
-    now_ = {phase, iteration, iterations, loss};
+    now_ = {phase, iteration, iterations, std::min(now_.loss, loss)};
     return tell();
   }
   bool within() {
@@ -96,20 +96,27 @@ struct NoWag {
   return seen.select(d.array(), mean).matrix();
 }
 
-/// 16 rounds for 512 x 512, fewer where they take longer: a round costs about 5 m n `reach`
-/// multiply-adds, with `reach` the columns that K couples to one.
+/// 16 rounds for 512 x 512 with a calibration, fewer where they take longer: a round costs about
+/// 5 m n `reach` multiply-adds, with `reach` the columns that K couples to one.
 [[nodiscard]] inline Index automatic_rounds(Index m, Index n, Index reach) {
   const double work = double(m) * double(n) * double(reach);
-  return static_cast<Index>(std::clamp(16 * std::cbrt(std::sqrt(0x1p27 / work)), 4.0, 32.0));
+  return static_cast<Index>(std::clamp(16 * std::pow(0x1p27 / work, 0.25), 4.0, 32.0));
 }
+
+/// What a search came to, and its loss as a share of the squared norm of W in the metric.
+struct ArmorFound {
+  ArmorFactors factors;
+  double loss;
+};
 
 /// Rounds of pruning anew, a sweep over all groups, A, another sweep, A, and B; the last ones
 /// without pruning, and with conjugate gradients for the values. Pruning increases the loss, from
 /// where the steps come back lower than before, as a rule; where they do not, the best so far is
-/// taken up again. Returns the best of all rounds, no worse than `start`.
-[[nodiscard]] inline ArmorFactors armor_search(const Matrix<double>& Wt, const InputMetric& metric,
-                                               ArmorFactors start, Index rounds,
-                                               ProgressReport& report) {
+/// taken up again. All rounds are without it unless `anew`. Returns the best of all rounds, no
+/// worse than `start`.
+[[nodiscard]] inline ArmorFound armor_search(const Matrix<double>& Wt, const InputMetric& metric,
+                                             ArmorFactors start, Index rounds, bool anew,
+                                             ProgressReport& report) {
   constexpr double damping = 0.1;  // flat: from 0.01 to 0.3 of the mean, results hardly differ
   constexpr double nothing = 1e-14;
   ArmorSolver solver(Wt, metric, start, [&report] { return report.within(); });
@@ -122,9 +129,11 @@ struct NoWag {
     if (!is_finite(loss)) solver.set_factors(best);  // a wrapper without an inverse
     return better;
   };
-  if (!(least > nothing) || !report.begin("round", 1, rounds, std::sqrt(least))) return best;
-  const Matrix<double> root = metric.inverse_root(damping);
-  const Index last_pruning = rounds - std::max<Index>(1, rounds / 4);
+  const std::string_view phase = anew ? "round" : "descent";
+  if (!(least > nothing) || !report.begin(phase, 1, rounds, std::sqrt(least)))
+    return {std::move(best), least};
+  const Matrix<double> root = anew ? metric.inverse_root(damping) : Matrix<double>();
+  const Index last_pruning = anew ? rounds - std::max<Index>(1, rounds / 4) : 0;
   double before = least;
   int failures = 0;  // of pruning anew: after one, a round of descent; after three, nothing else
   bool failed = false;
@@ -132,7 +141,7 @@ struct NoWag {
     const bool last = round > last_pruning;
     const bool pruning = round > 1 && !last && !failed && failures < 3;
     if (round > 1) {
-      if (!report.begin("round", round, rounds, std::sqrt(least))) break;
+      if (!report.begin(phase, round, rounds, std::sqrt(least))) break;
       if (pruning) solver.prune(root, damping);
       else if (!failed) solver.carry_values();
     }
@@ -157,11 +166,11 @@ struct NoWag {
     if (last && before - least < 1e-4 * least) break;
     before = least;
   }
-  if (report.stopped()) return best;
+  if (report.stopped()) return {std::move(best), least};
   solver.set_factors(best);
   solver.improve_a();
   if (keep()) best = solver.factors();
-  return best;
+  return {std::move(best), least};
 }
 
 /// Of S that has been rounded, and stays: A and B around it, in so many turns.
