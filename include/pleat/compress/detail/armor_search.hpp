@@ -100,7 +100,7 @@ struct NoWag {
 /// 5 m n `reach` multiply-adds, with `reach` the columns that K couples to one.
 [[nodiscard]] inline Index automatic_rounds(Index m, Index n, Index reach) {
   const double work = double(m) * double(n) * double(reach);
-  return static_cast<Index>(std::clamp(16 * std::pow(0x1p27 / work, 0.25), 4.0, 32.0));
+  return static_cast<Index>(std::clamp(16 * std::pow(0x1p27 / work, 0.2), 4.0, 32.0));
 }
 
 /// What a search came to, and its loss as a share of the squared norm of W in the metric.
