@@ -26,8 +26,9 @@ inline namespace PLEAT_ABI {
 /// another, and pruning anew in the coordinates to which A and B have moved the weights; see
 /// `detail::ArmorSolver`. With a calibration twice: from SparseGPT's 2:4 matrix, which leaves
 /// pruning anew the most to find, and, without that, from the matrix of compress<SemiStructured>.
-/// The best of all rounds is taken, so it is never worse than that matrix. No calibration has to be
-/// regular. All in double. There is nothing random in it: the seed changes nothing.
+/// The best of all rounds is taken, so in the native storage it is never worse than that matrix, in
+/// the metric that is minimised. No calibration has to be regular. All in double. There is nothing
+/// random in it: the seed changes nothing.
 ///
 /// Blocks: `Options`, or as large as the budget allows, up to 256 and of equal size for A and B,
 /// where that is 16 or more a multiple of 16, and what then is left goes to A; for `error`, the
@@ -176,9 +177,9 @@ struct Compressor<Armor<T>> {
           {detail::BlockDiagonal(m, blocks.rows), start, detail::BlockDiagonal(n, blocks.cols)},
           count, anew, report);
     };
-    detail::ArmorFound found = problem.swept.size() > 0 ? search(problem.swept, rounds, true)
-                                                        : search(problem.start, rounds, true);
-    if (problem.swept.size() > 0) {
+    const bool twice = problem.swept.size() > 0;
+    detail::ArmorFound found = search(twice ? problem.swept : problem.start, rounds, true);
+    if (twice) {
       detail::ArmorFound other = search(problem.start, std::max<Index>(1, rounds / 6), false);
       if (other.loss < found.loss) found = std::move(other);
     }

@@ -5,11 +5,11 @@
 #include "pleat/compress/compress.hpp"
 #include "pleat/compress/detail/block_dictionary_shapes.hpp"
 #include "pleat/compress/detail/block_dictionary_solver.hpp"
+#include "pleat/compress/detail/layer_metric.hpp"
 #include "pleat/compress/error.hpp"
 #include "pleat/factor/block_dictionary.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -90,13 +90,12 @@ struct Compressor<BlockDictionary<T>> {
           user_(options.monitor) {
       check();
       Wt_ = W.transpose().template cast<double>();
-      const double largest = Wt_.cwiseAbs().maxCoeff();
-      if (largest > 0) scale_ = std::exp2(std::floor(std::log2(largest)));
+      scale_ = detail::power_of_two_below(Wt_.cwiseAbs().maxCoeff());
       Wt_ /= scale_;
       if (calibration.samples() > 0) {
         G_ = calibration.gram();
         const double most = G_.diagonal().maxCoeff();
-        if (most > 0) G_ /= std::exp2(std::floor(std::log2(most)));
+        if (most > 0) G_ /= detail::power_of_two_below(most);
         else G_.resize(0, 0);  // only zeros were seen
       }
       weights_ = Vector<double>::Ones(m_);
@@ -233,8 +232,7 @@ struct Compressor<BlockDictionary<T>> {
     /// Atoms are of length 1 in the metric, which says nothing about their entries: these are
     /// brought to about 1.
     [[nodiscard]] static double atom_scale(const Matrix<double>& Dt, Index atom) {
-      const double largest = Dt.col(atom).cwiseAbs().maxCoeff();
-      return largest > 0 ? std::exp2(-std::floor(std::log2(largest))) : 1;
+      return 1 / detail::power_of_two_below(Dt.col(atom).cwiseAbs().maxCoeff());
     }
 
     Index m_;

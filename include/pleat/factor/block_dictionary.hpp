@@ -28,8 +28,7 @@ inline namespace PLEAT_ABI {
 ///     flops of apply  2 (m J s + k n) a sample
 ///
 /// It keeps far more of a weight than low rank of its size, but the codes take the time that
-/// `RowSparse` takes: at few samples they are many times slower than dense, and from some 64 on
-/// faster.
+/// `RowSparse` takes: at few samples more than dense.
 ///
 /// Source: DSFormer (Chand et al., arXiv 2312.13211).
 template <Real T>
