@@ -2,6 +2,7 @@
 // The steps of ARMOR against plain loops: each is exact, and none increases the loss.
 #include "compress/support.hpp"
 #include "pleat/compress/detail/armor_search.hpp"
+#include "pleat/compress/detail/sparse_weights.hpp"
 #include "support/catch.hpp"
 
 #include <Eigen/Cholesky>
@@ -21,6 +22,11 @@ using detail::ArmorFactors;
 using detail::ArmorSolver;
 using detail::BlockDiagonal;
 using detail::InputMetric;
+
+/// The best mask in a diagonal metric.
+Matrix<double> prune_by_score(const Matrix<double>& Wt, const Vector<double>& d) {
+  return detail::prune_by(d.cwiseSqrt().asDiagonal() * Wt.cwiseAbs(), Wt, {});
+}
 
 Matrix<double> dense(const BlockDiagonal& D) {
   Matrix<double> result = Matrix<double>::Zero(D.size(), D.size());
@@ -49,7 +55,7 @@ bool semi_structured(const Matrix<double>& St) {
 struct Trial {
   Trial(Random& random, Index m, Index n, Index b, Index c, Index samples = 0)
       : W(random.matrix<double>(m, n)),
-        factors{BlockDiagonal(m, b), detail::prune_by_score(W.transpose(), Vector<double>::Ones(n)),
+        factors{BlockDiagonal(m, b), prune_by_score(W.transpose(), Vector<double>::Ones(n)),
                 BlockDiagonal(n, c)} {
     const Matrix<double> X = correlated_inputs<double>(random, n, samples > 0 ? samples : 2 * n);
     G = X * X.transpose();
@@ -241,7 +247,7 @@ TEST_CASE("ARMOR's loss begins as that of NoWag-P", "[armor]") {
     }
   const ArmorSolver solver(
       normal.Wt, InputMetric::diagonal(d),
-      {BlockDiagonal(m, 4), detail::prune_by_score(normal.Wt, d), BlockDiagonal(n, 4)});
+      {BlockDiagonal(m, 4), prune_by_score(normal.Wt, d), BlockDiagonal(n, 4)});
   CHECK(solver.loss() == Approx(expected / total).epsilon(1e-12));
 }
 
@@ -299,14 +305,13 @@ TEST_CASE("a planted ARMOR is found, nearly", "[armor]") {
   const Index size = 64;
   ArmorFactors planted{
       BlockDiagonal(size, 8),
-      detail::prune_by_score(random.matrix<double>(size, size), Vector<double>::Ones(size)),
+      prune_by_score(random.matrix<double>(size, size), Vector<double>::Ones(size)),
       BlockDiagonal(size, 8)};
   for (BlockDiagonal* D : {&planted.A, &planted.B})
     for (Index i = 0; i < D->count(); ++i) (*D)[i] = random.matrix<double>(8, 8);
   const Matrix<double> Wt = product(planted).transpose();
   const auto metric = InputMetric::diagonal(Vector<double>::Ones(size));
-  const ArmorFactors start{BlockDiagonal(size, 8),
-                           detail::prune_by_score(Wt, Vector<double>::Ones(size)),
+  const ArmorFactors start{BlockDiagonal(size, 8), prune_by_score(Wt, Vector<double>::Ones(size)),
                            BlockDiagonal(size, 8)};
   detail::ProgressReport report({});
   const ArmorFactors found = detail::armor_search(Wt, metric, start, 20, true, report).factors;

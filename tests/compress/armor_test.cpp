@@ -2,15 +2,13 @@
 // compress<Armor> as users meet it: never worse than 2:4, within its budget, in any shape.
 #include "pleat/compress/armor.hpp"
 
+#include "compress/real_layers.hpp"
 #include "compress/support.hpp"
 #include "pleat/compress/semi_structured.hpp"
 #include "pleat/core/threads.hpp"
-#include "pleat/io/safetensors.hpp"
 #include "support/catch.hpp"
 
 #include <cmath>
-#include <cstdlib>
-#include <filesystem>
 #include <string>
 
 namespace pleat::test {
@@ -263,15 +261,8 @@ TEST_CASE("what ARMOR cannot do throws, and says why", "[armor]") {
 }
 
 TEST_CASE("ARMOR on two layers of a sentence encoder", "[armor][real]") {
-  const char* const data = std::getenv("PLEAT_DATA");
-  if (data == nullptr) {
-    WARN(
-        "skipped: PLEAT_DATA does not name a folder with use.safetensors and "
-        "use_grams.safetensors");
-    return;
-  }
-  const auto weights = Safetensors::open(std::filesystem::path(data) / "use.safetensors");
-  const auto grams = Safetensors::open(std::filesystem::path(data) / "use_grams.safetensors");
+  const auto layers = RealLayers::open();
+  if (!layers) return;
   struct Layer {
     const char* name;
     double error;       // of 2:4 and a low rank of the same size
@@ -281,20 +272,16 @@ TEST_CASE("ARMOR on two layers of a sentence encoder", "[armor][real]") {
   for (const auto& [name, expected, best_known, rounds] :
        {Layer{"layer0.attn_out", .255, .230, 10}, Layer{"layer0.residual_dense", .119, .118, 3}}) {
     INFO(name);
-    const Matrix<float> W = weights.matrix<float>(std::string(name) + ".weight").transpose();
-    const auto calibration = Calibration<float>::from_gram(
-        grams.matrix<double>(std::string(name) + ".gram_calib"), 32000);
-    const auto held_out = Calibration<float>::from_gram(
-        grams.matrix<double>(std::string(name) + ".gram_heldout"), 32000);
+    const Matrix<float> W = layers->weights(name);
+    const auto calibration = layers->fitted(name);
+    const auto held_out = layers->held_out(name);
     const auto op = compress<Armor>(W, keep(0.575), calibration, Options{.rounds = rounds});
     CHECK(relative_error(W, op, calibration) < best_known);
     CHECK(relative_error(W, op, held_out) < expected);
   }
   // Where 2:4 is good already, and one round is all there is; a part of the rows, to save time.
-  const Matrix<float> W =
-      weights.matrix<float>("layer0.ffn1.weight").transpose().topRows(64).eval();
-  const auto calibration =
-      Calibration<float>::from_gram(grams.matrix<double>("layer0.ffn1.gram_calib"), 32000);
+  const Matrix<float> W = layers->weights("layer0.ffn1").topRows(64);
+  const auto calibration = layers->fitted("layer0.ffn1");
   const auto op = compress<Armor>(W, keep(0.575), calibration, Options{.rounds = 1});
   CHECK(relative_error(W, op, calibration) <=
         relative_error(W, pruned(W, calibration), calibration));

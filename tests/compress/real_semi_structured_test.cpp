@@ -1,27 +1,17 @@
 // SPDX-License-Identifier: MIT
 // 2:4 and calibrated rounding on linear layers of a real sentence encoder.
+#include "compress/real_layers.hpp"
 #include "pleat/compress/dense.hpp"
 #include "pleat/compress/semi_structured.hpp"
-#include "pleat/io/safetensors.hpp"
 #include "support/catch.hpp"
 
-#include <cstdlib>
-#include <filesystem>
-#include <string>
 #include <utility>
 
 namespace pleat::test {
 
 TEST_CASE("2:4 and int4 of a sentence encoder, calibrated", "[real]") {
-  const char* const data = std::getenv("PLEAT_DATA");
-  if (data == nullptr) {
-    WARN(
-        "skipped: PLEAT_DATA does not name a folder with use.safetensors and "
-        "use_grams.safetensors");
-    return;
-  }
-  const auto weights = Safetensors::open(std::filesystem::path(data) / "use.safetensors");
-  const auto grams = Safetensors::open(std::filesystem::path(data) / "use_grams.safetensors");
+  const auto layers = RealLayers::open();
+  if (!layers) return;
   struct Layer {
     const char* name;
     double sparse_gpt;  // error of numpy's SparseGPT and refit, on the calibration half
@@ -31,11 +21,9 @@ TEST_CASE("2:4 and int4 of a sentence encoder, calibrated", "[real]") {
   for (const auto& [name, sparse_gpt, held_out] :
        {Layer{"layer0.attn_out", .271, .274}, Layer{"layer0.residual_dense", .126, .128}}) {
     INFO(name);
-    const Matrix<float> W = weights.matrix<float>(std::string(name) + ".weight").transpose();
-    const auto calibration = Calibration<float>::from_gram(
-        grams.matrix<double>(std::string(name) + ".gram_calib"), 32000);
-    const auto unseen = Calibration<float>::from_gram(
-        grams.matrix<double>(std::string(name) + ".gram_heldout"), 32000);
+    const Matrix<float> W = layers->weights(name);
+    const auto calibration = layers->fitted(name);
+    const auto unseen = layers->held_out(name);
     const auto swept =
         compress<SemiStructured>(W, keep(1), calibration, {.criterion = PruneCriterion::sparsegpt});
     CHECK(relative_error(W, swept, calibration) <= sparse_gpt + 0.0006);

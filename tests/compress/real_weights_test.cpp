@@ -1,25 +1,14 @@
 // SPDX-License-Identifier: MIT
 // Calibrated low rank on the ten linear layers of a real sentence encoder.
+#include "compress/real_layers.hpp"
 #include "pleat/compress/low_rank.hpp"
-#include "pleat/io/safetensors.hpp"
 #include "support/catch.hpp"
-
-#include <cstdlib>
-#include <filesystem>
-#include <string>
 
 namespace pleat::test {
 
 TEST_CASE("half of the parameters of a sentence encoder, calibrated", "[real]") {
-  const char* const data = std::getenv("PLEAT_DATA");
-  if (data == nullptr) {
-    WARN(
-        "skipped: PLEAT_DATA does not name a folder with use.safetensors and "
-        "use_grams.safetensors");
-    return;
-  }
-  const auto weights = Safetensors::open(std::filesystem::path(data) / "use.safetensors");
-  const auto grams = Safetensors::open(std::filesystem::path(data) / "use_grams.safetensors");
+  const auto layers = RealLayers::open();
+  if (!layers) return;
   struct Layer {
     const char* name;
     double error;  // of numpy's weighted SVD on the calibration half, to three digits
@@ -30,16 +19,14 @@ TEST_CASE("half of the parameters of a sentence encoder, calibrated", "[real]") 
         Layer{"layer0.ffn2", .424}, Layer{"layer1.qkv", .378}, Layer{"layer1.attn_out", .314},
         Layer{"layer1.ffn1", .183}, Layer{"layer1.ffn2", .218}, Layer{"tanh", .181}}) {
     INFO(name);
-    const Matrix<float> W = weights.matrix<float>(std::string(name) + ".weight").transpose();
-    const auto calibration = Calibration<float>::from_gram(
-        grams.matrix<double>(std::string(name) + ".gram_calib"), 32000);
+    const Matrix<float> W = layers->weights(name);
+    const auto calibration = layers->fitted(name);
     const auto op = compress<LowRank>(W, keep(0.5), calibration);
     const auto plain = compress<LowRank>(W, keep(0.5));
     const double error = relative_error(W, op, calibration);
     CHECK(error == Approx(expected).margin(0.0006));
     CHECK(error < relative_error(W, plain, calibration));
-    const auto held_out = Calibration<float>::from_gram(
-        grams.matrix<double>(std::string(name) + ".gram_heldout"), 32000);
+    const auto held_out = layers->held_out(name);
     CHECK(relative_error(W, op, held_out) < relative_error(W, plain, held_out));
   }
 }

@@ -129,7 +129,7 @@ struct Compressor<Armor<T>> {
         of_rows = normal.of_rows * scale;
         of_cols = normal.of_cols;
         metric = detail::InputMetric::diagonal(d);
-        start = detail::prune_by_score(Wt, d);
+        start = detail::prune_by(d.cwiseSqrt().asDiagonal() * Wt.cwiseAbs(), Wt, {});
         return;
       }
       // Rows are pruned each by itself: weights of outputs change only what is told of the error.

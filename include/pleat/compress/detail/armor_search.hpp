@@ -3,7 +3,6 @@
 #pragma once
 
 #include "pleat/compress/detail/armor_solver.hpp"
-#include "pleat/compress/detail/column_sweep.hpp"
 #include "pleat/core/progress.hpp"
 
 #include <algorithm>
@@ -47,24 +46,6 @@ class ProgressReport {
   std::chrono::steady_clock::time_point told_;
   bool stopped_ = false;
 };
-
-/// W^T with all but the two largest w^2 d of every group set to 0: the best mask in a diagonal
-/// metric. Of equal ones the first stays.
-[[nodiscard]] inline Matrix<double> prune_by_score(Matrix<double> Wt, const Vector<double>& d) {
-  parallel_ranges(Wt.cols(), [&](Index begin, Index end) {
-    for (Index row = begin; row < end; ++row)
-      for (Index i = 0; i < Wt.rows(); i += 4) {
-        const Index width = std::min<Index>(4, Wt.rows() - i);
-        double score[4] = {};
-        bool keep[4] = {};
-        for (Index k = 0; k < width; ++k) score[k] = Wt(i + k, row) * Wt(i + k, row) * d(i + k);
-        mark_largest(score, width, 2, keep);
-        for (Index k = 0; k < width; ++k)
-          if (!keep[k]) Wt(i + k, row) = 0;
-      }
-  });
-  return Wt;
-}
 
 /// W with columns, then rows, divided by their norms r1 and r2: W = diag(r2) Wbar diag(r1). Norms
 /// are increased by 1e-5 of the largest, so that what is next to nothing stays small.
