@@ -64,7 +64,7 @@ struct Trial {
         (*D)[i] += 0.3 * random.matrix<double>(D->width(i), D->width(i));
   }
 
-  [[nodiscard]] ArmorSolver solver() const {
+  [[nodiscard]] ArmorSolver<> solver() const {
     return ArmorSolver(W.transpose(), InputMetric::full(G), factors);
   }
 
@@ -208,10 +208,10 @@ TEST_CASE("in a diagonal metric ARMOR is the same, and B does not depend on it",
   ArmorSolver in_full(trial.W.transpose(), InputMetric::full(d.asDiagonal()), trial.factors);
   ArmorSolver other(trial.W.transpose(), InputMetric::diagonal(Vector<double>::Ones(75)),
                     trial.factors);
-  for (ArmorSolver* solver : {&by_blocks, &in_full, &other}) solver->improve_b();
+  for (ArmorSolver<>* solver : {&by_blocks, &in_full, &other}) solver->improve_b();
   CHECK((dense(by_blocks.factors().B) - dense(other.factors().B)).norm() <= 1e-7);
   CHECK((dense(by_blocks.factors().B) - dense(in_full.factors().B)).norm() <= 1e-7);
-  for (ArmorSolver* solver : {&by_blocks, &in_full}) {
+  for (ArmorSolver<>* solver : {&by_blocks, &in_full}) {
     solver->carry_metric();
     solver->carry_values();
     solver->improve_a();

@@ -198,7 +198,7 @@ struct Compressor<BlockDictionary<T>> {
       return best;
     }
 
-    [[nodiscard]] BlockDictionary<T> packed(const detail::BlockDictionarySolver& solver,
+    [[nodiscard]] BlockDictionary<T> packed(const detail::BlockDictionarySolver<>& solver,
                                             const detail::DictionaryShape& shape) const {
       const auto blocks = static_cast<Index>(solver.blocks().size());
       Matrix<T> values(m_, blocks * shape.nonzeros);

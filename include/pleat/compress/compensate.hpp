@@ -99,8 +99,8 @@ class Compensator {
 
   [[nodiscard]] Result corrected(Index rank) {
     auto [U, V] = rank > 0 ? solver_.factors(rank)
-                           : LowRankSolver::Factors{Matrix<double>(W_.rows(), 0),
-                                                    Matrix<double>(0, W_.cols())};
+                           : LowRankSolver<>::Factors{Matrix<double>(W_.rows(), 0),
+                                                      Matrix<double>(0, W_.cols())};
     if (rank > 0 && is_narrow(options_.storage))
       return Result(op_, rounded_factors<T>(residual_, std::move(U), std::move(V), calibration_,
                                             options_.storage));
@@ -149,7 +149,7 @@ class Compensator {
   const Calibration<T>& calibration_;
   const CompensateOptions<T>& options_;
   Matrix<double> residual_;
-  LowRankSolver solver_;
+  LowRankSolver<> solver_;
 };
 
 template <LinearOperator Op, class Derived, class Size>

@@ -18,6 +18,9 @@ inline namespace PLEAT_ABI {
 ///                   const typename Op::Options&);
 ///
 /// which is called with a finite matrix of at least one entry, and a calibration that fits it.
+///
+/// What makers share works in double, and yet is a template, of nothing: `template <class = void>`.
+/// So a program compiles the makers that it uses, and not every decomposition that there is.
 template <class Op>
 struct Compressor;
 

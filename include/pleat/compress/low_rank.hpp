@@ -66,7 +66,7 @@ struct Compressor<LowRank<T>> {
   }
 
  private:
-  static LowRank<T> pack(detail::LowRankSolver& solver, Index rank, Storage storage) {
+  static LowRank<T> pack(detail::LowRankSolver<>& solver, Index rank, Storage storage) {
     const auto [U, V] = solver.factors(rank);
     return LowRank<T>(Dense<T>(U.template cast<T>(), storage),
                       Dense<T>(V.template cast<T>(), storage));

@@ -21,8 +21,9 @@ namespace detail {
 
 /// An order of n columns in which 2:4 keeps more of the sum of squares of `scores`, n x m: swaps of
 /// two columns of different groups, drawn at random, that gain. Cost: about 1e9 operations at most.
-[[nodiscard]] inline std::vector<Index> kept_energy_order(const Matrix<double>& scores,
-                                                          std::uint64_t seed) {
+template <class = void>
+[[nodiscard]] std::vector<Index> kept_energy_order(const Matrix<double>& scores,
+                                                   std::uint64_t seed) {
   const Index n = scores.rows();
   const Index m = scores.cols();
   std::vector<Index> order(static_cast<std::size_t>(n));

@@ -33,11 +33,13 @@ class InputMetric {
   [[nodiscard]] bool is_diagonal() const noexcept { return gram_.size() == 0; }
 
   /// Rows [first, first + count) of G X.
+  template <class = void>
   [[nodiscard]] Matrix<double> rows_times(Index first, Index count, const Matrix<double>& X) const {
     if (is_diagonal())
       return weights_.segment(first, count).asDiagonal() * X.middleRows(first, count);
     return multiply(gram_.middleRows(first, count), X);
   }
+  template <class = void>
   [[nodiscard]] Matrix<double> times(const Matrix<double>& X) const {
     return rows_times(0, X.rows(), X);
   }
@@ -47,6 +49,7 @@ class InputMetric {
     return weights_.segment(row, rows).asDiagonal();
   }
   /// U with U^T U = (G + damping)^-1, damped by so much of the mean of the diagonal.
+  template <class = void>
   [[nodiscard]] Matrix<double> inverse_root(double damping) const {
     if (!is_diagonal()) return inverse_factor(gram_, damping).U;
     const double mean = weights_.mean();
@@ -84,7 +87,8 @@ struct ArmorFactors {
 /// x with (M + ridge) x = right, for M positive semidefinite: the change that a least squares step
 /// makes. The ridge, 1e-10 of the mean of the diagonal, pulls towards no change, so that no step
 /// increases the loss, whatever the rank of M.
-[[nodiscard]] inline Matrix<double> proximal_solve(Matrix<double> M, const Matrix<double>& right) {
+template <class = void>
+[[nodiscard]] Matrix<double> proximal_solve(Matrix<double> M, const Matrix<double>& right) {
   const double ridge = 1e-10 * M.trace() / static_cast<double>(M.rows());
   if (!(ridge > 0)) return Matrix<double>::Zero(right.rows(), right.cols());
   M.diagonal().array() += ridge;
@@ -92,7 +96,8 @@ struct ArmorFactors {
 }
 
 /// D^-1, where that exists: D^T (D D^T + ridge)^-1.
-[[nodiscard]] inline BlockDiagonal damped_inverse(BlockDiagonal D) {
+template <class = void>
+[[nodiscard]] BlockDiagonal damped_inverse(BlockDiagonal D) {
   parallel_ranges(D.count(), [&](Index begin, Index end) {
     for (Index i = begin; i < end; ++i)
       D[i] = proximal_solve(D[i] * D[i].transpose(), D[i]).transpose().eval();

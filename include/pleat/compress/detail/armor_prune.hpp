@@ -26,6 +26,7 @@ namespace detail {
 ///     w'_k -= (w_r - q_r) R_rk / R_rr for k > r, with R^T R = (A^T A)^-1.
 ///
 /// Blocks of A are independent. Cost: m n^2 / 2 multiply-adds for all of them.
+template <class = void>
 class ArmorPruner {
  public:
   /// `root` is U, upper triangular, with U^T U = (G + damping)^-1: the same for all B. `damping` is

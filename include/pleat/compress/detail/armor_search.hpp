@@ -51,6 +51,7 @@ class ProgressReport {
 /// are increased by 1e-5 of the largest, so that what is next to nothing stays small.
 ///
 /// Source: NoWag (Liu et al., 2025), where the 1e-5 is absolute.
+template <class = void>
 struct NoWag {
   explicit NoWag(Matrix<double> Wt_) : Wt(std::move(Wt_)) {
     const auto raised = [](Vector<double> norms) {
@@ -71,7 +72,8 @@ struct NoWag {
 
 /// The energies of the inputs as NoWag takes them: of inputs that were never seen, the mean of the
 /// others.
-[[nodiscard]] inline Vector<double> input_energies(Vector<double> d) {
+template <class = void>
+[[nodiscard]] Vector<double> input_energies(Vector<double> d) {
   const auto seen = (d.array() > 0).eval();
   const double mean = seen.any() ? seen.select(d.array(), 0).sum() / double(seen.count()) : 1;
   return seen.select(d.array(), mean).matrix();
@@ -95,9 +97,10 @@ struct ArmorFound {
 /// where the steps come back lower than before, as a rule; where they do not, the best so far is
 /// taken up again. All rounds are without it unless `anew`. Returns the best of all rounds, no
 /// worse than `start`.
-[[nodiscard]] inline ArmorFound armor_search(const Matrix<double>& Wt, const InputMetric& metric,
-                                             ArmorFactors start, Index rounds, bool anew,
-                                             ProgressReport& report) {
+template <class = void>
+[[nodiscard]] ArmorFound armor_search(const Matrix<double>& Wt, const InputMetric& metric,
+                                      ArmorFactors start, Index rounds, bool anew,
+                                      ProgressReport& report) {
   constexpr double damping = 0.1;  // flat: from 0.01 to 0.3 of the mean, results hardly differ
   constexpr double nothing = 1e-14;
   ArmorSolver solver(Wt, metric, start, [&report] { return report.within(); });
@@ -155,8 +158,9 @@ struct ArmorFound {
 }
 
 /// Of S that has been rounded, and stays: A and B around it, in so many turns.
-[[nodiscard]] inline ArmorFactors armor_wrap(const Matrix<double>& Wt, const InputMetric& metric,
-                                             ArmorFactors factors, Index turns) {
+template <class = void>
+[[nodiscard]] ArmorFactors armor_wrap(const Matrix<double>& Wt, const InputMetric& metric,
+                                      ArmorFactors factors, Index turns) {
   ArmorSolver solver(Wt, metric, std::move(factors));
   for (Index turn = 0; turn < turns; ++turn) {
     solver.improve_a(false);

@@ -36,6 +36,7 @@ namespace detail {
 ///
 /// No step increases L. Cost: m n^2 multiply-adds each for a B-step, for a sweep over all groups,
 /// and for U after B has changed; an A-step is m n times the block.
+template <class = void>
 class ArmorSolver {
  public:
   /// W^T: n x m.
@@ -315,7 +316,7 @@ class ArmorSolver {
   Matrix<double> Vt_;                  // (W G B^T)^T
   Matrix<double> Ut_;                  // (S K)^T
   std::vector<Dense<double>> chunks_;  // of 64 columns of K
-  std::vector<PairChoice> groups_;     // of 4 columns
+  std::vector<PairChoice<>> groups_;   // of 4 columns
 };
 
 }  // namespace detail

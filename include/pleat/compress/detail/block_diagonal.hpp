@@ -36,6 +36,7 @@ class BlockDiagonal {
   }
 
   /// D X.
+  template <class = void>
   [[nodiscard]] Matrix<double> times(const Matrix<double>& X) const {
     Matrix<double> result(X.rows(), X.cols());
     parallel_ranges(count(), [&](Index begin, Index end) {
@@ -46,6 +47,7 @@ class BlockDiagonal {
     return result;
   }
   /// D^T X.
+  template <class = void>
   [[nodiscard]] Matrix<double> transpose_times(const Matrix<double>& X) const {
     Matrix<double> result(X.rows(), X.cols());
     parallel_ranges(count(), [&](Index begin, Index end) {
@@ -56,6 +58,7 @@ class BlockDiagonal {
     return result;
   }
   /// X D.
+  template <class = void>
   [[nodiscard]] Matrix<double> after(const Matrix<double>& X) const {
     Matrix<double> result(X.rows(), X.cols());
     parallel_ranges(count(), [&](Index begin, Index end) {
@@ -66,6 +69,7 @@ class BlockDiagonal {
     return result;
   }
   /// X D^T.
+  template <class = void>
   [[nodiscard]] Matrix<double> transpose_after(const Matrix<double>& X) const {
     Matrix<double> result(X.rows(), X.cols());
     parallel_ranges(count(), [&](Index begin, Index end) {

@@ -27,6 +27,7 @@ namespace detail {
 /// that the other blocks leave, in the metric G_jj. So a block makes good what others have lost.
 /// Codes come from T_j G_jj = (E G)_{:,j} + What_j G_jj, which takes no inverse; atoms do, and the
 /// step of a block is taken only if the loss, which is known exactly, falls.
+template <class = void>
 class BlockDictionarySolver {
  public:
   /// W is taken transposed; an empty G is the identity.

@@ -73,10 +73,10 @@ struct Swept {
 ///
 /// Sources: E. Frantar and D. Alistarh, "SparseGPT", ICML 2023, algorithm 1; E. Frantar et al.,
 /// "GPTQ", ICLR 2023, which is the sweep that only rounds.
-[[nodiscard]] inline std::optional<Swept> column_sweep(Matrix<double> Wt,
-                                                       const InverseFactor& factor,
-                                                       const SweepRule& rule,
-                                                       const Proceed& proceed = {}) {
+template <class = void>
+[[nodiscard]] std::optional<Swept> column_sweep(Matrix<double> Wt, const InverseFactor& factor,
+                                                const SweepRule& rule,
+                                                const Proceed& proceed = {}) {
   const Index n = Wt.rows();
   const Index m = Wt.cols();
   const Matrix<double>& U = factor.U;

@@ -23,9 +23,10 @@ namespace detail {
 /// loss. Cost: m n^2 multiply-adds at first, and as many a sweep.
 ///
 /// Source: K. Behdin et al., "QuantEase", 2023, for the steps on integers.
-inline double grid_descent(const Matrix<double>& H, const Matrix<double>& Wt, const Grid& grid,
-                           OnGrid& Q, const Matrix<double>* places, Index sweeps,
-                           const Proceed& proceed = {}, double tolerance = 1e-3) {
+template <class = void>
+double grid_descent(const Matrix<double>& H, const Matrix<double>& Wt, const Grid& grid, OnGrid& Q,
+                    const Matrix<double>* places, Index sweeps, const Proceed& proceed = {},
+                    double tolerance = 1e-3) {
   const Index n = Wt.rows();
   const Index m = Wt.cols();
   Matrix<double> Z = multiply(H, Matrix<double>(Wt - Q.values));

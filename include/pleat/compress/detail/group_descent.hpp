@@ -17,6 +17,7 @@ namespace detail {
 
 /// The pairs of places in a group of `width` columns, each with the inverse of its 2 x 2 block of
 /// H; in a group of one column, that column with itself.
+template <class = void>
 class PairChoice {
  public:
   struct Pair {
@@ -83,8 +84,9 @@ class PairChoice {
 /// the two places and values, of six pairs, that are the best given all others. Never increases
 /// the loss tr((W - S) H (W - S)^T), and stops where a sweep gains less than `tolerance` of it.
 /// Returns the loss. W^T and S^T are n x m. Cost: 2 m n^2 multiply-adds at first, m n^2 a sweep.
-inline double group_descent(const Matrix<double>& H, const Matrix<double>& Wt, Matrix<double>& St,
-                            Index sweeps, const Proceed& proceed = {}, double tolerance = 1e-4) {
+template <class = void>
+double group_descent(const Matrix<double>& H, const Matrix<double>& Wt, Matrix<double>& St,
+                     Index sweeps, const Proceed& proceed = {}, double tolerance = 1e-4) {
   const Index n = Wt.rows();
   const Index m = Wt.cols();
   Matrix<double> Z = multiply(H, Matrix<double>(Wt - St));
@@ -95,7 +97,7 @@ inline double group_descent(const Matrix<double>& H, const Matrix<double>& Wt, M
     for (Index first = 0; first < n; first += block) {
       const Index count = std::min(block, n - first);
       const Matrix<double> square = H.block(first, first, count, count);
-      std::vector<PairChoice> groups;
+      std::vector<PairChoice<>> groups;
       for (Index i = 0; i < count; i += 4)
         groups.emplace_back(square, i, std::min<Index>(4, count - i));
       parallel_ranges(m, [&](Index begin, Index end) {

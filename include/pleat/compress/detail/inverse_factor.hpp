@@ -21,7 +21,8 @@ namespace detail {
 ///
 /// which needs neither the inverse of H nor a factorization of it, and is all products. Cost: about
 /// n^3 multiply-adds on the library's kernels.
-[[nodiscard]] inline bool invert_to_factor(Matrix<double>& H, Index first, Index size) {
+template <class = void>
+[[nodiscard]] bool invert_to_factor(Matrix<double>& H, Index first, Index size) {
   constexpr Index base = 48;
   if (size <= base) {
     // Column by column from the last: R in place, then its inverse.
@@ -72,7 +73,8 @@ struct InverseFactor {
 ///
 /// Source: E. Frantar and D. Alistarh, "SparseGPT", ICML 2023, for the damping; the rest is needed
 /// in practice.
-[[nodiscard]] inline InverseFactor inverse_factor(const Matrix<double>& H, double relative = 0.01) {
+template <class = void>
+[[nodiscard]] InverseFactor inverse_factor(const Matrix<double>& H, double relative = 0.01) {
   const Index n = H.rows();
   const double mean = n > 0 ? H.trace() / static_cast<double>(n) : 0;
   InverseFactor result;

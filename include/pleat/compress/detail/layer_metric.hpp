@@ -66,7 +66,8 @@ class Reporter {
 };
 
 /// tr(D H D^T) for D^T.
-[[nodiscard]] inline double metric_loss(const Dense<double>& H, const Matrix<double>& Dt) {
+template <class = void>
+[[nodiscard]] double metric_loss(const Dense<double>& H, const Matrix<double>& Dt) {
   return std::max(0.0, multiply(H, Dt).cwiseProduct(Dt).sum());
 }
 

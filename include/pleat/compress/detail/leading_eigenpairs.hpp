@@ -23,7 +23,8 @@ namespace detail {
 /// twice (Yamamoto et al. 2015), which is all matrix products; where Y is too ill-conditioned for
 /// it, by the eigenvectors of Y^T Y (Stathopoulos and Wu 2002). Cost: 4 k l^2 multiply-adds for k x
 /// l.
-[[nodiscard]] inline Matrix<double> orthonormal(Matrix<double> Y) {
+template <class = void>
+[[nodiscard]] Matrix<double> orthonormal(Matrix<double> Y) {
   constexpr double epsilon = std::numeric_limits<double>::epsilon();
   for (int pass = 0; pass < 2; ++pass) {
     Vector<double> norm = Y.colwise().norm().transpose();
@@ -59,7 +60,8 @@ struct Eigenpairs {
 };
 
 /// Keeps the first `count` pairs whose eigenvalue stands out from the rounding of the whole.
-[[nodiscard]] inline Eigenpairs numerically_positive(Eigenpairs pairs, Index count, double trace) {
+template <class = void>
+[[nodiscard]] Eigenpairs numerically_positive(Eigenpairs pairs, Index count, double trace) {
   const double least = std::numeric_limits<double>::epsilon() * std::max(trace, 0.0);
   Index kept = 0;
   while (kept < std::min(count, pairs.values.size()) && pairs.values(kept) > least) ++kept;
@@ -67,7 +69,8 @@ struct Eigenpairs {
 }
 
 /// All pairs of K, by Eigen's tridiagonal QR. About 9 k^3 flops on one core.
-[[nodiscard]] inline Eigenpairs exact_eigenpairs(const Matrix<double>& K) {
+template <class = void>
+[[nodiscard]] Eigenpairs exact_eigenpairs(const Matrix<double>& K) {
   const auto solver = eigenpairs(K);
   return {solver.eigenvalues().reverse().cwiseMax(0), solver.eigenvectors().rowwise().reverse()};
 }
@@ -77,9 +80,11 @@ struct Eigenpairs {
 /// times after the first, then Rayleigh and Ritz. Each product with K = M M^T is a full power
 /// iteration on M. `proceed` is told the share of the trace that the subspace holds, and may stop
 /// the iteration. Cost: 2 k^2 l flops an iteration on the library's kernels.
-[[nodiscard]] inline Eigenpairs randomized_eigenpairs(
-    const Matrix<double>& K, Index count, Index oversampling, Index iterations, std::uint64_t seed,
-    const std::function<bool(Index, double)>& proceed) {
+template <class = void>
+[[nodiscard]] Eigenpairs randomized_eigenpairs(const Matrix<double>& K, Index count,
+                                               Index oversampling, Index iterations,
+                                               std::uint64_t seed,
+                                               const std::function<bool(Index, double)>& proceed) {
   const Index size = K.rows();
   const double trace = K.trace();
   const Dense<double> packed(K);

@@ -18,9 +18,10 @@ namespace detail {
 /// C M^+ for C: m x r and M: r x r, symmetric positive semidefinite. M is scaled to a unit diagonal
 /// first, so that only directions that depend on others are left out, not small ones; and those
 /// whose place on the diagonal is no more than `least`. Cost: an eigendecomposition of M.
-[[nodiscard]] inline Matrix<double> divide_by_semidefinite(const Matrix<double>& C,
-                                                           const Matrix<double>& M,
-                                                           const Vector<double>& least) {
+template <class = void>
+[[nodiscard]] Matrix<double> divide_by_semidefinite(const Matrix<double>& C,
+                                                    const Matrix<double>& M,
+                                                    const Vector<double>& least) {
   const Vector<double> scale = M.diagonal().binaryExpr(
       least, [](double d, double bound) { return d > bound ? 1 / std::sqrt(d) : 0; });
   const auto solver = eigenpairs(symmetric_part(scale.asDiagonal() * M * scale.asDiagonal()));

@@ -39,6 +39,7 @@ struct LowRankMethod {
 /// Squaring loses singular values below 1e-8 of the largest, in double: far below what float holds.
 /// W and G are scaled by powers of two first, so that neither overflows and neither's scale
 /// matters.
+template <class = void>
 class LowRankSolver {
  public:
   /// W of any scalar: the residual of a float matrix is one of double.

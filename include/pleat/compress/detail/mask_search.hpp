@@ -19,7 +19,8 @@ inline namespace PLEAT_ABI {
 namespace detail {
 
 /// U^T U for an upper triangular U. Cost: n^3 / 3 multiply-adds.
-[[nodiscard]] inline Matrix<double> triangular_gram(const Matrix<double>& U) {
+template <class = void>
+[[nodiscard]] Matrix<double> triangular_gram(const Matrix<double>& U) {
   const Index n = U.rows();
   Matrix<double> result = Matrix<double>::Zero(n, n);
   constexpr Index block = 256;
@@ -43,11 +44,12 @@ namespace detail {
 ///
 /// Source: X. Meng, K. Behdin, H. Wang, R. Mazumder, "ALPS: improved optimization for highly sparse
 /// one-shot pruning for large language models", NeurIPS 2024.
-[[nodiscard]] inline std::optional<Matrix<double>> mask_search(const Matrix<double>& H,
-                                                               const Matrix<double>& Wt,
-                                                               const Matrix<double>& start,
-                                                               Pattern pattern,
-                                                               const Proceed& proceed = {}) {
+template <class = void>
+[[nodiscard]] std::optional<Matrix<double>> mask_search(const Matrix<double>& H,
+                                                        const Matrix<double>& Wt,
+                                                        const Matrix<double>& start,
+                                                        Pattern pattern,
+                                                        const Proceed& proceed = {}) {
   const Index n = Wt.rows();
   const Index m = Wt.cols();
   constexpr int steps = 3;

@@ -21,8 +21,9 @@ namespace detail {
 /// added to S_K. The ridge pulls towards S, not to 0, so that the loss cannot rise whatever it is:
 /// 1e-12 of the mean of the diagonal, and more where H_KK is not positive definite. Cost: m k^3 / 6
 /// multiply-adds for k nonzeros a row. Where `proceed` stops it, rows to come stay as they are.
-inline void refit_exactly(const Matrix<double>& H, const Matrix<double>& Wt, Matrix<double>& St,
-                          const Proceed& proceed = {}) {
+template <class = void>
+void refit_exactly(const Matrix<double>& H, const Matrix<double>& Wt, Matrix<double>& St,
+                   const Proceed& proceed = {}) {
   const Index n = Wt.rows();
   const Index m = Wt.cols();
   const Matrix<double> Z = multiply(H, Matrix<double>(Wt - St));
@@ -68,9 +69,9 @@ inline void refit_exactly(const Matrix<double>& H, const Matrix<double>& Wt, Mat
 /// The same by conjugate gradients, all rows at once and each with its own step lengths,
 /// preconditioned by the diagonal. No iteration increases the loss of a row. Stops where no row
 /// gains more than `tolerance` of its loss. Cost: m n^2 multiply-adds an iteration.
-inline void refit_iteratively(const Matrix<double>& H, const Matrix<double>& Wt, Matrix<double>& St,
-                              Index iterations, const Proceed& proceed = {},
-                              double tolerance = 2e-5) {
+template <class = void>
+void refit_iteratively(const Matrix<double>& H, const Matrix<double>& Wt, Matrix<double>& St,
+                       Index iterations, const Proceed& proceed = {}, double tolerance = 2e-5) {
   const Index n = Wt.rows();
   const Index m = Wt.cols();
   const Dense<double> packed(H);
@@ -129,8 +130,9 @@ inline void refit_iteratively(const Matrix<double>& H, const Matrix<double>& Wt,
 }
 
 /// Refits the nonzeros of S to W, exactly where that is the cheaper way or nearly so.
-inline void masked_refit(const Matrix<double>& H, const Matrix<double>& Wt, Matrix<double>& St,
-                         Index iterations = 40, const Proceed& proceed = {}) {
+template <class = void>
+void masked_refit(const Matrix<double>& H, const Matrix<double>& Wt, Matrix<double>& St,
+                  Index iterations = 40, const Proceed& proceed = {}) {
   const Index kept = (St.array() != 0).count() / std::max<Index>(1, St.cols());
   if (kept <= 256) refit_exactly(H, Wt, St, proceed);
   else refit_iteratively(H, Wt, St, iterations, proceed);

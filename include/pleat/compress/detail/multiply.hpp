@@ -16,7 +16,8 @@ namespace detail {
 // OpenMP, and round differently for each number of them.
 
 /// A B.
-[[nodiscard]] inline Matrix<double> multiply(const Dense<double>& A, const Matrix<double>& B) {
+template <class = void>
+[[nodiscard]] Matrix<double> multiply(const Dense<double>& A, const Matrix<double>& B) {
   Matrix<double> C(A.rows(), B.cols());
   A.apply(B, C);
   return C;
@@ -29,7 +30,8 @@ template <class Left>
 
 /// (C + C^T) / 2, for what is symmetric but for rounding. In place: these are the largest matrices
 /// here.
-[[nodiscard]] inline Matrix<double> symmetric_part(Matrix<double> C) {
+template <class = void>
+[[nodiscard]] Matrix<double> symmetric_part(Matrix<double> C) {
   for (Index j = 0; j < C.cols(); ++j)
     for (Index i = 0; i < j; ++i) C(i, j) = C(j, i) = 0.5 * (C(i, j) + C(j, i));
   return C;

@@ -18,9 +18,11 @@ namespace detail {
 /// later ones make up for it, then descent on integers and scales. Only where `start` is not zero
 /// if it is `sparse`. Nothing where that is not better than `nearest`, or was stopped before it
 /// could be.
-[[nodiscard]] inline std::optional<OnGrid> round_to_grid(
-    const Matrix<double>& H, const Matrix<double>& Wt, const Matrix<double>& start, bool sparse,
-    const Grid& grid, const Matrix<double>& nearest, const Monitor& monitor) {
+template <class = void>
+[[nodiscard]] std::optional<OnGrid> round_to_grid(const Matrix<double>& H, const Matrix<double>& Wt,
+                                                  const Matrix<double>& start, bool sparse,
+                                                  const Grid& grid, const Matrix<double>& nearest,
+                                                  const Monitor& monitor) {
   const Dense<double> packed(H);
   const double least = metric_loss(packed, Wt - nearest);
   Reporter reporter(monitor, metric_loss(packed, Wt));

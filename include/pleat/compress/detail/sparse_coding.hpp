@@ -32,6 +32,7 @@ struct SparseCodes {
   [[nodiscard]] Index rows() const { return values.cols(); }
 
   /// (C D)^T.
+  template <class = void>
   [[nodiscard]] Matrix<double> times(const Matrix<double>& Dt) const {
     Matrix<double> product = Matrix<double>::Zero(Dt.rows(), rows());
     for (Index i = 0; i < rows(); ++i)
@@ -51,6 +52,7 @@ struct SparseCodes {
 /// 1989). It is a Cholesky factorization of A with pivots of its own choice, of which only the rows
 /// of the pivots are computed, so that a step costs no more than one of plain matching pursuit: k j
 /// multiply-adds for the j-th atom. Atoms that depend on those taken are passed over.
+template <class = void>
 class RowCoder {
  public:
   RowCoder(const Matrix<double>& A, Index entries)
@@ -189,8 +191,8 @@ class RowCoder {
 /// Codes of all rows that are at least as good as those given, from A and P = D G W^T: k x m. On
 /// the threads of the library's setting. Returns for each row minus what is minimised. Cost: k s^2
 /// multiply-adds a row.
-inline Vector<double> improve_codes(const Matrix<double>& A, const Matrix<double>& P,
-                                    SparseCodes& codes) {
+template <class = void>
+Vector<double> improve_codes(const Matrix<double>& A, const Matrix<double>& P, SparseCodes& codes) {
   Vector<double> gains(codes.rows());
   Workspace& workspace = thread_workspace();
   constexpr Index least = 64;  // rows that are worth a task
@@ -213,6 +215,7 @@ struct Dictionary {
 
   /// Sets atom l, scaled to length 1 in the metric; false, and nothing changes, if the metric
   /// hardly sees it: to scale that up would bring nothing but rounding.
+  template <class = void>
   bool set(Index l, const Vector<double>& atom, const Matrix<double>& G) {
     constexpr double least = 1e-10;
     Vector<double> image = G * atom;
@@ -229,9 +232,10 @@ struct Dictionary {
 };
 
 /// What each row, times its weight, has lost; for rows whose values are the best on their support.
-[[nodiscard]] inline Vector<double> row_losses(const Matrix<double>& Tt, const Matrix<double>& GT,
-                                               const Vector<double>& weights,
-                                               const SparseCodes& codes, const Matrix<double>& Dt) {
+template <class = void>
+[[nodiscard]] Vector<double> row_losses(const Matrix<double>& Tt, const Matrix<double>& GT,
+                                        const Vector<double>& weights, const SparseCodes& codes,
+                                        const Matrix<double>& Dt) {
   Vector<double> losses(codes.rows());
   for (Index i = 0; i < codes.rows(); ++i) {
     double loss = Tt.col(i).dot(GT.col(i));
@@ -247,9 +251,9 @@ struct Dictionary {
 /// are exact, so the loss never rises). Supports stay. T^T is what is approximated, GT = G T^T;
 /// rows count by their weights. An atom without users becomes what is missing of the row that is
 /// approximated worst. Cost: 2 s (n + s) multiply-adds a row, and k (k + n) n.
-inline void improve_atoms(const Matrix<double>& Tt, const Matrix<double>& GT,
-                          const Matrix<double>& G, const Vector<double>& weights,
-                          SparseCodes& codes, Dictionary& dictionary) {
+template <class = void>
+void improve_atoms(const Matrix<double>& Tt, const Matrix<double>& GT, const Matrix<double>& G,
+                   const Vector<double>& weights, SparseCodes& codes, Dictionary& dictionary) {
   Matrix<double>& Dt = dictionary.Dt;
   const Index k = Dt.cols();
   const Index s = codes.entries();

@@ -36,8 +36,9 @@ struct PruneMethod {
 }
 
 /// The scores of `magnitude`, `wanda` and `nowag`, n x m; `H` may be empty.
-[[nodiscard]] inline Matrix<double> scores(const Matrix<double>& H, const Matrix<double>& Wt,
-                                           PruneCriterion criterion) {
+template <class = void>
+[[nodiscard]] Matrix<double> scores(const Matrix<double>& H, const Matrix<double>& Wt,
+                                    PruneCriterion criterion) {
   Vector<double> weight = Vector<double>::Ones(Wt.rows());
   if (criterion != PruneCriterion::magnitude && H.size() > 0) weight = H.diagonal().cwiseSqrt();
   if (criterion == PruneCriterion::nowag)
@@ -49,8 +50,9 @@ struct PruneMethod {
 }
 
 /// Keeps the largest scores of every group, and the weights there as they are.
-[[nodiscard]] inline Matrix<double> prune_by(const Matrix<double>& scores, Matrix<double> Wt,
-                                             Pattern pattern) {
+template <class = void>
+[[nodiscard]] Matrix<double> prune_by(const Matrix<double>& scores, Matrix<double> Wt,
+                                      Pattern pattern) {
   const Index n = Wt.rows();
   const auto marks = std::make_unique<bool[]>(static_cast<std::size_t>(pattern.group));
   for (Index row = 0; row < Wt.cols(); ++row)
@@ -64,8 +66,9 @@ struct PruneMethod {
 }
 
 /// W^T pruned to a pattern in the metric H, which may be empty. Best so far where stopped.
-[[nodiscard]] inline Matrix<double> prune(const Matrix<double>& H, const Matrix<double>& Wt,
-                                          const PruneMethod& method, const Monitor& monitor) {
+template <class = void>
+[[nodiscard]] Matrix<double> prune(const Matrix<double>& H, const Matrix<double>& Wt,
+                                   const PruneMethod& method, const Monitor& monitor) {
   const bool calibrated = H.size() > 0;
   const Pattern pattern = method.pattern;
   const PruneCriterion criterion = resolve(method.criterion, calibrated);

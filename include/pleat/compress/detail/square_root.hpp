@@ -13,7 +13,8 @@ inline namespace PLEAT_ABI {
 namespace detail {
 
 /// All eigenpairs of a symmetric matrix, eigenvalues ascending.
-[[nodiscard]] inline Eigen::SelfAdjointEigenSolver<Matrix<double>> eigenpairs(
+template <class = void>
+[[nodiscard]] Eigen::SelfAdjointEigenSolver<Matrix<double>> eigenpairs(
     const Matrix<double>& K, int parts = Eigen::ComputeEigenvectors) {
   Eigen::SelfAdjointEigenSolver<Matrix<double>> solver(K, parts);
   if (solver.info() != Eigen::Success)
@@ -22,7 +23,8 @@ namespace detail {
 }
 
 /// R = R^T with R R = P; eigenvalues that rounding made negative count as 0.
-[[nodiscard]] inline Matrix<double> square_root(const Matrix<double>& P) {
+template <class = void>
+[[nodiscard]] Matrix<double> square_root(const Matrix<double>& P) {
   const auto solver = eigenpairs(P);
   return solver.eigenvectors() * solver.eigenvalues().cwiseMax(0).cwiseSqrt().asDiagonal() *
          solver.eigenvectors().transpose();
