@@ -8,9 +8,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-configurations=ON
+all=ON
 if [[ ${1-} == --quick ]]; then
-  configurations=OFF
+  all=OFF
   shift
 fi
 
@@ -21,6 +21,6 @@ export CMAKE_BUILD_PARALLEL_LEVEL=${CMAKE_BUILD_PARALLEL_LEVEL:-$processors}
 export CTEST_PARALLEL_LEVEL=${CTEST_PARALLEL_LEVEL:-$processors}
 export CTEST_OUTPUT_ON_FAILURE=1
 
-cmake --preset dev -DPLEAT_TEST_CONFIGURATIONS=$configurations
+cmake --preset dev -DPLEAT_TEST_CONFIGURATIONS=$all -DPLEAT_TEST_UNITY=$all
 cmake --build --preset dev
 exec ctest --preset dev "$@"

@@ -14,7 +14,7 @@
 namespace pleat::test {
 namespace {
 
-using Options = Armor<float>::Options;
+using ArmorOptions = Armor<float>::Options;
 
 Calibration<float> calibration_of(Random& random, Index inputs, Index samples) {
   Calibration<float> calibration(inputs);
@@ -27,7 +27,7 @@ SemiStructured<float> pruned(const Matrix<float>& W, const Calibration<float>& c
   return compress<SemiStructured>(W, keep(1000), calibration);
 }
 
-std::string message_of(const Matrix<float>& W, const Budget& budget, const Options& options) {
+std::string message_of(const Matrix<float>& W, const Budget& budget, const ArmorOptions& options) {
   try {
     (void)compress<Armor>(W, budget, options);
   } catch (const std::invalid_argument& error) {
@@ -56,16 +56,16 @@ TEST_CASE("ARMOR of any shape is never worse than compress<SemiStructured>", "[a
           samples > 0 ? calibration_of(random, n, samples) : Calibration<float>();
       for (const Index block : {1, 3, 8}) {
         const auto op = compress<Armor>(W, keep(1000), calibration,
-                                        Options{.block_rows = std::min(block, m),
-                                                .block_cols = std::min(block + 1, n),
-                                                .rounds = 3});
+                                        ArmorOptions{.block_rows = std::min(block, m),
+                                                     .block_cols = std::min(block + 1, n),
+                                                     .rounds = 3});
         CHECK(op.block_rows() == std::min(block, m));
         CHECK(op.block_cols() == std::min(block + 1, n));
         CHECK(relative_error(W, op, calibration) <=
               relative_error(W, pruned(W, calibration), calibration) * 1.00001 + 1e-5);
       }
       // Nothing is chosen: the largest blocks there are.
-      const auto op = compress<Armor>(W, keep(1000), calibration, Options{.rounds = 1});
+      const auto op = compress<Armor>(W, keep(1000), calibration, ArmorOptions{.rounds = 1});
       CHECK(op.block_rows() == m);
       CHECK(op.block_cols() == n);
     }
@@ -84,12 +84,12 @@ TEST_CASE("ARMOR beats its 2:4 by far where inputs are correlated", "[armor]") {
   CHECK(relative_error(W, op, calibration) < 0.8 * before);
   // What the proxy does not see, it cannot make small.
   const auto proxy =
-      compress<Armor>(W, keep(0.65), calibration, Options{.objective = ArmorObjective::proxy});
+      compress<Armor>(W, keep(0.65), calibration, ArmorOptions{.objective = ArmorObjective::proxy});
   CHECK(relative_error(W, op, calibration) < relative_error(W, proxy, calibration));
   // More rounds are not worse.
-  CHECK(relative_error(W, compress<Armor>(W, keep(0.65), calibration, Options{.rounds = 24}),
+  CHECK(relative_error(W, compress<Armor>(W, keep(0.65), calibration, ArmorOptions{.rounds = 24}),
                        calibration) <=
-        relative_error(W, compress<Armor>(W, keep(0.65), calibration, Options{.rounds = 2}),
+        relative_error(W, compress<Armor>(W, keep(0.65), calibration, ArmorOptions{.rounds = 2}),
                        calibration));
 }
 
@@ -98,7 +98,7 @@ TEST_CASE("ARMOR takes the largest blocks that the budget allows", "[armor]") {
   const Matrix<float> W = random.matrix<float>(96, 160);
   for (const double share : {0.56, 0.6, 0.75, 1.5}) {
     INFO(share);
-    const auto op = compress<Armor>(W, keep(share), Options{.rounds = 1});
+    const auto op = compress<Armor>(W, keep(share), ArmorOptions{.rounds = 1});
     const std::size_t limit = keep(share).max_bytes(96, 160, 4);
     CHECK(op.bytes() <= limit);
     const bool multiple = op.block_rows() >= 16;
@@ -112,8 +112,8 @@ TEST_CASE("ARMOR takes the largest blocks that the budget allows", "[armor]") {
 TEST_CASE("ARMOR within an error takes small blocks", "[armor]") {
   Random random(924);
   const Matrix<float> W = random.matrix<float>(40, 48);
-  const auto small = compress<Armor>(W, error(0.33), Options{.rounds = 2});
-  const auto large = compress<Armor>(W, error(0.2), Options{.rounds = 2});
+  const auto small = compress<Armor>(W, error(0.33), ArmorOptions{.rounds = 2});
+  const auto large = compress<Armor>(W, error(0.2), ArmorOptions{.rounds = 2});
   CHECK(relative_error(W, small) <= 0.33);
   CHECK(relative_error(W, large) <= 0.2);
   CHECK(small.bytes() < large.bytes());
@@ -127,7 +127,7 @@ TEST_CASE("ARMOR is blind to scales, and the same for any number of threads", "[
     Calibration<float> calibration(70);
     calibration.add(Matrix<float>(of_inputs * X));
     return compress<Armor>(Matrix<float>(of_weights * W), keep(0.7), calibration,
-                           Options{.rounds = 4})
+                           ArmorOptions{.rounds = 4})
         .to_dense();
   };
   const Matrix<float> expected = run(1, 1);
@@ -155,7 +155,7 @@ TEST_CASE("ARMOR's core in narrow storage", "[armor]") {
   const auto with = [&](Storage storage) {
     return compress<Armor>(
         W, keep(1), calibration,
-        Options{.block_rows = 8, .block_cols = 8, .rounds = 4, .storage = storage});
+        ArmorOptions{.block_rows = 8, .block_cols = 8, .rounds = 4, .storage = storage});
   };
   const auto full = with(Storage::f32);
   const double error = relative_error(W, full, calibration);
@@ -192,8 +192,8 @@ TEST_CASE("what is easy for ARMOR", "[armor]") {
     const Matrix<float> zero = Matrix<float>::Zero(9, 12);
     const auto calibration = calibration_of(random, 12, 40);
     CHECK(compress<Armor>(zero, keep(2), calibration).to_dense() == zero);
-    CHECK(compress<Armor>(zero, keep(2), Options{.objective = ArmorObjective::proxy}).to_dense() ==
-          zero);
+    CHECK(compress<Armor>(zero, keep(2), ArmorOptions{.objective = ArmorObjective::proxy})
+              .to_dense() == zero);
   }
   SECTION("2:4 already") {
     const Matrix<float> W = pruned(random.matrix<float>(12, 16), {}).to_dense();
@@ -218,13 +218,15 @@ TEST_CASE("a stopped ARMOR is the best so far", "[armor]") {
   const auto run = [&](Index stop, double& told) {
     reports = 0;
     return compress<Armor>(W, keep(0.7), calibration,
-                           Options{.rounds = 8, .monitor = [&](const Progress& progress) {
-                                     if (progress.phase == "round") CHECK(progress.iterations == 8);
-                                     else if (progress.phase != "descent") pruning = reports + 1;
-                                     CHECK(progress.loss <= told);
-                                     told = progress.loss;
-                                     return ++reports < stop;
-                                   }});
+                           ArmorOptions{.rounds = 8, .monitor = [&](const Progress& progress) {
+                                          if (progress.phase == "round")
+                                            CHECK(progress.iterations == 8);
+                                          else if (progress.phase != "descent")
+                                            pruning = reports + 1;
+                                          CHECK(progress.loss <= told);
+                                          told = progress.loss;
+                                          return ++reports < stop;
+                                        }});
   };
   double first = 1;
   (void)run(1000000, first);
@@ -248,15 +250,16 @@ TEST_CASE("what ARMOR cannot do throws, and says why", "[armor]") {
   CHECK_THAT(message_of(W, keep(0.5), {}),
              Contains("keep(0.5) of a 12 x 16 matrix allows 384 bytes") &&
                  Contains("blocks of 1 and 1 needs 520"));
-  CHECK_THAT(message_of(W, keep(0.7), Options{.block_rows = 12}), Contains("blocks of 12 and 1"));
-  CHECK_THAT(message_of(W, keep(9), Options{.block_rows = -1}), Contains("blocks of -1"));
-  CHECK_THAT(message_of(W, keep(9), Options{.block_cols = 17}),
+  CHECK_THAT(message_of(W, keep(0.7), ArmorOptions{.block_rows = 12}),
+             Contains("blocks of 12 and 1"));
+  CHECK_THAT(message_of(W, keep(9), ArmorOptions{.block_rows = -1}), Contains("blocks of -1"));
+  CHECK_THAT(message_of(W, keep(9), ArmorOptions{.block_cols = 17}),
              Contains("12 x 16 matrix has no blocks of 0 and 17"));
-  CHECK_THAT(message_of(W, keep(9), Options{.objective = ArmorObjective(7)}),
+  CHECK_THAT(message_of(W, keep(9), ArmorOptions{.objective = ArmorObjective(7)}),
              Contains("objective"));
-  CHECK_THAT(message_of(W, keep(9), Options{.rounds = -2}), Contains("-2"));
-  CHECK_THAT(message_of(W, keep(9), Options{.storage = Storage::f64}), Contains("f64"));
-  CHECK_THAT(message_of(W, error(0.01), Options{.block_rows = 1, .block_cols = 1}),
+  CHECK_THAT(message_of(W, keep(9), ArmorOptions{.rounds = -2}), Contains("-2"));
+  CHECK_THAT(message_of(W, keep(9), ArmorOptions{.storage = Storage::f64}), Contains("f64"));
+  CHECK_THAT(message_of(W, error(0.01), ArmorOptions{.block_rows = 1, .block_cols = 1}),
              Contains("error(0.01) cannot be met: with blocks of 1 and 1"));
 }
 
@@ -275,14 +278,14 @@ TEST_CASE("ARMOR on two layers of a sentence encoder", "[armor][real]") {
     const Matrix<float> W = layers->weights(name);
     const auto calibration = layers->fitted(name);
     const auto held_out = layers->held_out(name);
-    const auto op = compress<Armor>(W, keep(0.575), calibration, Options{.rounds = rounds});
+    const auto op = compress<Armor>(W, keep(0.575), calibration, ArmorOptions{.rounds = rounds});
     CHECK(relative_error(W, op, calibration) < best_known);
     CHECK(relative_error(W, op, held_out) < expected);
   }
   // Where 2:4 is good already, and one round is all there is; a part of the rows, to save time.
   const Matrix<float> W = layers->weights("layer0.ffn1").topRows(64);
   const auto calibration = layers->fitted("layer0.ffn1");
-  const auto op = compress<Armor>(W, keep(0.575), calibration, Options{.rounds = 1});
+  const auto op = compress<Armor>(W, keep(0.575), calibration, ArmorOptions{.rounds = 1});
   CHECK(relative_error(W, op, calibration) <=
         relative_error(W, pruned(W, calibration), calibration));
 }

@@ -14,22 +14,17 @@
 namespace pleat::test {
 namespace {
 
+using DictionaryOptions = BlockDictionary<double>::Options;
+
 using Catch::Matchers::Contains;
-using Options = BlockDictionary<double>::Options;
-
-Calibration<double> calibration_of(const Matrix<double>& X) {
-  Calibration<double> calibration(X.rows());
-  calibration.add(X);
-  return calibration;
-}
-
 /// Of that shape, whatever it takes.
 BlockDictionary<double> of_shape(const Matrix<double>& W, Index block, Index atoms, Index nonzeros,
                                  const Calibration<double>& calibration = {},
                                  Index iterations = 6) {
   return compress<BlockDictionary>(
       W, keep(1000), calibration,
-      Options{.block = block, .atoms = atoms, .nonzeros = nonzeros, .iterations = iterations});
+      DictionaryOptions{
+          .block = block, .atoms = atoms, .nonzeros = nonzeros, .iterations = iterations});
 }
 
 /// Rows that are sparse in dictionaries of their own, one for each block.
@@ -120,11 +115,12 @@ TEST_CASE("BlockDictionary: the loss falls from round to round", "[block_diction
     bool monotone = true;
     const auto op = compress<BlockDictionary>(
         W, keep(2), calibration,
-        Options{.block = 10, .atoms = 16, .nonzeros = 3, .monitor = [&](const Progress& progress) {
-                  monotone = monotone && progress.loss <= reported;
-                  reported = progress.loss;
-                  return true;
-                }});
+        DictionaryOptions{
+            .block = 10, .atoms = 16, .nonzeros = 3, .monitor = [&](const Progress& progress) {
+              monotone = monotone && progress.loss <= reported;
+              reported = progress.loss;
+              return true;
+            }});
     CHECK(monotone);
     CHECK(reported == Approx(relative_error(W, op, calibration)).epsilon(1e-6).margin(1e-6));
     // More rounds are no worse, by themselves or together, and neither are more entries.
@@ -218,7 +214,7 @@ TEST_CASE("BlockDictionary: blind to scale, the same for any number of threads",
   const auto run = [&](double of_W, double of_X) {
     const Matrix<double> scaled = of_W * W;
     return Matrix<double>(compress<BlockDictionary>(scaled, keep(0.5), calibration_of(of_X * X),
-                                                    Options{.iterations = 3})
+                                                    DictionaryOptions{.iterations = 3})
                               .to_dense() /
                           of_W);
   };
@@ -317,7 +313,7 @@ TEST_CASE("BlockDictionary: weights of rows, and of none", "[block_dictionary]")
 TEST_CASE("BlockDictionary: hyperparameters that were given are kept", "[block_dictionary]") {
   Random random(72);
   const Matrix<double> W = random.matrix<double>(200, 48);
-  const auto with = [&](Options options, double share = 0.6) {
+  const auto with = [&](DictionaryOptions options, double share = 0.6) {
     options.iterations = 1;
     return compress<BlockDictionary>(W, keep(share), options);
   };
@@ -332,7 +328,7 @@ TEST_CASE("BlockDictionary: hyperparameters that were given are kept", "[block_d
   CHECK_THROWS_WITH(with({.atoms = 4, .nonzeros = 5}), Contains("5 nonzeros among 4 atoms"));
   CHECK_THROWS_AS(with({.atoms = -1}), std::invalid_argument);
   CHECK_THROWS_AS(with({.nonzeros = -1}), std::invalid_argument);
-  CHECK_THROWS_WITH(compress<BlockDictionary>(W, keep(1), Options{.iterations = -1}),
+  CHECK_THROWS_WITH(compress<BlockDictionary>(W, keep(1), DictionaryOptions{.iterations = -1}),
                     Contains("iterations"));
   CHECK_THROWS_WITH(with({.block = 8, .atoms = 16, .nonzeros = 8}, 0.5), Contains("needs"));
 }
@@ -344,11 +340,11 @@ TEST_CASE("BlockDictionary: a stop returns the best so far", "[block_dictionary]
   double before = 2;
   for (const Index stop : {1, 12, 40}) {
     Index calls = 0;
-    const auto op = compress<BlockDictionary>(W, keep(0.5), calibration,
-                                              Options{.monitor = [&](const Progress& progress) {
-                                                CHECK(progress.iteration <= progress.iterations);
-                                                return ++calls < stop;
-                                              }});
+    const auto op = compress<BlockDictionary>(
+        W, keep(0.5), calibration, DictionaryOptions{.monitor = [&](const Progress& progress) {
+          CHECK(progress.iteration <= progress.iterations);
+          return ++calls < stop;
+        }});
     CHECK(calls == stop);
     const double error = relative_error(W, op, calibration);
     CHECK(error <= before);

@@ -15,16 +15,6 @@
 namespace pleat::test {
 namespace {
 
-double loss_of(const Matrix<double>& H, const Matrix<double>& Wt, const Matrix<double>& St) {
-  return (Wt - St).cwiseProduct(H * (Wt - St)).sum();
-}
-
-/// X X^T of inputs as layers see them.
-Matrix<double> gram_of(Random& random, Index inputs, Index samples) {
-  const Matrix<double> X = correlated_inputs<double>(random, inputs, samples);
-  return X * X.transpose();
-}
-
 /// H and a little of the identity, so that every minimiser is unique.
 Matrix<double> regular(const Matrix<double>& H) {
   Matrix<double> result = H;

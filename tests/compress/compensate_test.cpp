@@ -18,20 +18,10 @@ namespace {
 
 using Catch::Matchers::Contains;
 
-Vector<double> singular_values(const Matrix<double>& A) {
-  return Eigen::JacobiSVD<Matrix<double>>(A).singularValues();
-}
-
 /// The norm of what lies beyond the first `rank` singular values.
 double tail(const Matrix<double>& A, Index rank) {
   const Vector<double> sigma = singular_values(A);
   return sigma.size() <= rank ? 0 : sigma.tail(sigma.size() - rank).norm();
-}
-
-Calibration<double> calibration_of(const Matrix<double>& X) {
-  Calibration<double> calibration(X.rows());
-  calibration.add(X);
-  return calibration;
 }
 
 /// The two largest of every four columns.

@@ -12,11 +12,7 @@
 namespace pleat::test {
 namespace {
 
-using Options = LowRank<double>::Options;
-
-Vector<double> singular_values(const Matrix<double>& A) {
-  return Eigen::JacobiSVD<Matrix<double>>(A).singularValues();
-}
+using LowRankOptions = LowRank<double>::Options;
 
 /// Relative tail of the spectrum of A: the smallest relative error that a rank can have.
 double optimum(const Matrix<double>& A, Index rank) {
@@ -30,13 +26,7 @@ double optimum(const Matrix<double>& A, Index rank) {
 LowRank<double> of_rank(const Matrix<double>& W, Index rank,
                         const Calibration<double>& calibration = {},
                         SvdMethod svd = SvdMethod::exact) {
-  return compress<LowRank>(W, keep(1000), calibration, Options{.rank = rank, .svd = svd});
-}
-
-Calibration<double> calibration_of(const Matrix<double>& X) {
-  Calibration<double> calibration(X.rows());
-  calibration.add(X);
-  return calibration;
+  return compress<LowRank>(W, keep(1000), calibration, LowRankOptions{.rank = rank, .svd = svd});
 }
 
 }  // namespace
@@ -299,11 +289,11 @@ TEST_CASE("randomized SVD stays near the optimum and never beats it", "[low_rank
       INFO("decay " << decay << ", seed " << seed);
       const auto error = [&](Index oversampling, Index iterations) {
         return relative_error(W, compress<LowRank>(W, keep(10), {},
-                                                   Options{.rank = 20,
-                                                           .svd = SvdMethod::randomized,
-                                                           .oversampling = oversampling,
-                                                           .power_iterations = iterations,
-                                                           .seed = seed}));
+                                                   LowRankOptions{.rank = 20,
+                                                                  .svd = SvdMethod::randomized,
+                                                                  .oversampling = oversampling,
+                                                                  .power_iterations = iterations,
+                                                                  .seed = seed}));
       };
       const double careful = error(20, 4);
       CHECK(careful >= best * (1 - 1e-12));

@@ -15,15 +15,6 @@ namespace {
 
 using detail::Grid;
 
-double loss_of(const Matrix<double>& H, const Matrix<double>& Wt, const Matrix<double>& Qt) {
-  return (Wt - Qt).cwiseProduct(H * (Wt - Qt)).sum();
-}
-
-Matrix<double> gram_of(Random& random, Index inputs, Index samples) {
-  const Matrix<double> X = correlated_inputs<double>(random, inputs, samples);
-  return X * X.transpose();
-}
-
 /// Whether every value is an integer of the grid times its scale.
 bool lies_on(const Grid& grid, const Matrix<double>& Qt, const Matrix<double>& scales) {
   for (Index row = 0; row < Qt.cols(); ++row)
@@ -34,13 +25,6 @@ bool lies_on(const Grid& grid, const Matrix<double>& Qt, const Matrix<double>& s
         return false;
     }
   return true;
-}
-
-template <Real T>
-Calibration<T> calibration_of(const Matrix<T>& X) {
-  Calibration<T> calibration(X.rows());
-  calibration.add(X);
-  return calibration;
 }
 
 }  // namespace
@@ -179,7 +163,7 @@ TEST_CASE("scales, threads and monitors of calibrated rounding", "[rounding]") {
     set_num_threads(1);
     const double error = relative_error(W, Dense<float>(expected), calibration);
     for (const float factor : {1e-6F, 1e6F}) {
-      const auto scaled = calibration_of<float>(X * factor);
+      const auto scaled = calibration_of(X * factor);
       CHECK(relative_error(W, compress<Dense>(W, keep(1), scaled, options), calibration) ==
             Approx(error).epsilon(1e-2));
     }
@@ -206,7 +190,7 @@ TEST_CASE("scales, threads and monitors of calibrated rounding", "[rounding]") {
 
 TEST_CASE("weights beyond a storage are named before anything is rounded", "[rounding]") {
   Matrix<double> W = Matrix<double>::Ones(2, 40);
-  const auto calibration = calibration_of<double>(Matrix<double>::Ones(40, 3));
+  const auto calibration = calibration_of(Matrix<double>::Ones(40, 3));
   W(1, 3) = 1e7;
   CHECK_THROWS_AS(compress<Dense>(W, keep(1), calibration, {.storage = Storage::int4}),
                   std::invalid_argument);

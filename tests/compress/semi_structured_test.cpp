@@ -16,13 +16,6 @@ namespace pleat::test {
 namespace {
 
 template <Real T>
-Calibration<T> calibration_of(const Matrix<T>& X) {
-  Calibration<T> calibration(X.rows());
-  calibration.add(X);
-  return calibration;
-}
-
-template <Real T>
 SemiStructured<T> pruned(const Matrix<T>& W, const Calibration<T>& calibration,
                          typename SemiStructured<T>::Options options = {}) {
   return compress<SemiStructured>(W, keep(1000), calibration, options);
@@ -147,7 +140,7 @@ TEST_CASE("inputs that were never seen, or only zeros", "[semi_structured]") {
   // were.
   const auto plain = compress<SemiStructured>(W, keep(1)).to_dense();
   CHECK((op.to_dense().leftCols(4) - plain.leftCols(4)).norm() <= 1e-6);
-  const auto zeros = calibration_of<double>(Matrix<double>::Zero(12, 3));
+  const auto zeros = calibration_of(Matrix<double>::Zero(12, 3));
   CHECK(pruned(W, zeros).to_dense() == plain);
   CHECK(pruned<double>(Matrix<double>::Zero(6, 12), calibration_of(X)).to_dense().isZero(0));
 }
@@ -158,8 +151,7 @@ TEST_CASE("scales of the weights and of the inputs do not matter", "[semi_struct
   const Matrix<double> X = correlated_inputs<double>(random, 43, 60);
   const Matrix<double> expected = pruned(W, calibration_of(X)).to_dense();
   for (const double factor : {1e-6, 1e6}) {
-    CHECK((pruned(W, calibration_of<double>(X * factor)).to_dense() - expected).norm() <=
-          1e-6 * W.norm());
+    CHECK((pruned(W, calibration_of(X * factor)).to_dense() - expected).norm() <= 1e-6 * W.norm());
     CHECK((pruned<double>(W * factor, calibration_of(X)).to_dense() / factor - expected).norm() <=
           1e-6 * W.norm());
   }

@@ -2,8 +2,11 @@
 // Weights and inputs for the tests of the makers.
 #pragma once
 
+#include "pleat/compress/calibration.hpp"
 #include "pleat/core/scalar.hpp"
 #include "support/random.hpp"
+
+#include <Eigen/SVD>
 
 #include <cmath>
 
@@ -22,6 +25,34 @@ template <Real T>
     X.row(inputs / 2).setZero();
   }
   return X;
+}
+
+/// The calibration that saw X once.
+template <class Derived>
+[[nodiscard]] Calibration<typename Derived::Scalar> calibration_of(
+    const Eigen::MatrixBase<Derived>& X) {
+  Calibration<typename Derived::Scalar> calibration(X.rows());
+  calibration.add(X);
+  return calibration;
+}
+
+/// X X^T of such inputs.
+[[nodiscard]] inline Matrix<double> gram_of(Random& random, Index inputs, Index samples) {
+  const Matrix<double> X = correlated_inputs<double>(random, inputs, samples);
+  return X * X.transpose();
+}
+
+/// tr((W - S) H (W - S)^T), from W^T and S^T.
+[[nodiscard]] inline double loss_of(const Matrix<double>& H, const Matrix<double>& Wt,
+                                    const Matrix<double>& St) {
+  return (Wt - St).cwiseProduct(H * (Wt - St)).sum();
+}
+
+/// Descending.
+template <class Derived>
+[[nodiscard]] Vector<typename Derived::Scalar> singular_values(
+    const Eigen::MatrixBase<Derived>& A) {
+  return Eigen::JacobiSVD<Matrix<typename Derived::Scalar>>(A).singularValues();
 }
 
 }  // namespace pleat::test

@@ -2,6 +2,7 @@
 // Sums and products: what they refuse, what they hold, and that tiles over the batch do not show.
 #include "pleat/core/compose.hpp"
 
+#include "core/refusal.hpp"
 #include "pleat/factor/low_rank.hpp"
 #include "pleat/matrix/dense.hpp"
 #include "support/catch.hpp"
@@ -16,16 +17,6 @@ namespace pleat::test {
 namespace {
 
 Dense<float> zeros(Index rows, Index cols) { return Dense<float>(Matrix<float>::Zero(rows, cols)); }
-
-template <class Make>
-std::string refusal(Make make) {
-  try {
-    (void)make();
-  } catch (const std::invalid_argument& error) {
-    return error.what();
-  }
-  return {};
-}
 
 bool holds(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;

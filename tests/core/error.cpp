@@ -2,6 +2,7 @@
 // The checks: overlap against a set of bytes, finiteness by position, and what exceptions carry.
 #include "pleat/core/error.hpp"
 
+#include "core/refusal.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"
 
@@ -28,17 +29,6 @@ bool overlap_by_bytes(const Extent& a, const Extent& b) {
   for (const std::uintptr_t byte : bytes_of(a))
     if (of_b.contains(byte)) return true;
   return false;
-}
-
-/// What a call throws as std::invalid_argument, or nothing.
-template <class Call>
-std::string refusal(Call call) {
-  try {
-    call();
-  } catch (const std::invalid_argument& error) {
-    return error.what();
-  }
-  return {};
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 // Tensors and parts: the way there and back, and what is refused.
 #include "pleat/core/parts.hpp"
 
+#include "core/refusal.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"
 #include "support/tolerance.hpp"
@@ -23,16 +24,6 @@ void check_values(DataType type) {
   CHECK(tensor.shape == std::vector<std::int64_t>{3, 1});
   CHECK(tensor.data.size() == 3 * size_of(type));
   CHECK(tensor.values<T>() == std::vector<T>{T(1), T(0), std::numeric_limits<T>::max()});
-}
-
-template <class Call>
-std::string refusal(Call call) {
-  try {
-    (void)call();
-  } catch (const std::invalid_argument& error) {
-    return error.what();
-  }
-  return {};
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 // Scratch memory that nests and is reused, and executors that are called as promised.
 #include "pleat/core/workspace.hpp"
 
+#include "core/refusal.hpp"
 #include "pleat/matrix/dense.hpp"
 #include "support/catch.hpp"
 #include "support/executors.hpp"
@@ -167,14 +168,6 @@ TEST_CASE("a plain function is an executor", "[core]") {
 }
 
 TEST_CASE("a workspace refuses what cannot work", "[core]") {
-  const auto refusal = [](auto make) {
-    try {
-      make();
-    } catch (const std::invalid_argument& error) {
-      return std::string(error.what());
-    }
-    return std::string();
-  };
   int seen = 0;
   for (const int count : {0, -1, std::numeric_limits<int>::min()}) {
     CAPTURE(count);

@@ -502,8 +502,6 @@ std::vector<std::unique_ptr<const Subject<T>>> all_subjects(Index rows, Index co
   return result;
 }
 
-namespace detail {
-
 /// Whether an operator is of type `Op`, or a product with such a factor: not every structure has
 /// all shapes.
 template <class Op, class Operator>
@@ -529,7 +527,5 @@ static_assert(all_listed(static_cast<Structures<float>*>(nullptr)),
               "a structure of the library is missing from operator_list");
 static_assert(all_listed(static_cast<Structures<double>*>(nullptr)),
               "a structure of the library is missing from operator_list");
-
-}  // namespace detail
 
 }  // namespace pleat::test
