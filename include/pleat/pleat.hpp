@@ -12,6 +12,7 @@
 #include "pleat/compress/error.hpp"
 #include "pleat/compress/low_rank.hpp"
 #include "pleat/compress/permuted.hpp"
+#include "pleat/compress/prune.hpp"
 #include "pleat/compress/semi_structured.hpp"
 #include "pleat/compress/sparse_pattern.hpp"
 #include "pleat/core/any_operator.hpp"

@@ -4,6 +4,7 @@
 
 #include "pleat/compress/compress.hpp"
 #include "pleat/compress/detail/armor_search.hpp"
+#include "pleat/compress/detail/rounded_weights.hpp"
 #include "pleat/compress/detail/sparse_weights.hpp"
 #include "pleat/compress/error.hpp"
 #include "pleat/factor/armor.hpp"
@@ -11,6 +12,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -27,14 +29,15 @@ inline namespace PLEAT_ABI {
 /// `detail::ArmorSolver`. With a calibration twice: from SparseGPT's 2:4 matrix, which leaves
 /// pruning anew the most to find, and, without that, from the matrix of compress<SemiStructured>.
 /// The best of all rounds is taken, so in the native storage it is never worse than that matrix, in
-/// the metric that is minimised. No calibration has to be regular. All in double. There is nothing
-/// random in it: the seed changes nothing.
+/// the metric that is minimised; and in narrow storage not worse than 2:4 in that. No calibration
+/// has to be regular. All in double. There is nothing random in it: the seed changes nothing.
 ///
 /// Blocks: `Options`, or as large as the budget allows, up to 256 and of equal size for A and B,
 /// where that is 16 or more a multiple of 16, and what then is left goes to A; for `error`, the
-/// smallest found that meet it. Values of S in narrow storage are rounded to nearest, and A and B
-/// solved anew around them. Cost: about 5 m n^2 multiply-adds a round, 5 m n b in a diagonal metric
-/// with blocks of b, and n^3 once.
+/// smallest found that meet it. Values of S in int8 and int4 are rounded within a sweep of optimal
+/// brain surgery, in other narrow storage to nearest, and A and B solved anew around them. Cost:
+/// about 5 m n^2 multiply-adds a round, 5 m n b in a diagonal metric with blocks of b, and n^3
+/// once.
 ///
 /// Source: ARMOR (arXiv 2510.05528) for the structure and the proxy loss; SparseGPT (Frantar and
 /// Alistarh, 2023) for the pruning of one matrix.
@@ -117,10 +120,7 @@ struct Compressor<Armor<T>> {
       Wt /= scale;
       of_rows = Vector<double>::Constant(m, scale);
       of_cols = Vector<double>::Ones(n);
-      Matrix<double> gram = calibration.samples() > 0 ? calibration.gram() : Matrix<double>();
-      const double most = gram.size() > 0 ? gram.diagonal().maxCoeff() : 0;
-      if (most > 0) gram /= detail::power_of_two_below(most);
-      else gram.resize(0, 0);  // nothing, or only zeros, were seen
+      Matrix<double> gram = detail::scaled_gram(calibration);
       if (options.objective == ArmorObjective::proxy) {
         const Vector<double> d = detail::input_energies(
             gram.size() > 0 ? Vector<double>(gram.diagonal()) : Vector<double>::Ones(n));
@@ -136,14 +136,14 @@ struct Compressor<Armor<T>> {
       const bool weighted =
           calibration.row_weights().size() > 0 || calibration.output_metric().size() > 0;
       const Matrix<double> fitting = detail::fitting_gram(calibration);
-      start = detail::prune(fitting, Wt, {}, [&](const Progress& now) {
-        return report.begin(now.phase, now.iteration, now.iterations, weighted ? 1 : now.loss);
-      });
-      if (fitting.size() > 0 && !report.stopped()) {
-        auto result = detail::column_sweep(Wt, detail::inverse_factor(fitting), {{2, 4}},
-                                           [&](double, double) { return report.within(); });
-        if (result) swept = std::move(result->values);
-      }
+      start = detail::prune(
+          fitting, Wt, {},
+          [&](const Progress& now) {
+            if (!weighted) report.reached(now.loss * now.loss);
+            return report.begin(now.phase, now.iteration, now.iterations);
+          },
+          &swept);
+      if (report.stopped()) swept.resize(0, 0);
       weigh(calibration);
       metric = gram.size() > 0 ? detail::InputMetric::full(std::move(gram))
                                : detail::InputMetric::diagonal(Vector<double>::Ones(n));
@@ -183,15 +183,51 @@ struct Compressor<Armor<T>> {
       detail::ArmorFound other = search(problem.start, std::max<Index>(1, rounds / 6), false);
       if (other.loss < found.loss) found = std::move(other);
     }
-    detail::ArmorFactors factors = std::move(found.factors);
-    SemiStructured<T> S(factors.St.transpose().template cast<T>());
-    if (is_narrow(options.storage)) {
-      S = S.stored_as(options.storage);
-      factors.St = S.to_dense().transpose().template cast<double>();
-      if (!report.stopped())
-        factors = detail::armor_wrap(problem.Wt, problem.metric, std::move(factors), 3);
+    if (!is_narrow(options.storage))
+      return packed(problem, found.factors,
+                    SemiStructured<T>(found.factors.St.transpose().template cast<T>()));
+    Rounded rounded = round(problem, std::move(found.factors), options.storage, report);
+    // So that wrappers are no worse than none in this storage too.
+    Rounded plain = round(problem,
+                          {detail::BlockDiagonal(m, blocks.rows), problem.start,
+                           detail::BlockDiagonal(n, blocks.cols)},
+                          options.storage, report);
+    if (!(rounded.found.loss <= plain.found.loss)) rounded = std::move(plain);
+    return packed(problem, rounded.found.factors, std::move(rounded.S));
+  }
+
+  /// S in narrow storage, and the wrappers around it.
+  struct Rounded {
+    SemiStructured<T> S;
+    detail::ArmorFound found;
+  };
+
+  /// Rounds S, where storage has a grid within a sweep of optimal brain surgery in the metric that
+  /// B carries, whose later columns make up for earlier ones; then solves for A and B anew.
+  static Rounded round(const Problem& problem, detail::ArmorFactors factors, Storage storage,
+                       detail::ProgressReport& report) {
+    SemiStructured<T> S(Matrix<T>(factors.St.transpose().template cast<T>()), storage);
+    const detail::Grid grid = detail::Grid::of(storage, 2);
+    if (grid.span > 0 && !report.stopped()) {
+      const std::optional<detail::OnGrid> result = detail::round_to_grid(
+          detail::carried_metric(problem.metric, factors.B), factors.St, factors.St, true, grid,
+          Matrix<double>(S.to_dense().transpose().template cast<double>()),
+          [&](const Progress& now) {
+            return report.begin("rounding", now.iteration, now.iterations);
+          });
+      if (result)
+        S = SemiStructured<T>(Matrix<T>(result->values.transpose().template cast<T>()), storage,
+                              Matrix<float>(result->scales.transpose().cast<float>()));
     }
-    return Armor<T>(packed(factors.A, problem.of_rows, true), S,
+    factors.St = S.to_dense().transpose().template cast<double>();
+    detail::ArmorFound found = detail::armor_wrap(problem.Wt, problem.metric, std::move(factors),
+                                                  report.stopped() ? 0 : 3);
+    return {std::move(S), std::move(found)};
+  }
+
+  static Armor<T> packed(const Problem& problem, const detail::ArmorFactors& factors,
+                         SemiStructured<T> S) {
+    return Armor<T>(packed(factors.A, problem.of_rows, true), std::move(S),
                     packed(factors.B, problem.of_cols, false));
   }
 

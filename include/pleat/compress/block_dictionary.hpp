@@ -92,12 +92,7 @@ struct Compressor<BlockDictionary<T>> {
       Wt_ = W.transpose().template cast<double>();
       scale_ = detail::power_of_two_below(Wt_.cwiseAbs().maxCoeff());
       Wt_ /= scale_;
-      if (calibration.samples() > 0) {
-        G_ = calibration.gram();
-        const double most = G_.diagonal().maxCoeff();
-        if (most > 0) G_ /= detail::power_of_two_below(most);
-        else G_.resize(0, 0);  // only zeros were seen
-      }
+      G_ = detail::scaled_gram(calibration);
       weights_ = Vector<double>::Ones(m_);
       if (calibration.row_weights().size() > 0) weights_ = calibration.row_weights();
       if (calibration.output_metric().size() > 0)

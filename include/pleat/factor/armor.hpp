@@ -2,8 +2,8 @@
 // A 2:4 sparse weight between two block-diagonal ones, which win back most of what pruning loses.
 #pragma once
 
-#include "pleat/core/compose.hpp"
 #include "pleat/core/progress.hpp"
+#include "pleat/factor/detail/product_structure.hpp"
 #include "pleat/matrix/kronecker_sparse.hpp"
 #include "pleat/matrix/semi_structured.hpp"
 
@@ -31,7 +31,11 @@ enum class ArmorObjective : std::uint8_t {
 ///
 /// Source: ARMOR (arXiv 2510.05528, 2025).
 template <Real T>
-class Armor : public OperatorBase<Armor<T>, T> {
+class Armor : public detail::ProductStructure<Armor<T>, KroneckerSparse<T>, SemiStructured<T>,
+                                              KroneckerSparse<T>> {
+  using Base =
+      detail::ProductStructure<Armor, KroneckerSparse<T>, SemiStructured<T>, KroneckerSparse<T>>;
+
  public:
   static constexpr std::string_view name = "Armor";
 
@@ -41,7 +45,7 @@ class Armor : public OperatorBase<Armor<T>, T> {
     /// Rows and columns of the blocks of B; 0 leaves them to the budget. At most n.
     Index block_cols = 0;
     ArmorObjective objective = ArmorObjective::output;
-    /// Rounds of exact steps on S, A and B; more are better, and slower. 0 takes from 4 to 32: 16
+    /// Rounds of exact steps on S, A and B; more are better, and slower. 0 takes from 5 to 32: 32
     /// for 512 x 512 with a calibration, fewer for larger matrices.
     Index rounds = 0;
     /// How the values of S are stored; A and B are in the native storage.
@@ -54,34 +58,24 @@ class Armor : public OperatorBase<Armor<T>, T> {
   /// From its factors. Throws `std::invalid_argument` unless A and B are block-diagonal with square
   /// blocks, square themselves, and as large as S has rows and columns.
   Armor(KroneckerSparse<T> A, SemiStructured<T> S, KroneckerSparse<T> B)
-      : product_(checked(std::move(A), "A"), std::move(S), checked(std::move(B), "B")) {}
+      : Base(checked(std::move(A), "A"), std::move(S), checked(std::move(B), "B")) {}
 
-  [[nodiscard]] Index rows() const { return product_.rows(); }
-  [[nodiscard]] Index cols() const { return product_.cols(); }
   /// Rows and columns of the blocks of A.
   [[nodiscard]] Index block_rows() const { return A().pattern().b; }
   /// Rows and columns of the blocks of B.
   [[nodiscard]] Index block_cols() const { return B().pattern().b; }
-  [[nodiscard]] std::size_t bytes() const { return product_.bytes(); }
-  [[nodiscard]] double flops() const { return product_.flops(); }
-  [[nodiscard]] std::string structure() const { return std::string(name); }
   [[nodiscard]] std::string parameters() const {
     return "blocks of " + std::to_string(block_rows()) + " and " + std::to_string(block_cols()) +
            ", " + S().parameters();
   }
 
-  [[nodiscard]] const KroneckerSparse<T>& A() const noexcept {
-    return product_.template operand<0>();
-  }
-  [[nodiscard]] const SemiStructured<T>& S() const noexcept {
-    return product_.template operand<1>();
-  }
-  [[nodiscard]] const KroneckerSparse<T>& B() const noexcept {
-    return product_.template operand<2>();
-  }
+  [[nodiscard]] const KroneckerSparse<T>& A() const noexcept { return this->template factor<0>(); }
+  [[nodiscard]] const SemiStructured<T>& S() const noexcept { return this->template factor<1>(); }
+  [[nodiscard]] const KroneckerSparse<T>& B() const noexcept { return this->template factor<2>(); }
 
   [[nodiscard]] Parts parts() const {
-    return {structure(), {}, {}, {{"A", A().parts()}, {"S", S().parts()}, {"B", B().parts()}}};
+    return {
+        this->structure(), {}, {}, {{"A", A().parts()}, {"S", S().parts()}, {"B", B().parts()}}};
   }
   /// Throws what the parts of the factors, and the constructor, throw.
   [[nodiscard]] static Armor from_parts(const Parts& parts) {
@@ -91,8 +85,6 @@ class Armor : public OperatorBase<Armor<T>, T> {
   }
 
  private:
-  friend OperatorBase<Armor, T>;
-
   static KroneckerSparse<T> checked(KroneckerSparse<T> factor, const char* which) {
     const KroneckerPattern& pattern = factor.pattern();
     detail::require(
@@ -103,17 +95,6 @@ class Armor : public OperatorBase<Armor<T>, T> {
         });
     return factor;
   }
-
-  void evaluate(const ConstMatrixRef<T>& X, MatrixRef<T>& Y, Update update,
-                Workspace& workspace) const {
-    if (update == Update::overwrite) product_.apply(X, Y, workspace);
-    else product_.apply_add(X, Y, workspace);
-  }
-  void evaluate_transpose(const ConstMatrixRef<T>& Y, MatrixRef<T>& X, Workspace& workspace) const {
-    product_.apply_transpose(Y, X, workspace);
-  }
-
-  Product<KroneckerSparse<T>, SemiStructured<T>, KroneckerSparse<T>> product_;
 };
 
 }  // namespace PLEAT_ABI

@@ -2,8 +2,8 @@
 // A weight whose blocks of columns are sparse codes over small dictionaries of their own.
 #pragma once
 
-#include "pleat/core/compose.hpp"
 #include "pleat/core/progress.hpp"
+#include "pleat/factor/detail/product_structure.hpp"
 #include "pleat/matrix/kronecker_sparse.hpp"
 #include "pleat/matrix/row_sparse.hpp"
 
@@ -32,7 +32,10 @@ inline namespace PLEAT_ABI {
 ///
 /// Source: DSFormer (Chand et al., arXiv 2312.13211).
 template <Real T>
-class BlockDictionary : public OperatorBase<BlockDictionary<T>, T> {
+class BlockDictionary
+    : public detail::ProductStructure<BlockDictionary<T>, RowSparse<T>, KroneckerSparse<T>> {
+  using Base = detail::ProductStructure<BlockDictionary, RowSparse<T>, KroneckerSparse<T>>;
+
  public:
   static constexpr std::string_view name = "BlockDictionary";
 
@@ -54,7 +57,7 @@ class BlockDictionary : public OperatorBase<BlockDictionary<T>, T> {
   /// sizes differ, if the dictionaries are not block-diagonal, or if the entries of a row of codes
   /// are not as many for each block.
   BlockDictionary(RowSparse<T> codes, KroneckerSparse<T> dictionaries)
-      : product_(std::move(codes), std::move(dictionaries)) {
+      : Base(std::move(codes), std::move(dictionaries)) {
     detail::require(this->dictionaries().pattern().d == 1, [&] {
       return "BlockDictionary: the dictionaries, of " + this->dictionaries().parameters() +
              ", are not block-diagonal";
@@ -65,37 +68,30 @@ class BlockDictionary : public OperatorBase<BlockDictionary<T>, T> {
     });
   }
 
-  [[nodiscard]] Index rows() const { return product_.rows(); }
-  [[nodiscard]] Index cols() const { return product_.cols(); }
   /// b, columns of a block.
   [[nodiscard]] Index block() const { return dictionaries().pattern().c; }
   /// J, at least 1.
   [[nodiscard]] Index blocks() const {
-    return std::max<Index>(1, (cols() + block() - 1) / block());
+    return std::max<Index>(1, (this->cols() + block() - 1) / block());
   }
   /// k, atoms of a dictionary.
   [[nodiscard]] Index atoms() const { return dictionaries().pattern().b; }
   /// s, entries in every row of a block.
   [[nodiscard]] Index nonzeros() const { return codes().row_entries() / blocks(); }
-  [[nodiscard]] std::size_t bytes() const { return product_.bytes(); }
-  [[nodiscard]] double flops() const { return product_.flops(); }
-  [[nodiscard]] std::string structure() const { return std::string(name); }
   [[nodiscard]] std::string parameters() const {
     return "blocks of " + std::to_string(block()) + ", " + std::to_string(nonzeros()) + " of " +
            std::to_string(atoms()) + " atoms a row";
   }
 
   /// C, m x J k.
-  [[nodiscard]] const RowSparse<T>& codes() const noexcept {
-    return product_.template operand<0>();
-  }
+  [[nodiscard]] const RowSparse<T>& codes() const noexcept { return this->template factor<0>(); }
   /// D, J k x n.
   [[nodiscard]] const KroneckerSparse<T>& dictionaries() const noexcept {
-    return product_.template operand<1>();
+    return this->template factor<1>();
   }
 
   [[nodiscard]] Parts parts() const {
-    return {structure(),
+    return {this->structure(),
             {},
             {},
             {{"codes", codes().parts()}, {"dictionaries", dictionaries().parts()}}};
@@ -104,20 +100,6 @@ class BlockDictionary : public OperatorBase<BlockDictionary<T>, T> {
     return BlockDictionary(RowSparse<T>::from_parts(parts.child("codes")),
                            KroneckerSparse<T>::from_parts(parts.child("dictionaries")));
   }
-
- private:
-  friend OperatorBase<BlockDictionary, T>;
-
-  void evaluate(const ConstMatrixRef<T>& X, MatrixRef<T>& Y, Update update,
-                Workspace& workspace) const {
-    if (update == Update::overwrite) product_.apply(X, Y, workspace);
-    else product_.apply_add(X, Y, workspace);
-  }
-  void evaluate_transpose(const ConstMatrixRef<T>& Y, MatrixRef<T>& X, Workspace& workspace) const {
-    product_.apply_transpose(Y, X, workspace);
-  }
-
-  Product<RowSparse<T>, KroneckerSparse<T>> product_;
 };
 
 }  // namespace PLEAT_ABI

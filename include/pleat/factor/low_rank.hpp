@@ -2,8 +2,8 @@
 // A weight of low rank: a tall dense matrix times a wide one.
 #pragma once
 
-#include "pleat/core/compose.hpp"
 #include "pleat/core/progress.hpp"
+#include "pleat/factor/detail/product_structure.hpp"
 #include "pleat/matrix/dense.hpp"
 
 #include <cstddef>
@@ -35,7 +35,9 @@ enum class SvdMethod : std::uint8_t {
 /// narrower (see `Storage`). Cost of `apply`: 2 r (m + n) flops a sample, in tiles over the batch
 /// that keep V x in cache.
 template <Real T>
-class LowRank : public OperatorBase<LowRank<T>, T> {
+class LowRank : public detail::ProductStructure<LowRank<T>, Dense<T>, Dense<T>> {
+  using Base = detail::ProductStructure<LowRank, Dense<T>, Dense<T>>;
+
  public:
   static constexpr std::string_view name = "LowRank";
 
@@ -60,42 +62,23 @@ class LowRank : public OperatorBase<LowRank<T>, T> {
 
   /// From its factors, U: m x r and V: r x n. Throws `std::invalid_argument` if the inner sizes
   /// differ.
-  LowRank(Dense<T> U, Dense<T> V) : product_(std::move(U), std::move(V)) {}
+  LowRank(Dense<T> U, Dense<T> V) : Base(std::move(U), std::move(V)) {}
 
-  [[nodiscard]] Index rows() const { return product_.rows(); }
-  [[nodiscard]] Index cols() const { return product_.cols(); }
   [[nodiscard]] Index rank() const { return U().cols(); }
-  [[nodiscard]] std::size_t bytes() const { return product_.bytes(); }
-  [[nodiscard]] double flops() const { return product_.flops(); }
-  [[nodiscard]] std::string structure() const { return std::string(name); }
   [[nodiscard]] std::string parameters() const {
     const std::string stored = U().parameters();
     return "rank " + std::to_string(rank()) + (stored.empty() ? "" : ", " + stored);
   }
 
-  [[nodiscard]] const Dense<T>& U() const noexcept { return product_.template operand<0>(); }
-  [[nodiscard]] const Dense<T>& V() const noexcept { return product_.template operand<1>(); }
+  [[nodiscard]] const Dense<T>& U() const noexcept { return this->template factor<0>(); }
+  [[nodiscard]] const Dense<T>& V() const noexcept { return this->template factor<1>(); }
 
   [[nodiscard]] Parts parts() const {
-    return {structure(), {}, {}, {{"U", U().parts()}, {"V", V().parts()}}};
+    return {this->structure(), {}, {}, {{"U", U().parts()}, {"V", V().parts()}}};
   }
   [[nodiscard]] static LowRank from_parts(const Parts& parts) {
     return LowRank(Dense<T>::from_parts(parts.child("U")), Dense<T>::from_parts(parts.child("V")));
   }
-
- private:
-  friend OperatorBase<LowRank, T>;
-
-  void evaluate(const ConstMatrixRef<T>& X, MatrixRef<T>& Y, Update update,
-                Workspace& workspace) const {
-    if (update == Update::overwrite) product_.apply(X, Y, workspace);
-    else product_.apply_add(X, Y, workspace);
-  }
-  void evaluate_transpose(const ConstMatrixRef<T>& Y, MatrixRef<T>& X, Workspace& workspace) const {
-    product_.apply_transpose(Y, X, workspace);
-  }
-
-  Product<Dense<T>, Dense<T>> product_;
 };
 
 }  // namespace PLEAT_ABI

@@ -50,8 +50,9 @@ class InputMetric {
   }
   /// U with U^T U = (G + damping)^-1, damped by so much of the mean of the diagonal.
   template <class = void>
-  [[nodiscard]] Matrix<double> inverse_root(double damping) const {
-    if (!is_diagonal()) return inverse_factor(gram_, damping).U;
+  [[nodiscard]] Matrix<double> inverse_root(double damping,
+                                            const std::function<void()>& tell = {}) const {
+    if (!is_diagonal()) return inverse_factor(gram_, damping, tell).U;
     const double mean = weights_.mean();
     const double added = mean > 0 ? damping * mean : 1;
     return (weights_.array() + added).rsqrt().matrix().asDiagonal();
@@ -83,6 +84,19 @@ struct ArmorFactors {
   Matrix<double> St;
   BlockDiagonal B;
 };
+
+/// K = B G B^T, n x n: the metric in which rows of S count. Of a diagonal G, by blocks of B.
+template <class = void>
+[[nodiscard]] Matrix<double> carried_metric(const InputMetric& metric, const BlockDiagonal& B) {
+  const Index n = B.size();
+  if (!metric.is_diagonal())
+    return symmetric_part(B.transpose_after(B.times(metric.block(0, 0, n, n))));
+  Matrix<double> K = Matrix<double>::Zero(n, n);
+  for (Index j = 0; j < B.count(); ++j)
+    K.block(B.first(j), B.first(j), B.width(j), B.width(j)) =
+        B[j] * metric.block(B.first(j), B.first(j), B.width(j), B.width(j)) * B[j].transpose();
+  return K;
+}
 
 /// x with (M + ridge) x = right, for M positive semidefinite: the change that a least squares step
 /// makes. The ridge, 1e-10 of the mean of the diagonal, pulls towards no change, so that no step

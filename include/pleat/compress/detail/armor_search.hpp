@@ -1,51 +1,18 @@
 // SPDX-License-Identifier: MIT
-// ARMOR from beginning to end: where it starts, the rounds of steps, and the rounding of S.
+// ARMOR from beginning to end: where it starts, and the rounds of steps.
 #pragma once
 
 #include "pleat/compress/detail/armor_solver.hpp"
-#include "pleat/core/progress.hpp"
+#include "pleat/compress/detail/progress_report.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
-#include <functional>
 #include <string_view>
 #include <utility>
 
 namespace pleat {
 inline namespace PLEAT_ABI {
 namespace detail {
-
-/// Tells a monitor where a compression stands, at most twice a second between the steps of a phase,
-/// and remembers that it was asked to stop.
-class ProgressReport {
- public:
-  explicit ProgressReport(Monitor monitor) : monitor_(std::move(monitor)) {}
-
-  /// False: stop. The loss that is told never rises.
-  bool begin(std::string_view phase, Index iteration, Index iterations, double loss) {
-    now_ = {phase, iteration, iterations, std::min(now_.loss, loss)};
-    return tell();
-  }
-  bool within() {
-    constexpr auto pause = std::chrono::milliseconds(500);
-    const bool due = monitor_ && !stopped_ && std::chrono::steady_clock::now() - told_ >= pause;
-    return due ? tell() : !stopped_;
-  }
-  [[nodiscard]] bool stopped() const noexcept { return stopped_; }
-
- private:
-  bool tell() {
-    if (!stopped_ && monitor_) stopped_ = !monitor_(now_);
-    told_ = std::chrono::steady_clock::now();
-    return !stopped_;
-  }
-
-  Monitor monitor_;
-  Progress now_;
-  std::chrono::steady_clock::time_point told_;
-  bool stopped_ = false;
-};
 
 /// W with columns, then rows, divided by their norms r1 and r2: W = diag(r2) Wbar diag(r1). Norms
 /// are increased by 1e-5 of the largest, so that what is next to nothing stays small.
@@ -79,11 +46,12 @@ template <class = void>
   return seen.select(d.array(), mean).matrix();
 }
 
-/// 16 rounds for 512 x 512 with a calibration, fewer where they take longer: a round costs about
-/// 5 m n `reach` multiply-adds, with `reach` the columns that K couples to one.
+/// 32 rounds for 512 x 512 with a calibration, 10 for 512 x 1536, 5 for 4096 x 4096: a round costs
+/// about 5 m n `reach` multiply-adds, with `reach` the columns that K couples to one, and the first
+/// ones gain the most.
 [[nodiscard]] inline Index automatic_rounds(Index m, Index n, Index reach) {
   const double work = double(m) * double(n) * double(reach);
-  return static_cast<Index>(std::clamp(16 * std::pow(0x1p27 / work, 0.2), 4.0, 32.0));
+  return std::lround(std::min(32.0, 4.6 + 27.4 * std::pow(0x1p27 / work, 0.7)));
 }
 
 /// What a search came to, and its loss as a share of the squared norm of W in the metric.
@@ -114,9 +82,10 @@ template <class = void>
     return better;
   };
   const std::string_view phase = anew ? "round" : "descent";
-  if (!(least > nothing) || !report.begin(phase, 1, rounds, std::sqrt(least)))
-    return {std::move(best), least};
-  const Matrix<double> root = anew ? metric.inverse_root(damping) : Matrix<double>();
+  report.reached(least);
+  if (!(least > nothing) || !report.begin(phase, 1, rounds)) return {std::move(best), least};
+  const Matrix<double> root =
+      anew ? metric.inverse_root(damping, [&report] { (void)report.within(); }) : Matrix<double>();
   const Index last_pruning = anew ? rounds - std::max<Index>(1, rounds / 4) : 0;
   double before = least;
   int failures = 0;  // of pruning anew: after one, a round of descent; after three, nothing else
@@ -125,7 +94,8 @@ template <class = void>
     const bool last = round > last_pruning;
     const bool pruning = round > 1 && !last && !failed && failures < 3;
     if (round > 1) {
-      if (!report.begin(phase, round, rounds, std::sqrt(least))) break;
+      report.reached(least);
+      if (!report.begin(phase, round, rounds)) break;
       if (pruning) solver.prune(root, damping);
       else if (!failed) solver.carry_values();
     }
@@ -159,8 +129,8 @@ template <class = void>
 
 /// Of S that has been rounded, and stays: A and B around it, in so many turns.
 template <class = void>
-[[nodiscard]] ArmorFactors armor_wrap(const Matrix<double>& Wt, const InputMetric& metric,
-                                      ArmorFactors factors, Index turns) {
+[[nodiscard]] ArmorFound armor_wrap(const Matrix<double>& Wt, const InputMetric& metric,
+                                    ArmorFactors factors, Index turns) {
   ArmorSolver solver(Wt, metric, std::move(factors));
   for (Index turn = 0; turn < turns; ++turn) {
     solver.improve_a(false);
@@ -168,8 +138,8 @@ template <class = void>
     solver.carry_metric();
     solver.carry_values();
   }
-  solver.improve_a(false);
-  return solver.factors();
+  if (turns > 0) solver.improve_a(false);
+  return {solver.factors(), solver.loss()};
 }
 
 }  // namespace detail

@@ -47,7 +47,9 @@ class ArmorSolver {
         factors_(std::move(start)),
         proceed_(std::move(proceed)),
         reach_{Wt_.rows(), metric_.is_diagonal() ? factors_.B.block() : Wt_.rows()} {
+    if (proceed_) (void)proceed_();
     WGt_ = metric_.times(Wt_);
+    if (proceed_) (void)proceed_();
     total_ = WGt_.cwiseProduct(Wt_).sum();
     carry_metric();
     carry_values();
@@ -135,16 +137,9 @@ class ArmorSolver {
   /// K and V, after B has changed.
   void carry_metric() {
     const Index n = Wt_.rows();
-    const BlockDiagonal& B = factors_.B;
-    Vt_ = B.times(WGt_);
-    if (metric_.is_diagonal()) {
-      K_ = Matrix<double>::Zero(n, n);
-      for (Index j = 0; j < B.count(); ++j)
-        K_.block(B.first(j), B.first(j), B.width(j), B.width(j)) =
-            B[j] * metric_.block(B.first(j), B.first(j), B.width(j), B.width(j)) * B[j].transpose();
-    } else {
-      K_ = symmetric_part(B.transpose_after(B.times(metric_.block(0, 0, n, n))));
-    }
+    Vt_ = factors_.B.times(WGt_);
+    K_ = carried_metric(metric_, factors_.B);
+    if (proceed_) (void)proceed_();
     chunks_.clear();
     groups_.clear();
     for (Index first = 0; first < n; first += chunk) {

@@ -7,10 +7,11 @@
 #include "pleat/compress/detail/inverse_factor.hpp"
 #include "pleat/compress/detail/multiply.hpp"
 #include "pleat/compress/detail/parallel.hpp"
+#include "pleat/compress/detail/progress_report.hpp"
+#include "pleat/compress/sparse_pattern.hpp"
 
 #include <algorithm>
 #include <cstddef>
-#include <functional>
 #include <memory>
 #include <numeric>
 #include <optional>
@@ -23,16 +24,6 @@ namespace detail {
 
 // In this header and its neighbours a weight W, m x n, is held as W^T, n x m: its rows are
 // contiguous, and products with a Gram matrix are H W^T.
-
-/// At most `kept` nonzeros in every `group` consecutive columns of a row; a last group of fewer
-/// columns keeps as many where it has them.
-struct Pattern {
-  Index kept = 2;
-  Index group = 4;
-};
-
-/// Told between steps what share of them is done, and the loss so far; returns false to stop.
-using Proceed = std::function<bool(double done, double loss)>;
 
 /// Marks the `kept` largest of `count` scores; of equal ones the first.
 inline void mark_largest(const double* scores, Index count, Index kept, bool* mark) {
@@ -48,7 +39,7 @@ inline void mark_largest(const double* scores, Index count, Index kept, bool* ma
 /// What a sweep does to a weight: prune it to a pattern, or to the places where another matrix is
 /// not zero; and round it to a grid.
 struct SweepRule {
-  Pattern pattern = {1, 1};
+  SparsePattern pattern = {1, 1};
   const Matrix<double>* places = nullptr;  // transposed; instead of a pattern
   Grid grid = {};
 };

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 namespace pleat {
 inline namespace PLEAT_ABI {
@@ -19,11 +20,14 @@ namespace detail {
 ///
 ///     R22, U22 from H22,   R12 = H12 U22^T,   R11, U11 from H11 - R12 R12^T,   U12 = -U11 R12 U22,
 ///
-/// which needs neither the inverse of H nor a factorization of it, and is all products. Cost: about
-/// n^3 multiply-adds on the library's kernels.
+/// which needs neither the inverse of H nor a factorization of it, and is all products. `tell` is
+/// called between those that take long. Cost: about n^3 multiply-adds on the library's kernels.
 template <class = void>
-[[nodiscard]] bool invert_to_factor(Matrix<double>& H, Index first, Index size) {
+[[nodiscard]] bool invert_to_factor(Matrix<double>& H, Index first, Index size,
+                                    const std::function<void()>& tell = {}) {
   constexpr Index base = 48;
+  constexpr Index long_enough = 512;
+  if (tell && size >= long_enough) tell();
   if (size <= base) {
     // Column by column from the last: R in place, then its inverse.
     for (Index j = first + size - 1; j >= first; --j) {
@@ -49,12 +53,12 @@ template <class = void>
   const Index left = size / 2;
   const Index right = size - left;
   const Index middle = first + left;
-  if (!invert_to_factor(H, middle, right)) return false;
+  if (!invert_to_factor(H, middle, right, tell)) return false;
   const Matrix<double> U22 = H.block(middle, middle, right, right).triangularView<Eigen::Upper>();
   const Matrix<double> R12 =
       multiply(H.block(first, middle, left, right), Matrix<double>(U22.transpose()));
   H.block(first, first, left, left) -= multiply(R12, Matrix<double>(R12.transpose()));
-  if (!invert_to_factor(H, first, left)) return false;
+  if (!invert_to_factor(H, first, left, tell)) return false;
   const Matrix<double> U11 = H.block(first, first, left, left).triangularView<Eigen::Upper>();
   H.block(first, middle, left, right) = -multiply(U11, multiply(R12, U22));
   return true;
@@ -74,7 +78,8 @@ struct InverseFactor {
 /// Source: E. Frantar and D. Alistarh, "SparseGPT", ICML 2023, for the damping; the rest is needed
 /// in practice.
 template <class = void>
-[[nodiscard]] InverseFactor inverse_factor(const Matrix<double>& H, double relative = 0.01) {
+[[nodiscard]] InverseFactor inverse_factor(const Matrix<double>& H, double relative = 0.01,
+                                           const std::function<void()>& tell = {}) {
   const Index n = H.rows();
   const double mean = n > 0 ? H.trace() / static_cast<double>(n) : 0;
   InverseFactor result;
@@ -83,7 +88,7 @@ template <class = void>
       result.damping = relative * factor * mean;
       result.U = H;
       result.U.diagonal().array() += result.damping;
-      if (invert_to_factor(result.U, 0, n) && is_finite(result.U.sum())) {
+      if (invert_to_factor(result.U, 0, n, tell) && is_finite(result.U.sum())) {
         result.U.triangularView<Eigen::StrictlyLower>().setZero();
         return result;
       }

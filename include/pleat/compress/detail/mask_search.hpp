@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -18,9 +19,10 @@ namespace pleat {
 inline namespace PLEAT_ABI {
 namespace detail {
 
-/// U^T U for an upper triangular U. Cost: n^3 / 3 multiply-adds.
+/// U^T U for an upper triangular U. `tell` is called on the way. Cost: n^3 / 3 multiply-adds.
 template <class = void>
-[[nodiscard]] Matrix<double> triangular_gram(const Matrix<double>& U) {
+[[nodiscard]] Matrix<double> triangular_gram(const Matrix<double>& U,
+                                             const std::function<void()>& tell = {}) {
   const Index n = U.rows();
   Matrix<double> result = Matrix<double>::Zero(n, n);
   constexpr Index block = 256;
@@ -28,6 +30,7 @@ template <class = void>
     const auto rows = U.block(first, first, std::min(block, n - first), n - first);
     Dense<double>(rows.transpose())
         .apply_add(Matrix<double>(rows), result.bottomRightCorner(n - first, n - first));
+    if (tell) tell();
   }
   return result;
 }
@@ -48,7 +51,7 @@ template <class = void>
 [[nodiscard]] std::optional<Matrix<double>> mask_search(const Matrix<double>& H,
                                                         const Matrix<double>& Wt,
                                                         const Matrix<double>& start,
-                                                        Pattern pattern,
+                                                        SparsePattern pattern,
                                                         const Proceed& proceed = {}) {
   const Index n = Wt.rows();
   const Index m = Wt.cols();
@@ -70,12 +73,16 @@ template <class = void>
   Matrix<double> V = Matrix<double>::Zero(n, m);
   Matrix<double> S(n, m);
   double rho = least;
+  double done = 0;
+  const auto tell = [&] {
+    if (proceed) (void)proceed(done, 0);
+  };
   for (int round = 0; round < rounds; ++round, rho *= growth, V /= growth) {
     Matrix<double> inverse = inverse_root.asDiagonal() * H * inverse_root.asDiagonal();
     inverse.diagonal().array() += rho;
-    if (!invert_to_factor(inverse, 0, n)) continue;  // a larger rho will do
+    if (!invert_to_factor(inverse, 0, n, tell)) continue;  // a larger rho will do
     inverse.triangularView<Eigen::StrictlyLower>().setZero();
-    inverse = triangular_gram(inverse);
+    inverse = triangular_gram(inverse, tell);
     inverse *= rho;
     Dense<double> packed;
     Dense<float> packed_single;
@@ -84,6 +91,7 @@ template <class = void>
     inverse.resize(0, 0);
     for (int step = 1; step <= steps; ++step) {
       S = D - V - X;
+      tell();
       if (single) {
         Matrix<float> product(n, m);
         packed_single.apply(S.cast<float>(), product);
@@ -111,7 +119,8 @@ template <class = void>
             }
           }
       });
-      if (proceed && !proceed((round + double(step) / steps) / rounds, 0)) return std::nullopt;
+      done = (round + double(step) / steps) / rounds;
+      if (proceed && !proceed(done, 0)) return std::nullopt;
     }
   }
   return Matrix<double>(inverse_root.asDiagonal() * D);

@@ -4,6 +4,7 @@
 
 #include "pleat/compress/detail/grid_descent.hpp"
 #include "pleat/compress/detail/layer_metric.hpp"
+#include "pleat/compress/detail/progress_report.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -25,17 +26,18 @@ template <class = void>
                                                   const Monitor& monitor) {
   const Dense<double> packed(H);
   const double least = metric_loss(packed, Wt - nearest);
-  Reporter reporter(monitor, metric_loss(packed, Wt));
-  reporter.reached(least);
-  if (!reporter.report("round", 1, 1)) return std::nullopt;
+  ProgressReport report(monitor);
+  report.relative_to(metric_loss(packed, Wt));
+  report.reached(least);
+  if (!report.begin("round", 1, 1)) return std::nullopt;
   const Matrix<double>* const places = sparse ? &start : nullptr;
   auto swept = column_sweep(start, inverse_factor(H), SweepRule{{1, 1}, places, grid},
-                            reporter.phase("round"));
+                            report.phase("round"));
   if (!swept) return std::nullopt;
   OnGrid result{std::move(swept->values), std::move(swept->scales)};
   const double work = std::pow(double(Wt.rows()), 2) * double(Wt.cols());
   const auto sweeps = static_cast<Index>(std::clamp(3e11 / work, 3.0, 12.0));
-  const double loss = grid_descent(H, Wt, grid, result, places, sweeps, reporter.phase("round"));
+  const double loss = grid_descent(H, Wt, grid, result, places, sweeps, report.phase("round"));
   if (!(loss < least)) return std::nullopt;
   return result;
 }

@@ -6,6 +6,7 @@
 #include "pleat/compress/detail/layer_metric.hpp"
 #include "pleat/compress/detail/mask_search.hpp"
 #include "pleat/compress/detail/masked_refit.hpp"
+#include "pleat/compress/detail/progress_report.hpp"
 #include "pleat/matrix/semi_structured.hpp"
 
 #include <algorithm>
@@ -24,7 +25,7 @@ struct PruneMethod {
   PruneCriterion criterion = PruneCriterion::automatic;
   bool refit = true;
   Index sweeps = 2;
-  Pattern pattern = {};
+  SparsePattern pattern = {};
 };
 
 /// The criterion that `automatic` stands for; throws `std::invalid_argument` for no criterion.
@@ -52,7 +53,7 @@ template <class = void>
 /// Keeps the largest scores of every group, and the weights there as they are.
 template <class = void>
 [[nodiscard]] Matrix<double> prune_by(const Matrix<double>& scores, Matrix<double> Wt,
-                                      Pattern pattern) {
+                                      SparsePattern pattern) {
   const Index n = Wt.rows();
   const auto marks = std::make_unique<bool[]>(static_cast<std::size_t>(pattern.group));
   for (Index row = 0; row < Wt.cols(); ++row)
@@ -65,49 +66,58 @@ template <class = void>
   return Wt;
 }
 
-/// W^T pruned to a pattern in the metric H, which may be empty. Best so far where stopped.
+/// W^T pruned to a pattern in the metric H, which may be empty. Best so far where stopped. What the
+/// column sweep made, where there is one, goes to `sweep` as well.
 template <class = void>
 [[nodiscard]] Matrix<double> prune(const Matrix<double>& H, const Matrix<double>& Wt,
-                                   const PruneMethod& method, const Monitor& monitor) {
+                                   const PruneMethod& method, const Monitor& monitor,
+                                   Matrix<double>* sweep = nullptr) {
   const bool calibrated = H.size() > 0;
-  const Pattern pattern = method.pattern;
+  const SparsePattern pattern = method.pattern;
   const PruneCriterion criterion = resolve(method.criterion, calibrated);
   const bool swept = criterion == PruneCriterion::sparsegpt || criterion == PruneCriterion::search;
   Matrix<double> best =
       prune_by(scores(H, Wt, swept ? PruneCriterion::wanda : criterion), Wt, pattern);
   if (!calibrated) {
-    Reporter reporter(monitor, Wt.squaredNorm());
-    reporter.reached((Wt - best).squaredNorm());
-    (void)reporter.report("prune", 1, 1);
+    ProgressReport report(monitor);
+    report.relative_to(Wt.squaredNorm());
+    report.reached((Wt - best).squaredNorm());
+    (void)report.begin("prune", 1, 1);
     return best;
   }
 
+  ProgressReport report(monitor);
+  if (!report.begin("prune", 1, 1)) return best;
   const Dense<double> packed(H);
-  Reporter reporter(monitor, metric_loss(packed, Wt));
+  report.relative_to(metric_loss(packed, Wt));
+  (void)report.within();
   double least = metric_loss(packed, Wt - best);
-  reporter.reached(least);
+  report.reached(least);
   const auto offer = [&](Matrix<double>&& candidate) {
     const double loss = metric_loss(packed, Wt - candidate);
     if (!(loss < least)) return;
     least = loss;
     best = std::move(candidate);
-    reporter.reached(least);
+    report.reached(least);
   };
-  if (!reporter.report("prune", 1, 1)) return best;
+  if (!report.within()) return best;
+  const auto tell = [&] { (void)report.within(); };
 
   // Iterations that cost little are run to the end, those that cost seconds to where they pay.
   const double work = std::pow(double(Wt.rows()), 2) * double(Wt.cols());
   const auto iterations = static_cast<Index>(std::clamp(3e11 / work, 5.0, 40.0));
   if (swept) {
-    auto result = column_sweep(Wt, inverse_factor(H), SweepRule{pattern}, reporter.phase("sweep"));
+    auto result =
+        column_sweep(Wt, inverse_factor(H, 0.01, tell), SweepRule{pattern}, report.phase("sweep"));
     if (!result) return best;
+    if (sweep != nullptr) *sweep = result->values;
     if (criterion == PruneCriterion::search) {
-      auto found = mask_search(H, Wt, result->values, pattern, reporter.phase("search"));
-      if (found && method.refit) masked_refit(H, Wt, *found, iterations, reporter.phase("refit"));
-      if (found && pattern.kept == 2 && pattern.group == 4 && !reporter.stopped() && method.refit &&
+      auto found = mask_search(H, Wt, result->values, pattern, report.phase("search"));
+      if (found && method.refit) masked_refit(H, Wt, *found, iterations, report.phase("refit"));
+      if (found && pattern.kept == 2 && pattern.group == 4 && !report.stopped() && method.refit &&
           work < 2e10) {
-        (void)group_descent(H, Wt, *found, method.sweeps, reporter.phase("descent"));
-        masked_refit(H, Wt, *found, iterations, reporter.phase("refit"));
+        (void)group_descent(H, Wt, *found, method.sweeps, report.phase("descent"));
+        masked_refit(H, Wt, *found, iterations, report.phase("refit"));
       }
       if (found) {
         offer(std::move(*found));
@@ -116,14 +126,14 @@ template <class = void>
     }
     // What the search began with, refitted, is seldom better: worth it where it costs little.
     const bool last = criterion == PruneCriterion::sparsegpt;
-    if (method.refit && !reporter.stopped() && (last || work < 5e8))
-      masked_refit(H, Wt, result->values, iterations, reporter.phase("refit"));
+    if (method.refit && !report.stopped() && (last || work < 5e8))
+      masked_refit(H, Wt, result->values, iterations, report.phase("refit"));
     // A criterion that was asked for is what is returned, whether or not another does better.
-    if (last && !reporter.stopped()) return std::move(result->values);
+    if (last && !report.stopped()) return std::move(result->values);
     offer(std::move(result->values));
   } else if (method.refit) {
     Matrix<double> candidate = best;
-    masked_refit(H, Wt, candidate, iterations, reporter.phase("refit"));
+    masked_refit(H, Wt, candidate, iterations, report.phase("refit"));
     offer(std::move(candidate));
   }
   return best;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // N:M patterns: masks, energies, errors, and column orders that keep more.
-#include "pleat/compress/sparse_pattern.hpp"
+#include "pleat/compress/prune.hpp"
 
 #include "compress/support.hpp"
 #include "pleat/compress/detail/random.hpp"
@@ -11,8 +11,7 @@
 
 namespace pleat::test {
 
-TEST_CASE("a Gaussian matrix loses 0.1032 of its energy at 4:8, and 0.3825 at 1:4",
-          "[sparse_pattern]") {
+TEST_CASE("a Gaussian matrix loses 0.1032 of its energy at 4:8, and 0.3825 at 1:4", "[prune]") {
   const Matrix<double> W = detail::Random(81).normal(512, 1024);
   for (const auto& [pattern, expected] : {std::pair{SparsePattern{4, 8}, 0.1032},
                                           {SparsePattern{1, 4}, 0.3825},
@@ -25,7 +24,7 @@ TEST_CASE("a Gaussian matrix loses 0.1032 of its energy at 4:8, and 0.3825 at 1:
   }
 }
 
-TEST_CASE("patterns of any size are kept, calibrated or not", "[sparse_pattern]") {
+TEST_CASE("patterns of any size are kept, calibrated or not", "[prune]") {
   Random random(82);
   for (const auto& [m, n] : {std::pair{1, 1}, {2, 3}, {5, 7}, {12, 40}, {3, 131}}) {
     const Matrix<float> W = random.matrix<float>(m, n);
@@ -51,7 +50,7 @@ TEST_CASE("patterns of any size are kept, calibrated or not", "[sparse_pattern]"
   }
 }
 
-TEST_CASE("patterns that are none", "[sparse_pattern]") {
+TEST_CASE("patterns that are none", "[prune]") {
   const Matrix<float> W = Matrix<float>::Ones(2, 8);
   CHECK_THROWS_WITH(prune(W, {3, 2}), Catch::Contains("3 of 2"));
   CHECK_THROWS_AS(prune(W, {0, 4}), std::invalid_argument);
@@ -62,7 +61,7 @@ TEST_CASE("patterns that are none", "[sparse_pattern]") {
 }
 
 TEST_CASE("an order of the columns never costs anything, and gains where groups are unfair",
-          "[sparse_pattern]") {
+          "[prune]") {
   Random random(83);
   for (const auto& [m, n] : {std::pair{1, 1}, {3, 5}, {20, 64}, {9, 37}}) {
     INFO(m << " x " << n);

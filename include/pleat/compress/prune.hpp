@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT
+// Any N:M pattern: masks, and pruned weights in compressed rows.
+#pragma once
+
+#include "pleat/compress/calibration.hpp"
+#include "pleat/compress/detail/sparse_weights.hpp"
+#include "pleat/compress/error.hpp"
+#include "pleat/compress/sparse_pattern.hpp"
+#include "pleat/matrix/csr.hpp"
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+
+namespace pleat {
+inline namespace PLEAT_ABI {
+
+/// How `prune` works; the fields are those of `SemiStructured::Options`.
+struct PruneOptions {
+  PruneCriterion criterion = PruneCriterion::automatic;
+  bool refit = true;
+  std::uint64_t seed = 0;
+  Monitor monitor = {};
+};
+
+/// W, m x n, pruned to a pattern in the metric of a calibration, as `compress<SemiStructured>` does
+/// it for 2:4: the sweep of SparseGPT, then operator splitting, then least squares of what is kept;
+/// without a calibration, the largest entries as they are. Throws `std::invalid_argument` if W is
+/// empty or not finite, if the calibration does not fit it, and unless 1 <= kept <= group.
+template <class Derived>
+[[nodiscard]] auto prune(const Eigen::MatrixBase<Derived>& W, SparsePattern pattern,
+                         const Calibration<typename Derived::Scalar>& calibration = {},
+                         const PruneOptions& options = {}) {
+  using T = typename Derived::Scalar;
+  const ConstMatrixRef<T> weight(W.derived());
+  detail::require(pattern.group >= 1, [&] {
+    return "prune: a group has at least 1 column, not " + std::to_string(pattern.group);
+  });
+  detail::require(pattern.kept >= 1 && pattern.kept <= pattern.group, [&] {
+    return "prune: " + std::to_string(pattern.kept) + " of " + std::to_string(pattern.group) +
+           " columns cannot be kept";
+  });
+  detail::require(weight.size() > 0, [&] {
+    return "prune: a " + detail::shape_text(weight.rows(), weight.cols()) + " matrix is empty";
+  });
+  detail::require_finite(weight, "the weights");
+  calibration.require_fit(weight.rows(), weight.cols());
+  [[maybe_unused]] const detail::SerialEigen serial;
+  return Csr<T>(detail::prune_scaled(weight, detail::fitting_gram(calibration),
+                                     {options.criterion,
+                                      options.refit,
+                                      2,
+                                      {pattern.kept, std::min(pattern.group, weight.cols())}},
+                                     options.monitor)
+                    .transpose()
+                    .template cast<T>());
+}
+
+/// Where `prune` with these arguments keeps a weight, m x n.
+template <class Derived>
+[[nodiscard]] Matrix<bool> prune_mask(const Eigen::MatrixBase<Derived>& W, SparsePattern pattern,
+                                      const Calibration<typename Derived::Scalar>& calibration = {},
+                                      const PruneOptions& options = {}) {
+  return (prune(W, pattern, calibration, options).to_dense().array() != 0).matrix();
+}
+
+}  // namespace PLEAT_ABI
+}  // namespace pleat
