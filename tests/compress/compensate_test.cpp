@@ -300,4 +300,16 @@ TEST_CASE("compensate reports, and stops with the best so far", "[compensate]") 
   CHECK(relative_error(W, sum) < relative_error(W, op));
 }
 
+TEST_CASE("compensation is that of numpy", "[golden]") {
+  const Matrix<double> W = golden_weight();
+  const auto calibration = golden_calibration();
+  // Of four columns those that matter most to the outputs.
+  const Vector<double> d = calibration.gram().diagonal().cwiseSqrt();
+  const Matrix<double> kept = pruned(Matrix<double>(W * d.asDiagonal())).to_dense();
+  const SemiStructured<double> op(Matrix<double>(kept * d.cwiseInverse().asDiagonal()));
+  for (const auto& [rank, expected] : {std::pair{1, 0.355911965246}, {3, 0.251473565022}})
+    CHECK(relative_error(W, compensate(op, W, rank, calibration), calibration) ==
+          Approx(expected).epsilon(1e-9));
+}
+
 }  // namespace pleat::test

@@ -193,6 +193,7 @@ TEST_CASE("a stopped compression returns the best so far", "[semi_structured]") 
                                   // Rounding begins anew, from the nearest integers.
                                   if (progress.phase != "round")
                                     CHECK(progress.loss <= loss + 1e-12);
+                                  CHECK(progress.iteration >= 1);
                                   CHECK(progress.iteration <= progress.iterations);
                                   if (progress.phase != "round") loss = progress.loss;
                                   return true;

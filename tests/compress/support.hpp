@@ -36,6 +36,22 @@ template <class Derived>
   return calibration;
 }
 
+/// A weight and a calibration for numbers from other programs, W_ij = sin(1 + 1.7 i^2 + 2.3 j^2 +
+/// 0.9 i j) and G_ij = s_i (0.5^|i - j| + 0.1 [i = j]) s_j with s_i = 1 + cos(i) / 2.
+[[nodiscard]] inline Matrix<double> golden_weight() {
+  return Matrix<double>::NullaryExpr(12, 16, [](Index i, Index j) {
+    return std::sin(1 + 1.7 * double(i * i) + 2.3 * double(j * j) + 0.9 * double(i * j));
+  });
+}
+[[nodiscard]] inline Calibration<double> golden_calibration() {
+  const auto scale = [](Index i) { return 1 + 0.5 * std::cos(double(i)); };
+  const Matrix<double> G = Matrix<double>::NullaryExpr(16, 16, [&](Index i, Index j) {
+    return scale(i) * (std::pow(0.5, double(i > j ? i - j : j - i)) + (i == j ? 0.1 : 0)) *
+           scale(j);
+  });
+  return Calibration<double>::from_gram(G, 16);
+}
+
 /// X X^T of such inputs.
 [[nodiscard]] inline Matrix<double> gram_of(Random& random, Index inputs, Index samples) {
   const Matrix<double> X = correlated_inputs<double>(random, inputs, samples);

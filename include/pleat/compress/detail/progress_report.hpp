@@ -49,7 +49,7 @@ class ProgressReport {
   [[nodiscard]] Proceed phase(std::string_view name) {
     if (!monitor_) return {};
     return [this, name](double done, double) {
-      const auto hundredths = static_cast<Index>(std::lround(100 * done));
+      const auto hundredths = std::max<Index>(1, std::lround(100 * done));
       if (now_.phase == name && now_.iteration == hundredths) return within();
       return begin(name, hundredths, 100);
     };
