@@ -319,4 +319,41 @@ TEST_CASE("a planted ARMOR is found, nearly", "[armor]") {
         0.2 * (Wt.transpose() - product(start)).squaredNorm());
 }
 
+TEST_CASE("the steps of ARMOR are those of numpy, in both metrics", "[golden]") {
+  const Matrix<double> W = golden_weight();
+  const Matrix<double> G = golden_calibration().gram();
+  const Vector<double> d = G.diagonal();
+  const auto steps = [](auto&& solver, const std::vector<double>& expected) {
+    std::vector<double> losses{solver.loss()};
+    solver.improve_a();
+    losses.push_back(solver.loss());
+    solver.improve_b();
+    solver.carry_metric();
+    solver.carry_values();
+    losses.push_back(solver.loss());
+    solver.improve_groups();
+    losses.push_back(solver.loss());
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      CAPTURE(i);
+      CHECK(losses[i] == Approx(expected[i]).epsilon(1e-7));
+    }
+  };
+  const auto start = [&](const Matrix<double>& Wt) {
+    return ArmorFactors{BlockDiagonal(12, 4), prune_by_score(Wt, d), BlockDiagonal(16, 4)};
+  };
+  const detail::NoWag normal(W.transpose());
+  steps(ArmorSolver(normal.Wt, InputMetric::diagonal(d), start(normal.Wt)),
+        {0.158823795043, 0.139446218834, 0.110957624111, 0.094599892892});
+  steps(ArmorSolver(W.transpose(), InputMetric::full(G), start(W.transpose())),
+        {0.183343001014, 0.140173898901, 0.099092519079, 0.068532380638});
+}
+
+TEST_CASE("ARMOR takes fewer rounds where they take longer", "[armor]") {
+  CHECK(detail::automatic_rounds(512, 512, 512) == 32);
+  CHECK(detail::automatic_rounds(512, 1536, 1536) == 10);
+  CHECK(detail::automatic_rounds(4096, 4096, 4096) == 5);
+  CHECK(detail::automatic_rounds(1, 1, 1) == 32);
+  CHECK(detail::automatic_rounds(65536, 65536, 65536) == 5);
+}
+
 }  // namespace pleat::test

@@ -96,7 +96,7 @@ TEST_CASE("BlockDictionary: with s = k each block is its best approximation of r
   for (Index first = 0; first < n; first += b) {
     const Index width = std::min(b, n - first);
     const auto tail = [&](const Matrix<double>& A) {
-      const Vector<double> sigma = Eigen::JacobiSVD<Matrix<double>>(A).singularValues();
+      const Vector<double> sigma = singular_values(A);
       return sigma.tail(sigma.size() - k).norm();
     };
     CHECK(plain.middleCols(first, width).norm() ==

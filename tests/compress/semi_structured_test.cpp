@@ -230,4 +230,28 @@ TEST_CASE("budgets of 2:4, and what no option means", "[semi_structured]") {
                   std::invalid_argument);
 }
 
+TEST_CASE("2:4 pruning is that of numpy", "[golden]") {
+  const Matrix<double> W = golden_weight();
+  const auto calibration = golden_calibration();
+  struct Expected {
+    PruneCriterion criterion;
+    double kept;      // with the weights as they were
+    double refitted;  // by least squares, row by row
+  };
+  for (const auto& [criterion, kept, refitted] :
+       {Expected{PruneCriterion::magnitude, 0.533972662456, 0.465187107300},
+        Expected{PruneCriterion::wanda, 0.428185708559, 0.377986434203},
+        Expected{PruneCriterion::sparsegpt, 0.401587439542, 0.374997528245}}) {
+    CAPTURE(int(criterion));
+    const auto error = [&, c = criterion](bool refit) {
+      return relative_error(W, pruned(W, calibration, {.criterion = c, .refit = refit}),
+                            calibration);
+    };
+    CHECK(error(false) == Approx(kept).epsilon(1e-7));
+    CHECK(error(true) == Approx(refitted).epsilon(1e-7));
+  }
+  const auto nowag = pruned(W, calibration, {.criterion = PruneCriterion::nowag, .refit = false});
+  CHECK(relative_error(W, nowag, calibration) == Approx(0.434215943382).epsilon(1e-7));
+}
+
 }  // namespace pleat::test

@@ -12,7 +12,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <optional>
 #include <string>
 #include <utility>
 
@@ -29,8 +28,9 @@ inline namespace PLEAT_ABI {
 /// `detail::ArmorSolver`. With a calibration twice: from SparseGPT's 2:4 matrix, which leaves
 /// pruning anew the most to find, and, without that, from the matrix of compress<SemiStructured>.
 /// The best of all rounds is taken, so in the native storage it is never worse than that matrix, in
-/// the metric that is minimised; and in narrow storage not worse than 2:4 in that. No calibration
-/// has to be regular. All in double. There is nothing random in it: the seed changes nothing.
+/// the metric that is minimised; in narrow storage it is compared with that matrix rounded alone.
+/// No calibration has to be regular. All in double. There is nothing random in it: the seed changes
+/// nothing.
 ///
 /// Blocks: `Options`, or as large as the budget allows, up to 256 and of equal size for A and B,
 /// where that is 16 or more a multiple of 16, and what then is left goes to A; for `error`, the
@@ -208,17 +208,11 @@ struct Compressor<Armor<T>> {
                        detail::ProgressReport& report) {
     SemiStructured<T> S(Matrix<T>(factors.St.transpose().template cast<T>()), storage);
     const detail::Grid grid = detail::Grid::of(storage, 2);
-    if (grid.span > 0 && !report.stopped()) {
-      const std::optional<detail::OnGrid> result = detail::round_to_grid(
-          detail::carried_metric(problem.metric, factors.B), factors.St, factors.St, true, grid,
-          Matrix<double>(S.to_dense().transpose().template cast<double>()),
-          [&](const Progress& now) {
-            return report.begin("rounding", now.iteration, now.iterations);
-          });
-      if (result)
-        S = SemiStructured<T>(Matrix<T>(result->values.transpose().template cast<T>()), storage,
-                              Matrix<float>(result->scales.transpose().cast<float>()));
-    }
+    if (grid.span > 0 && !report.stopped())
+      S = detail::rounded(std::move(S), detail::carried_metric(problem.metric, factors.B),
+                          factors.St, factors.St, true, grid, [&](const Progress& now) {
+                            return report.begin("rounding", now.iteration, now.iterations);
+                          });
     factors.St = S.to_dense().transpose().template cast<double>();
     detail::ArmorFound found = detail::armor_wrap(problem.Wt, problem.metric, std::move(factors),
                                                   report.stopped() ? 0 : 3);

@@ -8,8 +8,8 @@
 #include "pleat/matrix/dense.hpp"
 
 #include <cstddef>
-#include <optional>
 #include <string>
+#include <utility>
 
 namespace pleat {
 inline namespace PLEAT_ABI {
@@ -39,12 +39,7 @@ struct Compressor<Dense<T>> {
       const Matrix<double> H = detail::fitting_gram(calibration);
       if (H.size() > 0) {
         const Matrix<double> Wt = W.transpose().template cast<double>();
-        const std::optional<detail::OnGrid> rounded = detail::round_to_grid(
-            H, Wt, Wt, false, grid,
-            Matrix<double>(dense.to_dense().transpose().template cast<double>()), options.monitor);
-        if (rounded)
-          dense = Dense<T>(Matrix<T>(rounded->values.transpose().template cast<T>()), storage,
-                           Matrix<float>(rounded->scales.transpose().cast<float>()));
+        dense = detail::rounded(std::move(dense), H, Wt, Wt, false, grid, options.monitor);
         told = true;
       }
     }

@@ -9,7 +9,6 @@
 #include "pleat/matrix/semi_structured.hpp"
 
 #include <cstddef>
-#include <optional>
 #include <string>
 #include <utility>
 
@@ -54,16 +53,10 @@ struct Compressor<SemiStructured<T>> {
         detail::prune_scaled(W, H, {options.criterion, options.refit, options.sweeps, {}}, monitor);
     SemiStructured<T> result(Matrix<T>(St.transpose().template cast<T>()), storage);
     const detail::Grid grid = detail::Grid::of(storage, 2);
-    if (grid.span > 0 && H.size() > 0 && !stopped) {
-      const Matrix<double> Wt = W.transpose().template cast<double>();
-      const std::optional<detail::OnGrid> rounded = detail::round_to_grid(
-          H, Wt, St, true, grid,
-          Matrix<double>(result.to_dense().transpose().template cast<double>()), monitor);
-      if (rounded)
-        result =
-            SemiStructured<T>(Matrix<T>(rounded->values.transpose().template cast<T>()), storage,
-                              Matrix<float>(rounded->scales.transpose().cast<float>()));
-    }
+    if (grid.span > 0 && H.size() > 0 && !stopped)
+      result = detail::rounded(std::move(result), H,
+                               Matrix<double>(W.transpose().template cast<double>()), St, true,
+                               grid, monitor);
     if (budget.bounds_error()) {
       const double reached = relative_error(W, result, calibration);
       detail::require(reached <= budget.max_error(), [&] {

@@ -47,9 +47,9 @@ class ArmorSolver {
         factors_(std::move(start)),
         proceed_(std::move(proceed)),
         reach_{Wt_.rows(), metric_.is_diagonal() ? factors_.B.block() : Wt_.rows()} {
-    if (proceed_) (void)proceed_();
+    tell();
     WGt_ = metric_.times(Wt_);
-    if (proceed_) (void)proceed_();
+    tell();
     total_ = WGt_.cwiseProduct(Wt_).sum();
     carry_metric();
     carry_values();
@@ -139,7 +139,7 @@ class ArmorSolver {
     const Index n = Wt_.rows();
     Vt_ = factors_.B.times(WGt_);
     K_ = carried_metric(metric_, factors_.B);
-    if (proceed_) (void)proceed_();
+    tell();
     chunks_.clear();
     groups_.clear();
     for (Index first = 0; first < n; first += chunk) {
@@ -217,6 +217,11 @@ class ArmorSolver {
  private:
   static constexpr Index chunk = armor_chunk;
 
+  /// Where stopping would leave things half done: that it was asked to is noticed later.
+  void tell() const {
+    if (proceed_) (void)proceed_();
+  }
+
   /// K X.
   [[nodiscard]] Matrix<double> times_metric(const Matrix<double>& X) const {
     Matrix<double> result = Matrix<double>::Zero(X.rows(), X.cols());
@@ -225,7 +230,7 @@ class ArmorSolver {
       chunks_[static_cast<std::size_t>(first / chunk)].apply_add(
           X.middleRows(first, std::min(chunk, X.rows() - first)),
           result.middleRows(top, bottom - top));
-      if (proceed_) (void)proceed_();
+      tell();
     }
     return result;
   }

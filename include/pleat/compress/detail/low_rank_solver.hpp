@@ -3,6 +3,7 @@
 #pragma once
 
 #include "pleat/compress/calibration.hpp"
+#include "pleat/compress/detail/layer_metric.hpp"
 #include "pleat/compress/detail/leading_eigenpairs.hpp"
 #include "pleat/compress/detail/multiply.hpp"
 #include "pleat/core/progress.hpp"
@@ -47,7 +48,7 @@ class LowRankSolver {
   LowRankSolver(const ConstMatrixRef<S>& W, const Calibration<T>& calibration, LowRankMethod method)
       : method_(std::move(method)), W_(W.template cast<double>()) {
     const double largest = W_.cwiseAbs().maxCoeff();
-    scale_ = largest > 0 ? std::exp2(std::floor(std::log2(largest))) : 1;
+    scale_ = power_of_two_below(largest);
     W_ /= scale_;
     const Index least = std::min(W_.rows(), W_.cols());
     const bool weighted =
@@ -61,16 +62,14 @@ class LowRankSolver {
                           calibration.output_metric().diagonal().maxCoeff());
 
     Matrix<double> samples = calibration.held_samples().template cast<double>();
-    if (samples.size() > 0) (void)normalise(samples, samples.cwiseAbs().maxCoeff());
+    if (samples.size() > 0) samples /= power_of_two_below(samples.cwiseAbs().maxCoeff());
     if (!weighted && samples.size() > 0 && samples.cols() < least) {
       M_ = multiply(W_, samples);
       set_gram(outer_gram(M_.transpose()));
       return;
     }
     samples.resize(0, 0);
-    Matrix<double> G = calibration.samples() > 0 ? calibration.gram() : Matrix<double>();
-    if (G.size() > 0 && !normalise(G, G.diagonal().maxCoeff()))
-      G.resize(0, 0);  // only zeros were seen
+    Matrix<double> G = scaled_gram(calibration);
     if (weighted || W_.rows() <= W_.cols()) {
       Matrix<double> WGWt;
       if (G.size() > 0) {
@@ -162,13 +161,6 @@ class LowRankSolver {
 
   bool report(std::string_view phase, Index iteration, Index iterations, double loss) const {
     return !method_.monitor || method_.monitor({phase, iteration, iterations, loss});
-  }
-
-  /// Divides by the power of two below `size`, a measure of the entries; false where that is 0.
-  static bool normalise(Matrix<double>& values, double size) {
-    if (!(size > 0)) return false;
-    values /= std::exp2(std::floor(std::log2(size)));
-    return true;
   }
 
   void set_gram(Matrix<double> K) {

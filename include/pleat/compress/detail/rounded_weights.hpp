@@ -42,6 +42,20 @@ template <class = void>
   return result;
 }
 
+/// `nearest`, in a storage with a grid, or what the steps above make of it where that is better.
+template <class Op>
+[[nodiscard]] Op rounded(Op nearest, const Matrix<double>& H, const Matrix<double>& Wt,
+                         const Matrix<double>& start, bool sparse, const Grid& grid,
+                         const Monitor& monitor) {
+  using T = typename Op::Scalar;
+  const std::optional<OnGrid> found = round_to_grid(
+      H, Wt, start, sparse, grid,
+      Matrix<double>(nearest.to_dense().transpose().template cast<double>()), monitor);
+  if (!found) return nearest;
+  return Op(Matrix<T>(found->values.transpose().template cast<T>()), nearest.storage(),
+            Matrix<float>(found->scales.transpose().cast<float>()));
+}
+
 }  // namespace detail
 }  // namespace PLEAT_ABI
 }  // namespace pleat

@@ -78,15 +78,14 @@ template <class = void>
   const bool swept = criterion == PruneCriterion::sparsegpt || criterion == PruneCriterion::search;
   Matrix<double> best =
       prune_by(scores(H, Wt, swept ? PruneCriterion::wanda : criterion), Wt, pattern);
+  ProgressReport report(monitor);
   if (!calibrated) {
-    ProgressReport report(monitor);
     report.relative_to(Wt.squaredNorm());
     report.reached((Wt - best).squaredNorm());
     (void)report.begin("prune", 1, 1);
     return best;
   }
 
-  ProgressReport report(monitor);
   if (!report.begin("prune", 1, 1)) return best;
   const Dense<double> packed(H);
   report.relative_to(metric_loss(packed, Wt));
