@@ -5,6 +5,7 @@
 #include "support/catch.hpp"
 #include "support/executors.hpp"
 #include "support/random.hpp"
+#include "support/tolerance.hpp"
 
 #include <array>
 #include <cmath>
@@ -248,6 +249,37 @@ TEMPLATE_TEST_CASE("2:4 in narrow storage keeps its pattern, and comes back", "[
   parts.tensors.at("values").data[7] = std::byte{1};  // the second of row 1 in the last group
   parts.tensors.at("codes").data[1] = std::byte{0xd4};
   CHECK_THROWS_WITH(SemiStructured<T>::from_parts(parts), Contains("past column"));
+}
+
+TEMPLATE_TEST_CASE("what is stored is applied, around blocks of columns, rows and samples",
+                   "[matrix][storage]", float, double) {
+  using T = TestType;
+  Random random(86);
+  for (const Index cols : {0, 1, 8, 31, 65, 511, 513, 1023, 1024, 1025, 1100})
+    for (const Index rows : {1, 16, 33, 47}) {
+      const Matrix<T> W = random.matrix<T>(rows, cols);
+      const Matrix<T> X = random.matrix<T>(cols, 200);
+      const Matrix<T> base = random.matrix<T>(rows, 200);
+      for (const Storage storage : narrow_storages) {
+        const Dense<T> op(W, storage);
+        const WideMatrix<T> values = op.to_dense().template cast<Wide<T>>();
+        const WideMatrix<T> wide = X.template cast<Wide<T>>();
+        const WideMatrix<T> product = values * wide;
+        const WideMatrix<T> sum = product + base.template cast<Wide<T>>();
+        const auto rounding = gamma<T>(static_cast<double>(cols) + 3);
+        const WideMatrix<T> bound = rounding * (values.cwiseAbs() * wide.cwiseAbs() +
+                                                base.cwiseAbs().template cast<Wide<T>>());
+        for (const Index batch : {1, 4, 5, 7, 8, 9, 13, 25, 200}) {
+          CAPTURE(to_string(storage), rows, cols, batch);
+          Matrix<T> Y = Matrix<T>::Constant(rows, batch, std::numeric_limits<T>::quiet_NaN());
+          op.apply(X.leftCols(batch), Y);
+          CHECK(beyond<Matrix<T>>(Y, product.leftCols(batch), bound.leftCols(batch)) == "");
+          Y = base.leftCols(batch);
+          op.apply_add(X.leftCols(batch), Y);
+          CHECK(beyond<Matrix<T>>(Y, sum.leftCols(batch), bound.leftCols(batch)) == "");
+        }
+      }
+    }
 }
 
 TEMPLATE_TEST_CASE("several tasks have scratch of their own, whatever the sizes",

@@ -53,10 +53,10 @@ enum class Regime {
   return batch < (vectors > 24 ? vectors : 24) ? Regime::in_place : Regime::blocked;
 }
 
-/// Narrow weights are widened as they are multiplied for up to four samples of float, and once for
-/// a block of samples otherwise.
+/// Narrow weights are widened as they are multiplied for up to eight samples of float, four at a
+/// time, and once for a block of samples otherwise.
 [[nodiscard]] constexpr Regime narrow_regime(std::size_t scalar_bytes, std::size_t batch) noexcept {
-  return scalar_bytes == 4 && batch <= 4 ? Regime::in_place : Regime::blocked;
+  return scalar_bytes == 4 && batch <= 8 ? Regime::in_place : Regime::blocked;
 }
 
 }  // namespace v0

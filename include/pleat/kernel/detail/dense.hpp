@@ -9,6 +9,7 @@
 #include <xsimd/xsimd.hpp>
 
 #include <cstddef>
+#include <cstdint>
 
 namespace pleat::kernel {
 inline namespace v0 {
@@ -32,6 +33,7 @@ struct Dense {
   /// Panels that a tile spans, and samples that it takes: `panels * vectors * samples`
   /// accumulators.
   static constexpr std::size_t tile_panels = vectors == 1 ? 2 : 1;
+  static constexpr std::size_t tall = tile_panels * panel_rows;  // rows of a tile
   static constexpr std::size_t tile_samples = dense_tile_samples(unit, sizeof(T));
   static_assert(tile_samples >= 1 && tile_samples == accumulators / (tile_panels * vectors));
 
@@ -42,24 +44,34 @@ struct Dense {
   static constexpr std::size_t block_samples = 16 * tile_samples;
 
   /// How a tile reads X: in place, with `x_sample` values from one sample to the next; from packed
-  /// samples; or from these, and it multiplies its sums by a scale of each row before it adds them.
-  enum class Inputs { in_place, packed, packed_scaled };
+  /// samples; or from these while it fetches what comes next.
+  enum class Inputs { in_place, packed, packed_ahead };
+
+  /// What a tile asks the second-level cache for while it computes: so many bytes for each of its
+  /// columns, in as many streams as it has panels. Panels that are still in memory then arrive in
+  /// the time that the arithmetic takes.
+  struct Ahead {
+    const std::uint8_t* first = nullptr;
+    std::size_t column_bytes = 0;
+    std::size_t panel_bytes = 0;  // from one stream to the next
+  };
 
   /// One tile: P panels by N samples. A function of its own, whose registers nobody else competes
   /// for.
   template <std::size_t P, std::size_t N, Inputs I>
   [[gnu::noinline]] static void tile(const T* const* panels, std::size_t cols, const T* x,
                                      std::size_t x_sample, T* const* y, std::size_t ldy, bool add,
-                                     const T* const* scales) {
+                                     const Ahead& ahead) {
     constexpr bool packed = I != Inputs::in_place;
-    constexpr bool scaled = I == Inputs::packed_scaled;
     Batch sum[N][P][vectors];
     for (std::size_t j = 0; j < N; ++j)
       for (std::size_t p = 0; p < P; ++p)
         for (std::size_t v = 0; v < vectors; ++v)
-          sum[j][p][v] =
-              add && !scaled ? Batch::load_unaligned(y[p] + j * ldy + v * lanes) : Batch(T(0));
+          sum[j][p][v] = add ? Batch::load_unaligned(y[p] + j * ldy + v * lanes) : Batch(T(0));
     for (std::size_t k = 0; k < cols; ++k) {
+      if constexpr (I == Inputs::packed_ahead)
+        for (std::size_t p = 0; p < P; ++p)
+          __builtin_prefetch(ahead.first + p * ahead.panel_bytes + k * ahead.column_bytes, 0, 2);
       Batch w[P][vectors];
       for (std::size_t p = 0; p < P; ++p)
         for (std::size_t v = 0; v < vectors; ++v)
@@ -73,28 +85,21 @@ struct Dense {
     }
     for (std::size_t j = 0; j < N; ++j)
       for (std::size_t p = 0; p < P; ++p)
-        for (std::size_t v = 0; v < vectors; ++v) {
-          T* const to = y[p] + j * ldy + v * lanes;
-          if constexpr (scaled)
-            sum[j][p][v] =
-                MultiplyAdd<Arch, T>::of(sum[j][p][v], Batch::load_unaligned(scales[p] + v * lanes),
-                                         add ? Batch::load_unaligned(to) : Batch(T(0)));
-          sum[j][p][v].store_unaligned(to);
-        }
+        for (std::size_t v = 0; v < vectors; ++v)
+          sum[j][p][v].store_unaligned(y[p] + j * ldy + v * lanes);
   }
 
   /// As `tile`, for a panel of which only the first `rows` rows exist, and the first `samples`
   /// samples: through a full copy of its outputs, so that nothing is read or written past Y.
   template <std::size_t N, Inputs I>
   static void ragged_tile(const T* panel, std::size_t rows, std::size_t samples, std::size_t cols,
-                          const T* x, std::size_t x_sample, T* y, std::size_t ldy, bool add,
-                          const T* scale) {
+                          const T* x, std::size_t x_sample, T* y, std::size_t ldy, bool add) {
     T copy[N * panel_rows] = {};
     if (add)
       for (std::size_t j = 0; j < samples; ++j)
         for (std::size_t i = 0; i < rows; ++i) copy[j * panel_rows + i] = y[j * ldy + i];
     T* target = copy;
-    tile<1, N, I>(&panel, cols, x, x_sample, &target, panel_rows, add, &scale);
+    tile<1, N, I>(&panel, cols, x, x_sample, &target, panel_rows, add, {});
     for (std::size_t j = 0; j < samples; ++j)
       for (std::size_t i = 0; i < rows; ++i) y[j * ldy + i] = copy[j * panel_rows + i];
   }
@@ -105,36 +110,30 @@ struct Dense {
   template <std::size_t N, Inputs I>
   static void all_rows(std::size_t samples, std::size_t rows, std::size_t cols, const T* panels,
                        std::size_t panel_stride, const T* x, std::size_t x_sample, T* y,
-                       std::size_t ldy, bool add, const T* scales = nullptr) {
+                       std::size_t ldy, bool add, const Ahead& ahead) {
     // A block of packed samples comes with `tile_panels` panels at a time.
     constexpr std::size_t most = I == Inputs::in_place ? accumulators / (vectors * N) : tile_panels;
     constexpr std::size_t far = most >= 4 ? 4 : most >= 2 ? 2 : 1;
     const std::size_t full = samples == N ? rows / panel_rows : 0;
     const std::size_t part = full / far;
-    const auto scales_at = [&](std::size_t p) {
-      return I == Inputs::packed_scaled ? scales + p * panel_rows : nullptr;
-    };
     for (std::size_t i = 0; i < part; ++i) {
       const T* panel[far];
       T* target[far];
-      const T* scale[far];
       for (std::size_t p = 0; p < far; ++p) {
         panel[p] = panels + (p * part + i) * panel_stride;
         target[p] = y + (p * part + i) * panel_rows;
-        scale[p] = scales_at(p * part + i);
       }
-      tile<far, N, I>(panel, cols, x, x_sample, target, ldy, add, scale);
+      tile<far, N, I>(panel, cols, x, x_sample, target, ldy, add, ahead);
     }
     for (std::size_t p = part * far; p < full; ++p) {
       const T* panel = panels + p * panel_stride;
       T* target = y + p * panel_rows;
-      const T* scale = scales_at(p);
-      tile<1, N, I>(&panel, cols, x, x_sample, &target, ldy, add, &scale);
+      tile<1, N, I>(&panel, cols, x, x_sample, &target, ldy, add, ahead);
     }
     for (std::size_t p = full; p * panel_rows < rows; ++p) {
       const std::size_t left = rows - p * panel_rows;
       ragged_tile<N, I>(panels + p * panel_stride, left < panel_rows ? left : panel_rows, samples,
-                        cols, x, x_sample, y + p * panel_rows, ldy, add, scales_at(p));
+                        cols, x, x_sample, y + p * panel_rows, ldy, add);
     }
   }
 
@@ -144,19 +143,18 @@ struct Dense {
     return (samples + quantum - 1) / quantum * quantum;
   }
 
-  /// `all_rows` for a number of samples that only the run knows, at most `tile_samples`. `scales`
-  /// has those of one panel after the other.
+  /// `all_rows` for a number of samples that only the run knows, at most `tile_samples`.
   template <Inputs I, std::size_t N = tile_samples>
   static void few_samples(std::size_t samples, std::size_t rows, std::size_t cols, const T* panels,
                           std::size_t panel_stride, const T* x, std::size_t x_sample, T* y,
-                          std::size_t ldy, bool add, const T* scales = nullptr) {
+                          std::size_t ldy, bool add, const Ahead& ahead = {}) {
     constexpr std::size_t less = I == Inputs::in_place ? 1 : quantum;
     if constexpr (N > 0) {
       if (samples + less > N)
-        all_rows<N, I>(samples, rows, cols, panels, panel_stride, x, x_sample, y, ldy, add, scales);
+        all_rows<N, I>(samples, rows, cols, panels, panel_stride, x, x_sample, y, ldy, add, ahead);
       else
         few_samples<I, N - less>(samples, rows, cols, panels, panel_stride, x, x_sample, y, ldy,
-                                 add, scales);
+                                 add, ahead);
     }
   }
 
@@ -170,16 +168,38 @@ struct Dense {
   static void block(std::size_t rows, std::size_t cols, const T* panels, std::size_t panel_stride,
                     std::size_t samples, std::size_t group, const T* packed, T* y, std::size_t ldy,
                     bool add) {
-    for (std::size_t r = 0; r < rows; r += tile_panels * panel_rows) {
-      const std::size_t height =
-          rows - r < tile_panels * panel_rows ? rows - r : tile_panels * panel_rows;
-      const T* panel = panels + r / panel_rows * panel_stride;
-      for (std::size_t j = 0; j < samples; j += group) {
-        const std::size_t width = samples - j < group ? samples - j : group;
-        few_samples<Inputs::packed>(width, height, cols, panel, panel_stride, packed + j * cols, 0,
-                                    y + j * ldy + r, ldy, add);
-      }
+    const auto* const bytes = reinterpret_cast<const std::uint8_t*>(panels);
+    for (std::size_t r = 0; r < rows; r += tall) {
+      const std::size_t height = rows - r < tall ? rows - r : tall;
+      const std::size_t at = r / panel_rows * panel_stride;
+      const Ahead next = ahead(bytes + at * sizeof(T), panel_stride * sizeof(T),
+                               panel_rows * sizeof(T), rows - r - height);
+      block_row(height, cols, panels + at, panel_stride, samples, group, packed, y + r, ldy, add,
+                next);
     }
+  }
+
+  /// The rows that one tile spans, by the packed samples of a block. While the first of them are
+  /// computed, the panels that come next are fetched.
+  static void block_row(std::size_t rows, std::size_t cols, const T* panels,
+                        std::size_t panel_stride, std::size_t samples, std::size_t group,
+                        const T* packed, T* y, std::size_t ldy, bool add, const Ahead& next) {
+    for (std::size_t j = 0; j < samples; j += group) {
+      const std::size_t width = samples - j < group ? samples - j : group;
+      const T* const x = packed + j * cols;
+      T* const to = y + j * ldy;
+      if (j == 0 && next.first != nullptr)
+        few_samples<Inputs::packed_ahead>(width, rows, cols, panels, panel_stride, x, 0, to, ldy,
+                                          add, next);
+      else few_samples<Inputs::packed>(width, rows, cols, panels, panel_stride, x, 0, to, ldy, add);
+    }
+  }
+
+  /// The panels after those at `panels`, which are `stride` bytes long, if `rows` follow.
+  static Ahead ahead(const std::uint8_t* panels, std::size_t stride, std::size_t column_bytes,
+                     std::size_t rows) {
+    if (rows == 0) return {};
+    return {panels + tile_panels * stride, column_bytes, rows > panel_rows ? stride : 0};
   }
 
   static void apply(std::size_t rows, std::size_t cols, const T* panels, std::size_t batch,

@@ -25,9 +25,10 @@ struct DenseNarrow {
   static constexpr std::size_t lanes = Batch::size;
   static constexpr std::size_t vectors = panel_rows / lanes;
 
-  // Samples that multiply the stored numbers as they are widened; for more, widening once pays.
+  // Samples that multiply the stored numbers as they are widened, once or twice. Scales then meet
+  // the sums of their group of columns; where values are widened for more, they meet the values.
   static constexpr std::size_t few = sizeof(T) == 4 ? 4 : 0;
-  static_assert(narrow_regime(sizeof(T), few + 1) == Regime::blocked);
+  static_assert(narrow_regime(sizeof(T), 2 * few + 1) == Regime::blocked);
 
   /// Adds the columns from S on of one step of P panels, of which `left` exist or All, times N
   /// samples. Inlined at once, or the compiler keeps the sums in memory.
@@ -152,169 +153,121 @@ struct DenseNarrow {
     }
   }
 
-  /// One column of floats as values of T.
+  /// One column, times the scales of its rows if it has any.
   template <Format F>
-  static void store(const xsimd::batch<float, Arch> (&w)[NarrowColumns<Arch, F>::vectors], T* to) {
+  static void store(const xsimd::batch<float, Arch> (&w)[NarrowColumns<Arch, F>::vectors],
+                    const xsimd::batch<float, Arch> (&scale)[NarrowColumns<Arch, F>::vectors],
+                    T* to) {
     using Columns = NarrowColumns<Arch, F>;
-    float lane[panel_rows];
-    for (std::size_t v = 0; v < Columns::vectors; ++v) {
-      if constexpr (sizeof(T) == 4) w[v].store_unaligned(to + v * Columns::lanes);
-      else w[v].store_unaligned(lane + v * Columns::lanes);
+    constexpr bool scaled = Columns::group != 0;
+    for (std::size_t v = 0; v < Columns::vectors; ++v, to += Columns::lanes) {
+      if constexpr (sizeof(T) == 4) {
+        if constexpr (scaled) (w[v] * scale[v]).store_unaligned(to);
+        else w[v].store_unaligned(to);
+      } else {
+        float value[Columns::lanes];
+        float factor[Columns::lanes];
+        w[v].store_unaligned(value);
+        if constexpr (scaled) scale[v].store_unaligned(factor);
+        for (std::size_t i = 0; i < Columns::lanes; ++i)
+          to[i] = scaled ? T(value[i]) * T(factor[i]) : T(value[i]);
+      }
     }
-    if constexpr (sizeof(T) != 4)
-      for (std::size_t i = 0; i < panel_rows; ++i) to[i] = T(lane[i]);
   }
 
   template <Format F, std::size_t S = 0>
-  static void store_columns(typename NarrowColumns<Arch, F>::Step& step, std::size_t left, T* to) {
+  static void store_columns(
+      typename NarrowColumns<Arch, F>::Step& step, std::size_t left,
+      const xsimd::batch<float, Arch> (&scale)[NarrowColumns<Arch, F>::vectors], T* to) {
     using Columns = NarrowColumns<Arch, F>;
     if constexpr (S < Columns::step) {
       if (S >= left) return;
       typename Columns::Batch w[Columns::vectors];
       step.template column<S>(w);
-      store<F>(w, to + S * panel_rows);
-      store_columns<F, S + 1>(step, left, to);
+      store<F>(w, scale, to + S * panel_rows);
+      store_columns<F, S + 1>(step, left, scale, to);
     }
   }
 
-  /// The stored numbers of columns [first, first + count) of one panel, count x panel_rows values,
-  /// and the scales of their groups. `first` begins a group.
+  /// The values of columns [first, first + count) of one panel, count x panel_rows of them. `first`
+  /// is a multiple of 8.
   template <Format F>
-  static void decode(const std::uint8_t* panel, std::size_t first, std::size_t count, T* to,
-                     T* scales) {
+  static void decode(const std::uint8_t* panel, std::size_t first, std::size_t count, T* to) {
     using Columns = NarrowColumns<Arch, F>;
-    using Floats = typename Columns::Batch;
     constexpr std::size_t group = Columns::group;
-    const std::uint8_t* at = panel + Columns::offset(first);
-    for (std::size_t k = 0; k < count;) {
-      const std::size_t end = group == 0 || count - k < group ? count : k + group;
+    const std::size_t last = first + count;
+    while (first < last) {
+      const std::size_t begin = group == 0 ? first : first / group * group;
+      const std::size_t end = group == 0 || last - begin < group ? last : begin + group;
+      const std::uint8_t* at = panel + Columns::offset(begin);
+      typename Columns::Batch scale[Columns::vectors];
       if constexpr (group != 0) {
-        Floats scale[Columns::vectors];
         Columns::load_scales(at, scale);
-        store<F>(scale, scales + k / group * panel_rows);
-        at += Columns::scale_bytes;
+        at += Columns::scale_bytes + (first - begin) / Columns::step * Columns::step_bytes;
       }
-      for (; k < end; k += Columns::step, at += Columns::step_bytes) {
+      for (; first < end; first += Columns::step, at += Columns::step_bytes) {
+        const std::size_t left = end - first < Columns::step ? end - first : Columns::step;
         typename Columns::Step step;
         step.load(at);
-        store_columns<F>(step, end - k, to + k * panel_rows);
+        store_columns<F>(step, left, scale, to);
+        to += left * panel_rows;
       }
-      k = end;
-    }
-  }
-
-  /// The stored numbers of columns [first, first + count) of one panel, and the scale that they
-  /// have in common, 1 where the format has none. The columns lie in one group; `first` is a
-  /// multiple of 8.
-  template <Format F>
-  static void decode_part(const std::uint8_t* panel, std::size_t first, std::size_t count, T* to,
-                          T* scale) {
-    using Columns = NarrowColumns<Arch, F>;
-    constexpr std::size_t group = Columns::group;
-    const std::size_t begin = group == 0 ? first : first / group * group;
-    const std::uint8_t* at = panel + Columns::offset(begin);
-    if constexpr (group != 0) {
-      typename Columns::Batch scales[Columns::vectors];
-      Columns::load_scales(at, scales);
-      store<F>(scales, scale);
-      at += Columns::scale_bytes + (first - begin) / Columns::step * Columns::step_bytes;
-    } else {
-      for (std::size_t i = 0; i < panel_rows; ++i) scale[i] = T(1);
-    }
-    for (std::size_t k = 0; k < count; k += Columns::step, at += Columns::step_bytes) {
-      typename Columns::Step step;
-      step.load(at);
-      store_columns<F>(step, count - k, to + k * panel_rows);
-    }
-  }
-
-  /// As `decode_part`, for a format that only the run knows.
-  static void decode_part_any(Format format, const std::uint8_t* panel, std::size_t first,
-                              std::size_t count, T* to, T* scale) {
-    switch (format) {
-      case Format::bf16: return decode_part<Format::bf16>(panel, first, count, to, scale);
-      case Format::f16: return decode_part<Format::f16>(panel, first, count, to, scale);
-      case Format::int8: return decode_part<Format::int8>(panel, first, count, to, scale);
-      case Format::int4: return decode_part<Format::int4>(panel, first, count, to, scale);
+      first = end;
     }
   }
 
   /// As `decode`, for a format that only the run knows.
   static void decode_any(Format format, const std::uint8_t* panel, std::size_t first,
-                         std::size_t count, T* to, T* scales) {
+                         std::size_t count, T* to) {
     switch (format) {
-      case Format::bf16: return decode<Format::bf16>(panel, first, count, to, scales);
-      case Format::f16: return decode<Format::f16>(panel, first, count, to, scales);
-      case Format::int8: return decode<Format::int8>(panel, first, count, to, scales);
-      case Format::int4: return decode<Format::int4>(panel, first, count, to, scales);
+      case Format::bf16: return decode<Format::bf16>(panel, first, count, to);
+      case Format::f16: return decode<Format::f16>(panel, first, count, to);
+      case Format::int8: return decode<Format::int8>(panel, first, count, to);
+      case Format::int4: return decode<Format::int4>(panel, first, count, to);
     }
   }
 
-  // Columns of a tile of decoded weights: with a tile of sums and inputs in the first-level cache.
-  static constexpr std::size_t tile_cols = 128 * 4 / sizeof(T);
-  static constexpr std::size_t tile_size =
-      Wide::tile_panels * (tile_cols + tile_cols / 32) * panel_rows;
-
-  /// `samples` packed samples of `cols` columns, `together` side by side, times as many columns of
-  /// `height` rows: one or two panels.
-  static void block(Format format, std::size_t height, std::size_t cols, const std::uint8_t* panels,
-                    std::size_t stride, std::size_t first, std::size_t samples,
-                    std::size_t together, const T* packed, T* y, std::size_t ldy, bool add,
-                    T* scratch) {
-    const std::size_t count = (height + panel_rows - 1) / panel_rows;
-    const std::size_t group = scale_group(format);
-    for (std::size_t k = 0; k < cols || (cols == 0 && k == 0); k += tile_cols) {
-      const std::size_t depth = cols - k < tile_cols ? cols - k : tile_cols;
-      T* const tile = scratch;
-      T* const scales = scratch + Wide::tile_panels * tile_cols * panel_rows;
-      T decoded[Wide::tile_panels][tile_cols / 32 * panel_rows];
-      for (std::size_t p = 0; p < count; ++p) {
-        decode_any(format, panels + p * stride, first + k, depth, tile + p * depth * panel_rows,
-                   decoded[p]);
-        for (std::size_t g = 0; group != 0 && g * group < depth; ++g)
-          for (std::size_t i = 0; i < panel_rows; ++i)
-            scales[(g * count + p) * panel_rows + i] = decoded[p][g * panel_rows + i];
-      }
-      for (std::size_t j = 0; j < samples; j += together) {
-        const std::size_t width = samples - j < together ? samples - j : together;
-        const std::size_t pitch = Wide::padded(width);
-        const T* const x = packed + j * cols + k * pitch;
-        T* const to = y + j * ldy;
-        if (group == 0 || depth == 0) {
-          Wide::template few_samples<Wide::Inputs::packed>(
-              width, height, depth, tile, depth * panel_rows, x, 0, to, ldy, add || k > 0);
-          continue;
-        }
-        for (std::size_t g = 0; g * group < depth; ++g) {
-          const std::size_t length = depth - g * group < group ? depth - g * group : group;
-          Wide::template few_samples<Wide::Inputs::packed_scaled>(
-              width, height, length, tile + g * group * panel_rows, depth * panel_rows,
-              x + g * group * pitch, 0, to, ldy, add || k + g > 0, scales + g * count * panel_rows);
-        }
-      }
+  /// As `Wide::block`, where the panels of a tile are widened to `tile` first. `first`: the column
+  /// of the panels at which the block begins.
+  static void block(Format format, std::size_t rows, std::size_t cols, const std::uint8_t* panels,
+                    std::size_t stride, std::size_t first, std::size_t samples, std::size_t group,
+                    const T* packed, T* y, std::size_t ldy, bool add, T* tile) {
+    constexpr std::size_t some = 64;  // columns: whole groups of any format
+    const std::size_t column_bytes = narrow_panel_bytes(format, some) / some;
+    const std::size_t offset = narrow_panel_bytes(format, first);
+    for (std::size_t r = 0; r < rows; r += Wide::tall) {
+      const std::size_t height = rows - r < Wide::tall ? rows - r : Wide::tall;
+      const std::uint8_t* const panel = panels + r / panel_rows * stride;
+      for (std::size_t p = 0; p * panel_rows < height; ++p)
+        decode_any(format, panel + p * stride, first, cols, tile + p * cols * panel_rows);
+      Wide::block_row(height, cols, tile, cols * panel_rows, samples, group, packed, y + r, ldy,
+                      add, Wide::ahead(panel + offset, stride, column_bytes, rows - r - height));
     }
   }
 
   static void apply(Format format, std::size_t rows, std::size_t cols, const std::uint8_t* panels,
                     std::size_t batch, const T* x, std::size_t ldx, T* y, std::size_t ldy, bool add,
                     T* scratch) {
-    if (narrow_regime(sizeof(T), batch) == Regime::in_place)
-      return few_any(format, batch, rows, cols, panels, x, ldx, y, ldy, add);
+    if (narrow_regime(sizeof(T), batch) == Regime::in_place) {
+      const std::size_t half = batch > few ? (batch + 1) / 2 : batch;
+      few_any(format, half, rows, cols, panels, x, ldx, y, ldy, add);
+      if (half < batch)
+        few_any(format, batch - half, rows, cols, panels, x + half * ldx, ldx, y + half * ldy, ldy,
+                add);
+      return;
+    }
     const std::size_t stride = narrow_panel_bytes(format, cols);
-    const std::size_t depth_limit = packed_cols(cols, batch);
-    const std::size_t together = Wide::group_of(batch);
-    constexpr std::size_t tall = Wide::tile_panels * panel_rows;
+    const std::size_t group = Wide::group_of(batch);
+    T* const packed = scratch + tile_size(cols);
     std::size_t k = 0;
     do {  // at least once: no columns still means that Y is overwritten
-      const std::size_t depth = cols - k < depth_limit ? cols - k : depth_limit;
+      const std::size_t depth = cols - k < Wide::block_cols ? cols - k : Wide::block_cols;
       for (std::size_t j = 0; j < batch; j += Wide::block_samples) {
         const std::size_t samples =
             batch - j < Wide::block_samples ? batch - j : Wide::block_samples;
-        T* const packed = scratch + tile_size;
-        Wide::pack(samples, together, depth, x + j * ldx + k, ldx, packed);
-        for (std::size_t r = 0; r < rows; r += tall)
-          block(format, rows - r < tall ? rows - r : tall, depth, panels + r / panel_rows * stride,
-                stride, k, samples, together, packed, y + j * ldy + r, ldy, add || k > 0, scratch);
+        Wide::pack(samples, group, depth, x + j * ldx + k, ldx, packed);
+        block(format, rows, depth, panels, stride, k, samples, group, packed, y + j * ldy, ldy,
+              add || k > 0, scratch);
       }
       k += depth;
     } while (k < cols);
@@ -336,16 +289,14 @@ struct DenseNarrow {
     }
   }
 
-  /// Columns of X that are packed at a time: all where the panels are read once or twice, which
-  /// then happens in order of memory.
-  static std::size_t packed_cols(std::size_t cols, std::size_t batch) {
-    const bool few_times = batch <= 2 * Wide::tile_samples;
-    return few_times || cols < Wide::block_cols ? cols : Wide::block_cols;
+  /// Values of the widened panels of a tile.
+  static std::size_t tile_size(std::size_t cols) {
+    return Wide::tall * (cols < Wide::block_cols ? cols : Wide::block_cols);
   }
 
   static std::size_t scratch(std::size_t cols, std::size_t batch) {
     if (narrow_regime(sizeof(T), batch) == Regime::in_place) return 0;
-    return tile_size + packed_cols(cols, batch) * Wide::packed_samples(batch);
+    return tile_size(cols) / Wide::tall * (Wide::tall + Wide::packed_samples(batch));
   }
 
   /// Sums stay in lanes until the last panel; a tile of weights is decoded once for four samples.
@@ -362,12 +313,7 @@ struct DenseNarrow {
         const std::size_t samples = batch - j < 4 ? batch - j : 4;
         for (std::size_t i = 0; i < samples * width * panel_rows; ++i) sums[i] = T(0);
         for (std::size_t r = 0; r < rows; r += panel_rows) {
-          T scales[2 * panel_rows];
-          decode_any(format, panels + r / panel_rows * stride, k, count, tile, scales);
-          if (const std::size_t group = scale_group(format); group != 0)
-            for (std::size_t c = 0; c < count; ++c)
-              for (std::size_t i = 0; i < panel_rows; ++i)
-                tile[c * panel_rows + i] *= scales[c / group * panel_rows + i];
+          decode_any(format, panels + r / panel_rows * stride, k, count, tile);
           const std::size_t height = rows - r < panel_rows ? rows - r : panel_rows;
           for (std::size_t s = 0; s < samples; ++s) {
             T copy[panel_rows] = {};

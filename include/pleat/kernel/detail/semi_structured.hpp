@@ -63,14 +63,10 @@ struct SemiStructured {
       const std::size_t count = groups - first < block_groups ? groups - first : block_groups;
       const T* value[P];
       typename Pick::Codes code[P][vectors];
-      Batch part[N][P][vectors];
       for (std::size_t p = 0; p < P; ++p) {
         value[p] = values[p].block(first / block_groups, count, widened[p]);
-        for (std::size_t v = 0; v < vectors; ++v) {
+        for (std::size_t v = 0; v < vectors; ++v)
           code[p][v] = Pick::load(codes[p] + first / block_groups * panel_rows + v * lanes);
-          for (std::size_t j = 0; j < N; ++j)
-            part[j][p][v] = Values::scaled ? Batch(T(0)) : sum[j][p][v];
-        }
       }
       for (std::size_t g = 0; g < count; ++g) {
         const std::size_t col = 4 * (first + g);
@@ -83,19 +79,11 @@ struct SemiStructured {
               const Batch w =
                   Batch::load_aligned(value[p] + g * group_values + kept * panel_rows + v * lanes);
               for (std::size_t j = 0; j < N; ++j)
-                part[j][p][v] =
-                    MultiplyAdd<Arch, T>::of(w, Pick::pick(in[j], code[p][v]), part[j][p][v]);
+                sum[j][p][v] =
+                    MultiplyAdd<Arch, T>::of(w, Pick::pick(in[j], code[p][v]), sum[j][p][v]);
               code[p][v] = Pick::next(code[p][v]);
             }
       }
-      for (std::size_t j = 0; j < N; ++j)
-        for (std::size_t p = 0; p < P; ++p)
-          for (std::size_t v = 0; v < vectors; ++v) {
-            if constexpr (Values::scaled)
-              sum[j][p][v] = MultiplyAdd<Arch, T>::of(
-                  part[j][p][v], Batch::load_aligned(widened[p].scale + v * lanes), sum[j][p][v]);
-            else sum[j][p][v] = part[j][p][v];
-          }
     }
     for (std::size_t j = 0; j < N; ++j)
       for (std::size_t p = 0; p < P; ++p)
@@ -200,10 +188,10 @@ struct SemiStructured {
     constexpr std::size_t pitch = R * lanes;
     const std::size_t groups = (cols + 3) / 4;
     // One block at a time where values are widened: then its columns stay the inner loop.
-    const std::size_t step = Values::scaled ? 1 : blocks;
+    const std::size_t step = Values::narrow ? 1 : blocks;
     typename Values::Block widened;
     const T* next = nullptr;
-    if constexpr (!Values::scaled) next = values.values + values.stride;
+    if constexpr (!Values::narrow) next = values.values + values.stride;
     for (std::size_t begin = first_block; begin < first_block + blocks; begin += step) {
       const std::size_t first = begin * block_groups;
       const std::size_t left = groups - first;
@@ -212,8 +200,7 @@ struct SemiStructured {
       for (std::size_t r = 0; r < rows; ++r) {
         T* const to = panel + r * pitch;
         Batch sum[R];
-        for (std::size_t v = 0; v < R; ++v)
-          sum[v] = Values::scaled ? Batch(T(0)) : Batch::load_aligned(to + v * lanes);
+        for (std::size_t v = 0; v < R; ++v) sum[v] = Batch::load_aligned(to + v * lanes);
         if (next != nullptr)
           for (std::size_t b = 0; b < step; ++b)
             __builtin_prefetch(next + (begin + b) * block_groups * group_values + r * panel_rows);
@@ -231,12 +218,7 @@ struct SemiStructured {
                 sum[v] = MultiplyAdd<Arch, T>::of(wv, Batch::load_aligned(in + v * lanes), sum[v]);
             }
         }
-        for (std::size_t v = 0; v < R; ++v) {
-          if constexpr (Values::scaled)
-            sum[v] = MultiplyAdd<Arch, T>::of(sum[v], Batch(widened.scale[r]),
-                                              Batch::load_aligned(to + v * lanes));
-          sum[v].store_aligned(to + v * lanes);
-        }
+        for (std::size_t v = 0; v < R; ++v) sum[v].store_aligned(to + v * lanes);
       }
     }
   }
@@ -303,7 +285,7 @@ struct SemiStructured {
                            const std::uint32_t* codes, std::size_t batch, const T* x,
                            std::size_t ldx, T* y, std::size_t ldy, bool add, T* scratch) {
     std::size_t j = 0;
-    while (!is_few(Values::scaled, batch - j)) {
+    while (!is_few(Values::narrow, batch - j)) {
       const std::size_t samples = batch - j < width ? batch - j : width;
       many_samples(samples, rows, cols, values, codes, x + j * ldx, ldx, y + j * ldy, ldy, add,
                    scratch);

@@ -58,10 +58,8 @@ struct SemiStructuredTranspose {
               const T* const w = value + (g - begin) * group_values + i;
               const std::uint32_t bits = code[b * panel_rows + i] >> (4 * (g - begin));
               const T yi = y[j * ldy + r + i];
-              T scale = T(1);
-              if constexpr (Values::scaled) scale = widened.scale[i];
-              sum[bits & 3U] += w[0] * scale * yi;
-              sum[bits >> 2U & 3U] += w[panel_rows] * scale * yi;
+              sum[bits & 3U] += w[0] * yi;
+              sum[bits >> 2U & 3U] += w[panel_rows] * yi;
             }
             for (std::size_t c = 0; c < 4 && 4 * g + c < cols; ++c)
               x[j * ldx + 4 * g + c] += sum[c];

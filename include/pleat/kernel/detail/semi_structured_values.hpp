@@ -21,7 +21,7 @@ struct PlainValues {
   const T* values;
   std::size_t stride;
 
-  static constexpr bool scaled = false;
+  static constexpr bool narrow = false;
   struct Block {};
 
   [[nodiscard]] PlainValues panel(std::size_t p) const { return {values + p * stride, stride}; }
@@ -30,8 +30,7 @@ struct PlainValues {
   }
 };
 
-/// Narrow values, which are widened a block at a time. The sum of a block is multiplied by the
-/// scale of its row, one of 1 where the format has none.
+/// Narrow values, which are widened a block at a time.
 template <class Arch, class T>
 struct WidenedValues {
   static constexpr std::size_t group_values = PlainValues<T>::group_values;
@@ -41,18 +40,16 @@ struct WidenedValues {
   const std::uint8_t* values;
   std::size_t stride;
 
-  static constexpr bool scaled = true;
+  static constexpr bool narrow = true;
   struct Block {
     alignas(64) T value[block_groups * group_values];
-    alignas(64) T scale[panel_rows];
   };
 
   [[nodiscard]] WidenedValues panel(std::size_t p) const {
     return {format, values + p * stride, stride};
   }
   const T* block(std::size_t b, std::size_t groups, Block& to) const {
-    DenseNarrow<Arch, T>::decode_part_any(format, values, 2 * b * block_groups, 2 * groups,
-                                          to.value, to.scale);
+    DenseNarrow<Arch, T>::decode_any(format, values, 2 * b * block_groups, 2 * groups, to.value);
     return to.value;
   }
 };
