@@ -67,6 +67,61 @@ TEST_CASE("merging is adding the other's samples", "[calibration]") {
   CHECK_THROWS_WITH(calibration.merge(other), Catch::Contains("12") && Catch::Contains("13"));
 }
 
+TEST_CASE("calibrations merge whatever they hold", "[calibration]") {
+  Random random(306);
+  const Matrix<float> X = random.matrix<float>(600, 1300);
+  const Matrix<double> wide = X.cast<double>();
+  for (const Index cut : {5, 550, 599, 600, 700}) {
+    CAPTURE(cut);
+    Calibration<float> a = calibration_of(X.leftCols(cut));
+    a.merge(calibration_of(X.rightCols(1300 - cut)));
+    CHECK(a.samples() == 1300);
+    CHECK(a.gram().isApprox(wide * wide.transpose(), 1e-12));
+    CHECK(a.mean().isApprox(wide.rowwise().mean(), 1e-12));
+    a.add(X.leftCols(520));
+    CHECK(a.samples() == 1820);
+    CHECK(a.gram().isApprox(
+        wide * wide.transpose() + wide.leftCols(520) * wide.leftCols(520).transpose(), 1e-12));
+  }
+  Calibration<float> self = calibration_of(X);
+  const Calibration<float>& same = self;
+  self.merge(same);
+  CHECK(self.samples() == 2600);
+  CHECK(self.gram().isApprox(2 * wide * wide.transpose(), 1e-12));
+
+  Calibration<double> full =
+      Calibration<double>::from_gram(Matrix<double>::Constant(1, 1, 1e308), 1);
+  CHECK_THROWS_AS(full.merge(full), std::invalid_argument);
+  CHECK(full.samples() == 1);
+  CHECK(full.gram()(0, 0) == 1e308);
+}
+
+TEST_CASE("what a calibration was moved from is none", "[calibration]") {
+  Random random(307);
+  Calibration<float> a = calibration_of(random.matrix<float>(4, 9));
+  const Matrix<double> gram = a.gram();
+  Calibration<float> b = std::move(a);
+  CHECK(b.gram() == gram);
+  CHECK(a.inputs() == 0);  // NOLINT(bugprone-use-after-move)
+  CHECK(a.samples() == 0);
+  CHECK(a.gram().size() == 0);
+  CHECK(a.held_samples().size() == 0);
+  a = std::move(b);
+  CHECK(a.gram() == gram);
+  CHECK(b.samples() == 0);  // NOLINT(bugprone-use-after-move)
+}
+
+TEST_CASE("samples that no calibration can take are refused", "[calibration]") {
+  Calibration<float> none;
+  CHECK_THROWS_AS(none.add(Matrix<float>(0, 5)), std::invalid_argument);
+  CHECK_THROWS_AS(none.add(Matrix<float>(3, 5)), std::invalid_argument);
+  Calibration<double> calibration(2);
+  CHECK_THROWS_AS(calibration.add(Matrix<double>::Constant(2, 1, 1.1e150)), std::invalid_argument);
+  CHECK(calibration.samples() == 0);
+  calibration.add(Matrix<double>::Constant(2, 1, 1e150));
+  CHECK(is_finite(calibration.gram()(0, 0)));
+}
+
 TEST_CASE("samples are held while they are fewer than inputs", "[calibration]") {
   Random random(4);
   const Matrix<float> X = random.matrix<float>(9, 12);

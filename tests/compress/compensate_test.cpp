@@ -187,7 +187,8 @@ TEST_CASE("the correction takes what the budget leaves", "[compensate]") {
   CHECK(alone.operand<1>().rank() == 0);
   CHECK(alone.bytes() == op.bytes());
   CHECK(alone.to_dense() == op.to_dense());
-  CHECK_THROWS_WITH(compensate(op, W, error(1e-12)), Contains("cannot be met"));
+  CHECK_THROWS_WITH(compensate(op, W, error(1e-12), {.storage = Storage::bf16}),
+                    Contains("cannot be met"));
 }
 
 TEST_CASE("a correction in narrow storage", "[compensate]") {
@@ -254,6 +255,16 @@ TEST_CASE("compensation is blind to scale and deterministic", "[compensate]") {
   set_num_threads(1);
 }
 
+TEST_CASE("nothing is left to correct, whatever the size", "[compensate]") {
+  Random random(305);
+  const Matrix<float> W = random.matrix<float>(1030, 1040);
+  const Dense<float> exact(W);
+  CHECK(relative_error(W, compensate(exact, W, 4)) == 0);
+  const Matrix<double> V = random.matrix<double>(30, 40);
+  const auto whole = compensate(Dense<double>(Matrix<double>(0.5 * V)), V, 30);
+  CHECK(relative_error(V, whole) <= 1e-15);
+}
+
 TEST_CASE("a correction of nothing is nothing", "[compensate]") {
   Random random(48);
   const Matrix<float> W = random.matrix<float>(8, 12);
@@ -262,8 +273,9 @@ TEST_CASE("a correction of nothing is nothing", "[compensate]") {
     CHECK(sum.to_dense() == W);
   }
   const Matrix<float> zero = Matrix<float>::Zero(8, 12);
-  CHECK(relative_error(zero, compensate(Dense<float>(W), zero, 8)) ==
-        std::numeric_limits<double>::infinity());  // float rounds the correction
+  CHECK(relative_error(zero, compensate(Dense<float>(W), zero, 8)) == 0);  // minus W
+  CHECK(relative_error(zero, compensate(Dense<float>(W), zero, 7)) ==
+        std::numeric_limits<double>::infinity());
   CHECK(compensate(Dense<float>(zero), zero, 8).to_dense() == zero);
 }
 

@@ -80,6 +80,43 @@ TEST_CASE("the relative error does not overflow or underflow", "[error]") {
   }
 }
 
+TEST_CASE("the relative error is blind to scale, as far as double reaches", "[error]") {
+  Random random(13);
+  const Matrix<double> W = random.matrix<double>(20, 12);
+  const Matrix<double> What = W + 0.1 * random.matrix<double>(20, 12);
+  const Matrix<double> X = correlated_inputs<double>(random, 12, 50);
+  const Matrix<double> B = random.matrix<double>(20, 20);
+  const double at_one = relative_error(W, Dense<double>(What), calibration_of(X));
+  for (const double scale : {1e-140, 1e-30, 1e149}) {
+    CAPTURE(scale);
+    CHECK(relative_error(W, Dense<double>(What), calibration_of(Matrix<double>(scale * X / 100))) ==
+          Approx(at_one).epsilon(1e-12));
+  }
+  const Matrix<double> tiny = W * 1e-310;
+  CHECK(relative_error(tiny, Dense<double>(Matrix<double>(What * 1e-310))) ==
+        Approx(relative_error(W, Dense<double>(What))).epsilon(1e-10));
+  // In float, where the root of a metric could overflow.
+  const Matrix<float> V = W.cast<float>();
+  const Dense<float> op(Matrix<float>(What.cast<float>()));
+  auto weighted = Calibration<float>(12).output_metric(B * B.transpose());
+  const double expected = relative_error(V, op, weighted);
+  for (const double scale : {1e-90, 1e80}) {
+    weighted.output_metric(scale * B * B.transpose());
+    CHECK(relative_error(V, op, weighted) == Approx(expected).epsilon(1e-6));
+  }
+}
+
+TEST_CASE("an operator with a NaN has no relative error, and meets no budget", "[error]") {
+  Random random(14);
+  const Matrix<float> W = random.matrix<float>(9, 7);
+  Matrix<float> broken = W;
+  broken(2, 3) = std::numeric_limits<float>::quiet_NaN();
+  const auto calibration = calibration_of(random.matrix<float>(7, 30));
+  const double reached = relative_error(W, Dense<float>(broken), calibration);
+  CHECK(!is_finite(reached));
+  CHECK(!(reached <= 0.5));
+}
+
 TEST_CASE("the relative error refuses what does not fit", "[error]") {
   const Matrix<float> W = Matrix<float>::Ones(4, 3);
   CHECK_THROWS_WITH(relative_error(W, Dense<float>(Matrix<float>::Ones(3, 4))),

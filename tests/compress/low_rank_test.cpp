@@ -8,6 +8,7 @@
 #include <Eigen/SVD>
 
 #include <cmath>
+#include <limits>
 
 namespace pleat::test {
 namespace {
@@ -273,6 +274,97 @@ TEST_CASE("degenerate matrices and calibrations", "[low_rank]") {
     const Matrix<float> tiny = Matrix<float>::Constant(6, 5, 1e-42F);  // denormal
     CHECK(relative_error(
               tiny, compress<LowRank>(tiny, keep(4), LowRank<float>::Options{.rank = 1})) <= 1e-2);
+  }
+}
+
+TEST_CASE("a matrix of zeros, or of none that inputs reach, has factors by every method",
+          "[low_rank]") {
+  Random random(301);
+  const auto never = [](const Progress&) { return false; };
+  for (const SvdMethod svd : {SvdMethod::automatic, SvdMethod::exact, SvdMethod::randomized})
+    for (const Index size : {1, 20}) {
+      const Matrix<float> zero = Matrix<float>::Zero(size, size);
+      for (const Monitor& monitor : {Monitor{}, Monitor{never}}) {
+        const auto op = compress<LowRank>(zero, keep(2),
+                                          LowRank<float>::Options{.svd = svd, .monitor = monitor});
+        CHECK(op.to_dense() == zero);
+      }
+    }
+  const Matrix<double> W = random.matrix<double>(30, 20);
+  Matrix<double> X = Matrix<double>::Zero(20, 40);
+  X.row(3) = random.matrix<double>(1, 40);
+  Matrix<double> dead = W;
+  dead.col(3).setZero();
+  for (const SvdMethod svd : {SvdMethod::exact, SvdMethod::randomized})
+    for (const Index samples : {5, 40}) {  // nothing that the metric sees: the plain optimum
+      const auto op = of_rank(dead, 4, calibration_of(X.leftCols(samples)), svd);
+      CHECK(relative_error(dead, op) == Approx(optimum(dead, 4)).epsilon(0.05));
+    }
+  // Large enough for the randomized method to be the default.
+  const Matrix<float> large = Matrix<float>::Zero(1100, 1030);
+  CHECK(compress<LowRank>(large, keep(0.01)).to_dense().isZero(0));
+  CHECK_NOTHROW(
+      compress<LowRank>(W, keep(1),
+                        LowRankOptions{.rank = 3,
+                                       .svd = SvdMethod::randomized,
+                                       .oversampling = (std::numeric_limits<Index>::max)()}));
+}
+
+TEST_CASE("singular values far below the largest are found too", "[low_rank]") {
+  Random random(302);
+  const auto orthogonal = [&](Index rows, Index cols) {
+    const Matrix<double> A = random.matrix<double>(rows, cols);
+    return Matrix<double>(Eigen::JacobiSVD<Matrix<double>>(A, Eigen::ComputeThinU).matrixU());
+  };
+  for (const auto& [m, n] : {std::pair{40, 30}, {30, 40}}) {
+    Vector<double> sigma(30);
+    for (Index i = 0; i < 30; ++i) sigma(i) = std::pow(10, -double(i) / 2.5);  // down to 2.5e-12
+    const Matrix<double> W = orthogonal(m, 30) * sigma.asDiagonal() * orthogonal(n, 30).transpose();
+    const Matrix<double> X = random.matrix<double>(n, 200);
+    for (const Index rank : {5, 15, 20, 25, 30}) {
+      CAPTURE(m, n, rank);
+      const double tail = rank < 30 ? sigma.tail(30 - rank).norm() / sigma.norm() : 0;
+      CHECK(relative_error(W, of_rank(W, rank)) <= 1.01 * tail + 1e-15);
+      const auto op = of_rank(W, rank, calibration_of(X));
+      const double loss = ((W - op.to_dense()) * X).norm() / (W * X).norm();
+      CHECK(loss <= 1.01 * optimum(W * X, rank) + 1e-15);
+    }
+    CHECK(relative_error(W, compress<LowRank>(W, error(1e-13))) <= 1e-13);
+  }
+  // What only few directions of the inputs see, and those little.
+  Vector<double> size(20);
+  for (Index i = 0; i < 20; ++i) size(i) = std::pow(10, -double(i) / 2);
+  const Matrix<double> X = size.asDiagonal() * random.matrix<double>(20, 500);
+  const Matrix<double> W = random.matrix<double>(60, 20);
+  for (const Index rank : {10, 15, 18, 19}) {
+    CAPTURE(rank);
+    const auto op = of_rank(W, rank, calibration_of(X));
+    const double loss = ((W - op.to_dense()) * X).norm() / (W * X).norm();
+    CHECK(loss <= 1.01 * optimum(W * X, rank) + 1e-15);
+  }
+}
+
+TEST_CASE("factors keep their accuracy at any scale of W, in narrow storage too", "[low_rank]") {
+  Random random(303);
+  const Matrix<float> W = random.matrix<float>(64, 96);
+  for (const Storage storage :
+       {Storage::f32, Storage::bf16, Storage::f16, Storage::int8, Storage::int4}) {
+    const auto error_at = [&](float scale) {
+      const Matrix<float> scaled = W * scale;
+      return relative_error(
+          scaled, compress<LowRank>(scaled, keep(2),
+                                    LowRank<float>::Options{.rank = 32, .storage = storage}));
+    };
+    CAPTURE(to_string(storage));
+    const double at_one = error_at(1);
+    for (const float scale : {1e-6F, 1e-5F, 1e5F, 1e6F})
+      CHECK(error_at(scale) == Approx(at_one).epsilon(0.01));
+  }
+  for (const auto& [m, n] : {std::pair{50, 10}, {10, 50}}) {
+    const Matrix<float> huge = 1e38F * random.matrix<float>(m, n);
+    CHECK(relative_error(huge, compress<LowRank>(huge, keep(1))) < 1);
+    const auto op = compress<LowRank>(huge, keep(2), LowRank<float>::Options{.rank = 10});
+    CHECK(relative_error(huge, op) < 1e-6);
   }
 }
 

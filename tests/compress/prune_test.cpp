@@ -83,6 +83,13 @@ TEST_CASE("an order of the columns never costs anything, and gains where groups 
   CHECK_THROWS_AS(compress_permuted(W, bytes(4 * (4 * 8 + 1))), std::invalid_argument);
   CHECK(compress_permuted(W, bytes(4 * (4 * 8 + 1) + 16)).bytes() == 4 * (4 * 8 + 1) + 16);
   CHECK_THROWS_AS(compress_permuted(W, error(1e-3)), std::invalid_argument);
+  int calls = 0;
+  const Monitor count = [&](const Progress&) { return ++calls < 2; };
+  CHECK_THROWS_AS(compress_permuted(W, bytes(40), {}, {.monitor = count}), std::invalid_argument);
+  CHECK(calls == 0);  // before any work
+  CHECK_NOTHROW(compress_permuted(W, error(1e-9), calibration_of(random.matrix<double>(8, 30)),
+                                  {.monitor = count}));
+  CHECK(calls <= 2);
 }
 
 }  // namespace pleat::test

@@ -4,6 +4,7 @@
 #include "pleat/compress/semi_structured.hpp"
 
 #include "compress/support.hpp"
+#include "pleat/compress/dense.hpp"
 #include "pleat/compress/detail/random.hpp"
 #include "support/catch.hpp"
 
@@ -207,6 +208,11 @@ TEST_CASE("a stopped compression returns the best so far", "[semi_structured]") 
         pruned(W, calibration, {.monitor = [&](const Progress&) { return --left > 0; }});
     CHECK(relative_error(W, op, calibration) <= wanda * (1 + 1e-9));
   }
+  // Which may miss the budget.
+  const auto never = [](const Progress&) { return false; };
+  CHECK_NOTHROW(compress<SemiStructured>(W, error(1e-9), calibration, {.monitor = never}));
+  CHECK_NOTHROW(
+      compress<Dense>(W, error(1e-9), calibration, {.storage = Storage::int4, .monitor = never}));
 }
 
 TEST_CASE("budgets of 2:4, and what no option means", "[semi_structured]") {

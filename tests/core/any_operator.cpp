@@ -10,6 +10,7 @@
 #include "support/random.hpp"
 
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <vector>
 
@@ -94,6 +95,25 @@ TEST_CASE("a type of the user's own is custom, and has no parts", "[core]") {
     message = error.what();
   }
   CHECK(message.find("custom") != std::string::npos);
+}
+
+namespace {
+
+/// Members that are named as the optional ones are, one of them of a type that is no text.
+struct Named : ScaledCopies<double> {
+  using ScaledCopies<double>::ScaledCopies;
+  [[nodiscard]] std::string_view structure() const { return "mine"; }
+  [[nodiscard]] std::vector<double> parameters() const { return {1, 2}; }
+};
+
+}  // namespace
+
+TEST_CASE("a name may be any text, and what is no text is no parameters", "[core]") {
+  const Named op(Vector<double>::Ones(6), 4);
+  CHECK(describe(op) == "mine 6 x 4, f64, 48 bytes, 25.0 % of dense");
+  const AnyOperator<double> any = op;
+  CHECK(any.structure() == "mine");
+  CHECK(any.parameters().empty());
 }
 
 TEST_CASE("a model's layers fit a vector", "[core]") {

@@ -12,9 +12,12 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <limits>
+#include <memory>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 namespace pleat::test {
@@ -176,6 +179,10 @@ TEST_CASE("a workspace refuses what cannot work", "[core]") {
     CHECK(refusal([&] { Workspace w(Backwards{&seen}, count); }).find(std::to_string(count)) !=
           std::string::npos);
   }
+  CHECK(refusal([] { Workspace w(std::function<void(int, Task)>{}); }).find("empty") !=
+        std::string::npos);
+  const auto once = [unique = std::unique_ptr<int>()](int, Task) { (void)unique; };
+  static_assert(!std::is_constructible_v<Workspace, decltype(once)>);
   CHECK(Workspace(OpenMP{}).max_tasks() == 1);
   CHECK(Workspace(OpenMP{4}).max_tasks() == 4);
 }

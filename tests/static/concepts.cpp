@@ -108,6 +108,11 @@ struct WithoutApply : Archetype {
 struct WithoutWorkspace : Archetype {
   void apply(const ConstMatrixRef<float>&, MatrixRef<float>) const;
 };
+// A block or a Map, which is what composites hand over, is no lvalue.
+struct WithoutTemporaries : Archetype {
+  void apply(const ConstMatrixRef<float>&, MatrixRef<float>&) const;
+  void apply(const ConstMatrixRef<float>&, MatrixRef<float>&, Workspace&) const;
+};
 struct WithChangingApply : Archetype {
   void apply(const ConstMatrixRef<float>&, MatrixRef<float>);
   void apply(const ConstMatrixRef<float>&, MatrixRef<float>, Workspace&);
@@ -141,6 +146,7 @@ static_assert(!LinearOperator<WithoutRows>);
 static_assert(!LinearOperator<WithoutCols>);
 static_assert(!LinearOperator<WithoutApply>);
 static_assert(!LinearOperator<WithoutWorkspace>);
+static_assert(!LinearOperator<WithoutTemporaries>);
 static_assert(!LinearOperator<WithChangingApply>);
 static_assert(!LinearOperator<WithApplyOfMatrices>);
 static_assert(!LinearOperator<WithoutApplyAdd>);

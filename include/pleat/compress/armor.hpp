@@ -238,17 +238,12 @@ struct Compressor<Armor<T>> {
     return KroneckerSparse<T>(D.size(), D.size(), {D.count(), b, b, 1}, values);
   }
 
-  /// Bytes of S, and of a wrapper.
-  static std::size_t core_bytes(Index m, Index n, Storage storage) {
-    const auto groups = static_cast<std::size_t>((n + 3) / 4);
-    return static_cast<std::size_t>(m) * (row_bytes(storage, 2 * groups) + (groups + 1) / 2);
-  }
   static std::size_t wrapper_bytes(Index size, Index block) {
     const Index rest = size % block;
     return static_cast<std::size_t>(size / block * block * block + rest * rest) * sizeof(T);
   }
   static std::size_t stored(Index m, Index n, Blocks blocks, Storage storage) {
-    return core_bytes(m, n, storage) + wrapper_bytes(m, blocks.rows) +
+    return detail::semi_structured_bytes(m, n, storage) + wrapper_bytes(m, blocks.rows) +
            wrapper_bytes(n, blocks.cols);
   }
 

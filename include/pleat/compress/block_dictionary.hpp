@@ -6,6 +6,7 @@
 #include "pleat/compress/detail/block_dictionary_shapes.hpp"
 #include "pleat/compress/detail/block_dictionary_solver.hpp"
 #include "pleat/compress/detail/layer_metric.hpp"
+#include "pleat/compress/detail/progress_report.hpp"
 #include "pleat/compress/error.hpp"
 #include "pleat/factor/block_dictionary.hpp"
 
@@ -54,13 +55,13 @@ struct Compressor<BlockDictionary<T>> {
     std::size_t enough = std::clamp(maker.dense_bytes() / 4, least, most);
     BlockDictionary<T> best = maker.within(enough);
     double reached = relative_error(W, best, calibration);
-    while (reached > budget.max_error() && enough < most) {
+    while (reached > budget.max_error() && enough < most && !maker.stopped()) {
       few = enough;
       enough = std::min(2 * enough, most);
       best = maker.within(enough);
       reached = relative_error(W, best, calibration);
     }
-    detail::require(reached <= budget.max_error(), [&] {
+    detail::require(reached <= budget.max_error() || maker.stopped(), [&] {
       return "compress<BlockDictionary>: " + budget.text() + " cannot be met: with " +
              best.parameters() + " the relative error is " + detail::scientific(reached);
     });
@@ -87,7 +88,7 @@ struct Compressor<BlockDictionary<T>> {
           n_(W.cols()),
           given_{options.block, options.atoms, options.nonzeros},
           iterations_(options.iterations),
-          user_(options.monitor) {
+          stop_(options.monitor) {
       check();
       Wt_ = W.transpose().template cast<double>();
       scale_ = detail::power_of_two_below(Wt_.cwiseAbs().maxCoeff());
@@ -119,13 +120,13 @@ struct Compressor<BlockDictionary<T>> {
       return static_cast<std::size_t>(m_) * static_cast<std::size_t>(n_) * sizeof(T);
     }
 
-    [[nodiscard]] bool stopped() const { return stopped_; }
+    [[nodiscard]] bool stopped() const { return stop_.stopped(); }
 
     [[nodiscard]] BlockDictionary<T> within(std::size_t limit) {
       auto shapes = detail::dictionary_shapes<T>(m_, n_, limit, given_);
       if (shapes.empty()) shapes.push_back(smallest());
       const detail::DictionaryShape shape = shapes.size() == 1 ? shapes[0] : best_of(shapes);
-      detail::BlockDictionarySolver solver(Wt_, G_, weights_, shape, monitor());
+      detail::BlockDictionarySolver solver(Wt_, G_, weights_, shape, stop_.monitor());
       solver.run((iterations_ + 1) / 2, iterations_);
       return packed(solver, shape);
     }
@@ -138,7 +139,8 @@ struct Compressor<BlockDictionary<T>> {
                " matrix have between 1 and " + std::to_string(n_) + " columns, not " +
                std::to_string(given_.block);
       });
-      detail::require(k >= 0 && s >= 0 && (k == 0 || s <= k), [this] {
+      constexpr Index most = Index{1} << 30;  // so that sizes in bytes do not overflow
+      detail::require(0 <= k && k <= most && 0 <= s && s <= (k == 0 ? most : k), [this] {
         return "compress<BlockDictionary>: there are no " + std::to_string(given_.nonzeros) +
                " nonzeros among " + std::to_string(given_.atoms) + " atoms";
       });
@@ -146,15 +148,6 @@ struct Compressor<BlockDictionary<T>> {
         return "compress<BlockDictionary>: iterations must not be negative, but are " +
                std::to_string(iterations_);
       });
-    }
-
-    /// The user's, remembering that it said stop.
-    [[nodiscard]] Monitor monitor() {
-      if (!user_) return {};
-      return [this](const Progress& progress) {
-        stopped_ = stopped_ || !user_(progress);
-        return !stopped_;
-      };
     }
 
     /// The shape that does best in a short trial on at most 96 columns in the middle and 1024 rows.
@@ -172,7 +165,7 @@ struct Compressor<BlockDictionary<T>> {
       }
       const Matrix<double> G =
           G_.size() > 0 ? Matrix<double>(G_.block(first, first, width, width)) : G_;
-      const Monitor report = monitor();
+      const Monitor report = stop_.monitor();
       const auto count = static_cast<Index>(shapes.size());
       detail::DictionaryShape best = shapes[0];
       double least = std::numeric_limits<double>::infinity();
@@ -234,12 +227,11 @@ struct Compressor<BlockDictionary<T>> {
     Index n_;
     detail::DictionaryShape given_;
     Index iterations_;
-    Monitor user_;
+    detail::StopMonitor stop_;
     Matrix<double> Wt_;  // scaled
     double scale_ = 1;
     Matrix<double> G_;  // scaled; empty for the identity
     Vector<double> weights_;
-    bool stopped_ = false;
   };
 };
 

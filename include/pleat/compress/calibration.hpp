@@ -36,9 +36,21 @@ class Calibration {
     sum_ = Vector<double>::Zero(inputs);
   }
 
-  /// From the Gram matrix of so many samples, n x n, and their mean if it is known. Throws
-  /// `std::invalid_argument` unless it is square, finite, symmetric and free of entries that no sum
-  /// of x x^T can have.
+  // What was moved from is no calibration.
+  Calibration(const Calibration&) = default;
+  Calibration& operator=(const Calibration&) = default;
+  Calibration(Calibration&& other) noexcept { swap(other); }
+  Calibration& operator=(Calibration&& other) noexcept {
+    Calibration taken(std::move(other));
+    swap(taken);
+    return *this;
+  }
+  ~Calibration() = default;
+
+  /// From the Gram matrix of so many samples, n x n: the sum, not the mean, of their x x^T; and
+  /// from their mean, n x 1, if it is known. Throws `std::invalid_argument` unless the Gram matrix
+  /// is square, finite, symmetric and free of entries that no sum of x x^T can have, the mean fits
+  /// it, and there is a sample.
   template <class Derived>
   [[nodiscard]] static Calibration from_gram(const Eigen::MatrixBase<Derived>& gram,
                                              Index samples) {
@@ -73,13 +85,18 @@ class Calibration {
   }
 
   /// Adds samples, one a column: inputs() x any number. Throws `std::invalid_argument`, and changes
-  /// nothing, if the shape is wrong or an entry is not finite. Cost: n^2 multiply-adds a sample.
+  /// nothing, if the shape is wrong or an entry is not finite, or beyond 1e150, the sums of whose
+  /// squares double could not hold. Cost: n^2 multiply-adds a sample.
   void add(const ConstMatrixRef<T>& X) {
-    detail::require(X.rows() == inputs_, [&] {
+    detail::require(inputs_ > 0 && X.rows() == inputs_, [&] {
       return "Calibration: samples of " + std::to_string(inputs_) + " inputs cannot be " +
              detail::shape_text(X.rows(), X.cols());
     });
     detail::require_finite(X, "calibration samples");
+    if constexpr (sizeof(T) > sizeof(float))
+      detail::require(X.size() == 0 || X.cwiseAbs().maxCoeff() <= T(1e150), [] {
+        return std::string("Calibration: an entry of the samples is beyond 1e150");
+      });
     for (Index done = 0; done < X.cols();) {
       if (held_count_ == capacity()) fold();
       const Index count = std::min(X.cols() - done, capacity() - held_count_);
@@ -94,23 +111,26 @@ class Calibration {
   }
 
   /// Adds the samples of another calibration of the same layer, as if they had been added here.
-  /// Output weights stay as they are. Throws `std::invalid_argument` if the numbers of inputs
-  /// differ.
+  /// Output weights stay as they are. Throws `std::invalid_argument`, and changes nothing, if the
+  /// numbers of inputs differ, or the sum of the Gram matrices overflows.
   void merge(const Calibration& other) {
     detail::require(other.inputs_ == inputs_, [&] {
       return "Calibration: " + std::to_string(inputs_) + " and " + std::to_string(other.inputs_) +
              " inputs cannot be merged";
     });
-    if (other.gram_.size() > 0) {
-      if (gram_.size() > 0) gram_ += other.gram_;
-      else gram_ = other.gram_;
-    }
-    const Index added = other.samples_;
+    const Index samples = samples_ + other.samples_;
     const bool known = mean_known_ && other.mean_known_;
     const Vector<double> sum = sum_ + other.sum_;
-    const Index before = samples_;
-    if (other.held_count_ > 0) add(Matrix<T>(other.held_.leftCols(other.held_count_)));
-    samples_ = before + added;
+    if (gram_.size() > 0 || other.gram_.size() > 0) {
+      Matrix<double> both = gram() + other.gram();
+      detail::require_finite(both, "the sum of Gram matrices");
+      gram_ = std::move(both);
+      held_count_ = 0;
+      held_.resize(inputs_, 0);
+    } else if (other.held_count_ > 0) {
+      add(Matrix<T>(other.held_.leftCols(other.held_count_)));
+    }
+    samples_ = samples;
     sum_ = sum;
     mean_known_ = known;
   }
@@ -223,6 +243,18 @@ class Calibration {
                                  std::to_string(i) + ", column " + std::to_string(j);
                         });
       }
+  }
+
+  void swap(Calibration& other) noexcept {
+    std::swap(inputs_, other.inputs_);
+    std::swap(samples_, other.samples_);
+    gram_.swap(other.gram_);
+    held_.swap(other.held_);
+    std::swap(held_count_, other.held_count_);
+    sum_.swap(other.sum_);
+    std::swap(mean_known_, other.mean_known_);
+    row_weights_.swap(other.row_weights_);
+    output_metric_.swap(other.output_metric_);
   }
 
   Index inputs_ = 0;

@@ -6,6 +6,7 @@
 #include "pleat/compress/calibration.hpp"
 #include "pleat/compress/detail/low_rank_refit.hpp"
 #include "pleat/compress/detail/low_rank_solver.hpp"
+#include "pleat/compress/detail/progress_report.hpp"
 #include "pleat/compress/detail/rank_rule.hpp"
 #include "pleat/compress/error.hpp"
 #include "pleat/core/compose.hpp"
@@ -53,9 +54,10 @@ class Compensator {
         calibration_(calibration),
         options_(options),
         residual_(residual(op, W, calibration, options)),
-        solver_(ConstMatrixRef<double>(residual_), calibration,
+        stop_(options.monitor),
+        solver_(residual_, calibration,
                 {options.svd, options.oversampling, options.power_iterations, options.seed,
-                 options.monitor}) {}
+                 stop_.monitor()}) {}
 
   [[nodiscard]] Result with_rank(Index rank) {
     const Index most = std::min(W_.rows(), W_.cols());
@@ -131,12 +133,12 @@ class Compensator {
     Result best = corrected(rank);
     // The spectrum promised the error; the factors, rounded, must keep the promise.
     double reached = relative_error(W_, best, calibration_);
-    while (reached > budget.max_error() && rank < most) {
+    while (reached > budget.max_error() && rank < most && !stop_.stopped()) {
       rank = std::min(most, rank + std::max<Index>(1, rank / 64));
       best = corrected(rank);
       reached = relative_error(W_, best, calibration_);
     }
-    require(reached <= budget.max_error(), [&] {
+    require(reached <= budget.max_error() || stop_.stopped(), [&] {
       return "compensate: " + budget.text() + " cannot be met: with a correction of rank " +
              std::to_string(rank) + ", the " + shape_text(W_.rows(), W_.cols()) +
              " operator has relative error " + scientific(reached);
@@ -149,6 +151,7 @@ class Compensator {
   const Calibration<T>& calibration_;
   const CompensateOptions<T>& options_;
   Matrix<double> residual_;
+  StopMonitor stop_;
   LowRankSolver<> solver_;
 };
 

@@ -30,7 +30,9 @@ struct Compressor;
 /// without one. Deterministic for a given seed, whatever the number of threads, and blind to the
 /// scale of W and of the calibration's samples. Throws `std::invalid_argument` if W is empty or not
 /// finite, if the calibration does not fit it, on options out of range, and if the budget cannot be
-/// met: the message then says the smallest that can.
+/// met: the message then says the smallest size that can, or the error that was reached. A
+/// compression that its monitor stops returns what it has by then, even if its error is beyond the
+/// budget.
 template <template <Real> class Structure, class Derived>
 [[nodiscard]] auto compress(
     const Eigen::MatrixBase<Derived>& W, const Budget& budget,

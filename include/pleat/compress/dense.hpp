@@ -3,6 +3,7 @@
 #pragma once
 
 #include "pleat/compress/compress.hpp"
+#include "pleat/compress/detail/progress_report.hpp"
 #include "pleat/compress/detail/rounded_weights.hpp"
 #include "pleat/compress/error.hpp"
 #include "pleat/matrix/dense.hpp"
@@ -34,16 +35,17 @@ struct Compressor<Dense<T>> {
         static_cast<std::size_t>(W.rows()) * row_bytes(storage, static_cast<std::size_t>(W.cols())),
         "the matrix");
     Dense<T> dense(W, storage);
+    detail::StopMonitor stop(options.monitor);
     bool told = false;
     if (const auto grid = detail::Grid::of(storage); grid.span > 0) {
       const Matrix<double> H = detail::fitting_gram(calibration);
       if (H.size() > 0) {
         const Matrix<double> Wt = W.transpose().template cast<double>();
-        dense = detail::rounded(std::move(dense), H, Wt, Wt, false, grid, options.monitor);
+        dense = detail::rounded(std::move(dense), H, Wt, Wt, false, grid, stop.monitor());
         told = true;
       }
     }
-    if (budget.bounds_error() && is_narrow(storage)) {
+    if (budget.bounds_error() && is_narrow(storage) && !stop.stopped()) {
       const double reached = relative_error(W, dense, calibration);
       detail::require(reached <= budget.max_error(), [&] {
         return "compress<Dense>: " + budget.text() + " cannot be met: stored as " +

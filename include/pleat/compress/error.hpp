@@ -3,6 +3,7 @@
 #pragma once
 
 #include "pleat/compress/calibration.hpp"
+#include "pleat/compress/detail/layer_metric.hpp"
 #include "pleat/compress/detail/square_root.hpp"
 #include "pleat/core/linear_operator.hpp"
 
@@ -41,21 +42,16 @@ template <class Derived, LinearOperator Op>
 
   [[maybe_unused]] const detail::SerialEigen serial;
   // Neither norm changes if W and the Gram matrix are scaled, and squares could overflow.
-  const double largest = static_cast<double>(weight.cwiseAbs().maxCoeff());
-  const double scale = largest > 0 ? 1 / largest : 1;
-  Dense<double> gram;
-  if (calibration.samples() > 0) {
-    Matrix<double> values = calibration.gram();
-    const double trace = values.trace();
-    if (trace > 0) values *= static_cast<double>(n) / trace;
-    gram = Dense<double>(values);
-  }
-  const Matrix<double> root = calibration.output_metric().size() > 0
-                                  ? detail::square_root(calibration.output_metric())
-                                  : Matrix<double>();
+  const double scale =
+      detail::power_of_two_below(static_cast<double>(weight.cwiseAbs().maxCoeff()));
+  const Matrix<double> moment = detail::scaled_gram(calibration);
+  if (calibration.samples() > 0 && moment.size() == 0) return 0;  // no input but 0
+  const Dense<double> gram(moment);
+  const Matrix<double> root = detail::scaled_root(calibration.output_metric());
   const auto norm = [&](const Matrix<double>& rows) {  // rows of a matrix, as columns
     if (gram.rows() == 0) return rows.squaredNorm();
-    return std::max(0.0, rows.cwiseProduct(detail::multiply(gram, rows)).sum());
+    const double sum = rows.cwiseProduct(detail::multiply(gram, rows)).sum();
+    return sum < 0 ? 0 : sum;  // a NaN is none of the operator's good sides
   };
 
   constexpr Index block = 64;
@@ -76,8 +72,8 @@ template <class Derived, LinearOperator Op>
             ? detail::multiply(weight.transpose().template cast<double>(),
                                outputs.leftCols(count).template cast<double>().eval())
             : Matrix<double>(weight.middleRows(first, count).transpose().template cast<double>());
-    Matrix<double> difference = (exact - inputs.leftCols(count).template cast<double>()) * scale;
-    exact *= scale;
+    Matrix<double> difference = (exact - inputs.leftCols(count).template cast<double>()) / scale;
+    exact /= scale;
     if (calibration.row_weights().size() > 0)
       for (Index j = 0; j < count; ++j) {
         const double weight_root = std::sqrt(calibration.row_weights()(first + j));

@@ -4,6 +4,7 @@
 
 #include "pleat/compress/compress.hpp"
 #include "pleat/compress/detail/low_rank_solver.hpp"
+#include "pleat/compress/detail/progress_report.hpp"
 #include "pleat/compress/detail/rank_rule.hpp"
 #include "pleat/compress/error.hpp"
 #include "pleat/factor/low_rank.hpp"
@@ -31,9 +32,10 @@ struct Compressor<LowRank<T>> {
     const Index m = W.rows();
     const Index n = W.cols();
     check(W, budget, options);
-    detail::LowRankSolver solver(W, calibration,
-                                 {options.svd, options.oversampling, options.power_iterations,
-                                  options.seed, options.monitor});
+    detail::StopMonitor stop(options.monitor);
+    detail::LowRankSolver<> solver(W.template cast<double>(), calibration,
+                                   {options.svd, options.oversampling, options.power_iterations,
+                                    options.seed, stop.monitor()});
     const bool by_rule = options.rank_rule != RankRule::budget;
     Index rank = options.rank > 0 ? options.rank
                                   : detail::largest_rank(m, n, budget.max_bytes(m, n, sizeof(T)),
@@ -52,12 +54,12 @@ struct Compressor<LowRank<T>> {
     // The spectrum promised the error; the factors, rounded to T, must keep the promise.
     const bool fixed = options.rank > 0 || by_rule;
     double reached = relative_error(W, best, calibration);
-    while (reached > budget.max_error() && !fixed && rank < std::min(m, n)) {
+    while (reached > budget.max_error() && !fixed && rank < std::min(m, n) && !stop.stopped()) {
       rank = std::min(std::min(m, n), rank + std::max<Index>(1, rank / 64));
       best = pack(solver, rank, options.storage);
       reached = relative_error(W, best, calibration);
     }
-    detail::require(reached <= budget.max_error(), [&] {
+    detail::require(reached <= budget.max_error() || stop.stopped(), [&] {
       return "compress<LowRank>: " + budget.text() + " cannot be met: rank " +
              std::to_string(rank) + " of a " + detail::shape_text(m, n) +
              " matrix has relative error " + detail::scientific(reached);

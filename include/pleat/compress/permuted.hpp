@@ -101,12 +101,19 @@ template <class Derived>
   const ConstMatrixRef<T> weight(W.derived());
   const Index n = weight.cols();
   const Budget unbounded = bytes((std::numeric_limits<std::int64_t>::max)());
-  SemiStructured<T> best = compress<SemiStructured>(weight, unbounded, calibration, options);
   std::vector<Index> identity(static_cast<std::size_t>(n));
   std::iota(identity.begin(), identity.end(), Index{0});
   const Permutation<T> as_given(identity);
-  detail::require_budget("SemiStructured", weight.rows(), n, budget, sizeof(T),
-                         best.bytes() + as_given.bytes(), "2:4 with a permutation");
+  detail::require_budget(
+      "SemiStructured", weight.rows(), n, budget, sizeof(T),
+      detail::semi_structured_bytes(weight.rows(), n, detail::require_storage<T>(options.storage)) +
+          as_given.bytes(),
+      "2:4 with a permutation");
+  detail::StopMonitor stop(options.monitor);
+  auto stoppable = options;
+  stoppable.monitor = stop.monitor();
+  const SemiStructured<T> best =
+      compress<SemiStructured>(weight, unbounded, calibration, stoppable);
   Product<SemiStructured<T>, Permutation<T>> result(best, as_given);
   double reached = relative_error(weight, result, calibration);
 
@@ -116,7 +123,7 @@ template <class Derived>
       detail::scores(H, Wt / detail::power_of_two_below(Wt.cwiseAbs().maxCoeff()),
                      PruneCriterion::wanda),
       options.seed);
-  if (order != identity) {
+  if (order != identity && !stop.stopped()) {
     Matrix<T> ordered(weight.rows(), n);
     for (Index j = 0; j < n; ++j) ordered.col(j) = weight.col(order[static_cast<std::size_t>(j)]);
     Calibration<T> moved;
@@ -125,14 +132,14 @@ template <class Derived>
       moved = Calibration<T>::from_gram(gram(order, order), calibration.samples());
     }
     Product<SemiStructured<T>, Permutation<T>> candidate(
-        compress<SemiStructured>(ordered, unbounded, moved, options), Permutation<T>(order));
+        compress<SemiStructured>(ordered, unbounded, moved, stoppable), Permutation<T>(order));
     const double error = relative_error(weight, candidate, calibration);
     if (error < reached) {
       reached = error;
       result = candidate;
     }
   }
-  detail::require(reached <= budget.max_error(), [&] {
+  detail::require(reached <= budget.max_error() || stop.stopped(), [&] {
     return "compress_permuted: " + budget.text() + " cannot be met: 2:4 has relative error " +
            detail::scientific(reached);
   });

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "pleat/compress/compress.hpp"
+#include "pleat/compress/detail/progress_report.hpp"
 #include "pleat/compress/detail/rounded_weights.hpp"
 #include "pleat/compress/detail/sparse_weights.hpp"
 #include "pleat/compress/error.hpp"
@@ -41,23 +42,19 @@ struct Compressor<SemiStructured<T>> {
     });
     (void)detail::resolve(options.criterion, false);
     detail::require_budget("SemiStructured", W.rows(), W.cols(), budget, sizeof(T),
-                           stored(W.rows(), W.cols(), storage), "2:4");
+                           detail::semi_structured_bytes(W.rows(), W.cols(), storage), "2:4");
 
     const Matrix<double> H = detail::fitting_gram(calibration);
-    bool stopped = false;
-    const Monitor monitor = [&](const Progress& progress) {
-      if (options.monitor && !stopped) stopped = !options.monitor(progress);
-      return !stopped;
-    };
-    const Matrix<double> St =
-        detail::prune_scaled(W, H, {options.criterion, options.refit, options.sweeps, {}}, monitor);
+    detail::StopMonitor stop(options.monitor);
+    const Matrix<double> St = detail::prune_scaled(
+        W, H, {options.criterion, options.refit, options.sweeps, {}}, stop.monitor());
     SemiStructured<T> result(Matrix<T>(St.transpose().template cast<T>()), storage);
     const detail::Grid grid = detail::Grid::of(storage, 2);
-    if (grid.span > 0 && H.size() > 0 && !stopped)
+    if (grid.span > 0 && H.size() > 0 && !stop.stopped())
       result = detail::rounded(std::move(result), H,
                                Matrix<double>(W.transpose().template cast<double>()), St, true,
-                               grid, monitor);
-    if (budget.bounds_error()) {
+                               grid, stop.monitor());
+    if (budget.bounds_error() && !stop.stopped()) {
       const double reached = relative_error(W, result, calibration);
       detail::require(reached <= budget.max_error(), [&] {
         return "compress<SemiStructured>: " + budget.text() +
@@ -65,12 +62,6 @@ struct Compressor<SemiStructured<T>> {
       });
     }
     return result;
-  }
-
- private:
-  static std::size_t stored(Index rows, Index cols, Storage storage) {
-    const auto groups = (static_cast<std::size_t>(cols) + 3) / 4;
-    return static_cast<std::size_t>(rows) * (row_bytes(storage, 2 * groups) + (groups + 1) / 2);
   }
 };
 

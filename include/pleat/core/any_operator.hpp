@@ -93,11 +93,11 @@ class AnyOperator : public OperatorBase<AnyOperator<T>, T> {
     double flops() const override { return static_cast<double>(op.flops()); }
     Matrix<T> to_dense() const override { return op.to_dense(); }
     std::string structure() const override {
-      if constexpr (requires { op.structure(); }) return op.structure();
+      if constexpr (requires { std::string(op.structure()); }) return std::string(op.structure());
       else return "custom";
     }
     std::string parameters() const override {
-      if constexpr (requires { op.parameters(); }) return op.parameters();
+      if constexpr (requires { std::string(op.parameters()); }) return std::string(op.parameters());
       else return {};
     }
     Parts parts() const override {

@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <string>
 #include <type_traits>
+#include <utility>
 
 namespace pleat {
 inline namespace PLEAT_ABI {
@@ -45,12 +46,12 @@ concept LinearOperator = Real<typename Op::Scalar> &&
              MatrixRef<typename Op::Scalar> out, Workspace& workspace) {
   { op.rows() } -> std::convertible_to<Index>;         // outputs m
   { op.cols() } -> std::convertible_to<Index>;         // inputs n
-  op.apply(in, out);                                   // Y = What X, X is n x batch
-  op.apply(in, out, workspace);                        //
-  op.apply_add(in, out);                               // Y += What X
-  op.apply_add(in, out, workspace);                    //
-  op.apply_transpose(in, out);                         // X = What^T Y, Y is m x batch
-  op.apply_transpose(in, out, workspace);              //
+  op.apply(in, std::move(out));                        // Y = What X, X is n x batch
+  op.apply(in, std::move(out), workspace);             // outputs may be temporaries: Maps, blocks
+  op.apply_add(in, std::move(out));                    // Y += What X
+  op.apply_add(in, std::move(out), workspace);         //
+  op.apply_transpose(in, std::move(out));              // X = What^T Y, Y is m x batch
+  op.apply_transpose(in, std::move(out), workspace);   //
   { op.bytes() } -> std::convertible_to<std::size_t>;  // what must be stored
   { op.flops() } -> std::convertible_to<double>;       // 2 x multiply-adds of one vector
   { op.to_dense() } -> std::convertible_to<Matrix<typename Op::Scalar>>;  // What
@@ -159,11 +160,11 @@ template <LinearOperator Op>
 [[nodiscard]] std::string describe(const Op& op) {
   using T = typename Op::Scalar;
   std::string text;
-  if constexpr (requires { op.structure(); }) text = op.structure();
+  if constexpr (requires { std::string(op.structure()); }) text = std::string(op.structure());
   else text = "custom";
   text += ' ' + detail::shape_text(op.rows(), op.cols());
-  if constexpr (requires { op.parameters(); }) {
-    const std::string parameters = op.parameters();
+  if constexpr (requires { std::string(op.parameters()); }) {
+    const std::string parameters(op.parameters());
     if (!parameters.empty()) text += ", " + parameters;
   }
   text += std::same_as<T, float> ? ", f32, " : ", f64, ";

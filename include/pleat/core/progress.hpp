@@ -12,7 +12,7 @@ inline namespace PLEAT_ABI {
 
 /// Where a compression stands. `phase` is a short name in plain English, `iteration` counts from 1
 /// to `iterations`, `loss` is the relative error of the best result so far (1 where none exists
-/// yet).
+/// yet; of a low rank that is iterated for, that of its subspace, which is some dimensions larger).
 struct Progress {
   std::string_view phase;
   Index iteration = 0;

@@ -45,9 +45,10 @@ class Task {
   void (*call_)(void*, Index);
 };
 
-/// What a workspace can run its tasks on: a callable `executor(n_tasks, f)`.
+/// What a workspace can run its tasks on: a callable `executor(n_tasks, f)`, which it keeps a copy
+/// of.
 template <class T>
-concept Executor = std::invocable<T&, int, Task>;
+concept Executor = std::invocable<T&, int, Task> && std::copy_constructible<T>;
 
 /// Scratch memory and an executor. Not safe to share between threads: one workspace per thread of
 /// the caller's. Memory grows in the first call with a shape and batch, and is reused ever after,
@@ -68,7 +69,8 @@ class Workspace {
   }
 
   /// The caller's own: any callable `executor(n_tasks, f)`. `max_tasks` is the largest `n_tasks` it
-  /// will be handed; the number of its threads, or a small multiple, is right.
+  /// will be handed; the number of its threads, or a small multiple, is right. Throws
+  /// `std::invalid_argument` if that is less than 1, or for an empty `std::function`.
   template <detail::OtherThan<Workspace> E>
   requires Executor<E>
   explicit Workspace(E executor, int max_tasks = 8)
@@ -76,6 +78,8 @@ class Workspace {
     detail::require(max_tasks >= 1, [&] {
       return "Workspace: max_tasks must be at least 1, not " + std::to_string(max_tasks);
     });
+    detail::require(static_cast<bool>(executor_),
+                    [] { return std::string("Workspace: the executor is an empty function"); });
   }
 
   // What was moved from is a serial workspace without memory.

@@ -42,7 +42,8 @@ template <Real T>
 /// tr(D H D^T) for D^T.
 template <class = void>
 [[nodiscard]] double metric_loss(const Dense<double>& H, const Matrix<double>& Dt) {
-  return std::max(0.0, multiply(H, Dt).cwiseProduct(Dt).sum());
+  const double sum = multiply(H, Dt).cwiseProduct(Dt).sum();
+  return sum < 0 ? 0 : sum;
 }
 
 }  // namespace detail

@@ -59,10 +59,12 @@ struct Eigenpairs {
   Matrix<double> vectors;
 };
 
-/// Keeps the first `count` pairs whose eigenvalue stands out from the rounding of the whole.
+/// Keeps the first `count` pairs whose eigenvalue stands out from the rounding of the whole, so far
+/// that no rounding is left in the eigenvector: what it has of others is epsilon over the root of
+/// this share, relative to the whole.
 template <class = void>
 [[nodiscard]] Eigenpairs numerically_positive(Eigenpairs pairs, Index count, double trace) {
-  const double least = std::numeric_limits<double>::epsilon() * std::max(trace, 0.0);
+  const double least = 1e-8 * std::max(trace, 0.0);
   Index kept = 0;
   while (kept < std::min(count, pairs.values.size()) && pairs.values(kept) > least) ++kept;
   return {pairs.values.head(kept), pairs.vectors.leftCols(kept)};
@@ -79,7 +81,8 @@ template <class = void>
 /// dimensions (Halko, Martinsson, Tropp 2011, algorithm 4.4): Q <- orthonormal(K Q), `iterations`
 /// times after the first, then Rayleigh and Ritz. Each product with K = M M^T is a full power
 /// iteration on M. `proceed` is told the share of the trace that the subspace holds, and may stop
-/// the iteration. Cost: 2 k^2 l flops an iteration on the library's kernels.
+/// the iteration. Fewer pairs, or none, where K has no more. Cost: 2 k^2 l flops an iteration on
+/// the library's kernels.
 template <class = void>
 [[nodiscard]] Eigenpairs randomized_eigenpairs(const Matrix<double>& K, Index count,
                                                Index oversampling, Index iterations,
@@ -88,16 +91,17 @@ template <class = void>
   const Index size = K.rows();
   const double trace = K.trace();
   const Dense<double> packed(K);
-  Matrix<double> Q = orthonormal(
-      multiply(packed, Random(seed).normal(size, std::min(size, count + oversampling))));
+  const Index spare = std::min(size - count, oversampling);
+  Matrix<double> Q = orthonormal(multiply(packed, Random(seed).normal(size, count + spare)));
   Matrix<double> Y = multiply(packed, Q);
-  for (Index i = 1; i <= iterations; ++i) {
+  for (Index i = 1; i <= iterations && Q.cols() > 0; ++i) {
     const double held = trace > 0 ? Q.cwiseProduct(Y).sum() / trace : 1;
     if (!proceed(i, held)) break;
     Q = orthonormal(std::move(Y));
     Y = multiply(packed, Q);
   }
-  Eigenpairs small = exact_eigenpairs(symmetric_part(multiply(Q.transpose(), Y)));
+  if (Q.cols() == 0) return {Vector<double>(0), Matrix<double>(size, 0)};
+  const Eigenpairs small = exact_eigenpairs(symmetric_part(multiply(Q.transpose(), Y)));
   const Index kept = std::min(count, small.values.size());
   return {small.values.head(kept), multiply(Q, small.vectors.leftCols(kept))};
 }

@@ -47,13 +47,6 @@ template <Real T>
 [[nodiscard]] LowRank<T> rounded_factors(const Matrix<double>& W, Matrix<double> U,
                                          Matrix<double> V, const Calibration<T>& calibration,
                                          Storage storage) {
-  const double left = U.cwiseAbs().maxCoeff();
-  const double right = V.cwiseAbs().maxCoeff();
-  if (left > 0 && right > 0) {  // half precision has few exponents
-    const double balance = std::exp2(std::round((std::log2(left) - std::log2(right)) / 2));
-    U /= balance;
-    V *= balance;
-  }
   const Dense<T> stored_V(V.template cast<T>(), storage);
   const Matrix<double> rounding = stored_V.to_dense().template cast<double>() - V;
   V += rounding;

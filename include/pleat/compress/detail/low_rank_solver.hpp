@@ -12,6 +12,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <functional>
+#include <limits>
 #include <utility>
 
 namespace pleat {
@@ -37,16 +39,20 @@ struct LowRankMethod {
 ///   route S    S^T W^T W S                n x n    where n < m; S from the eigenvectors of G
 ///   route X    X^T W^T W X                T x T    where the T < min(m, n) samples are still held
 ///
-/// Squaring loses singular values below 1e-8 of the largest, in double: far below what float holds.
-/// W and G are scaled by powers of two first, so that neither overflows and neither's scale
-/// matters.
+/// Squaring loses what is far below the largest singular value. Where the rank reaches below 1e-4
+/// of it, what is left of W is decomposed anew, at its own scale. W and G are scaled by
+/// powers of two first, so that neither overflows and neither's scale matters.
 template <class = void>
 class LowRankSolver {
  public:
-  /// W of any scalar: the residual of a float matrix is one of double.
-  template <Real S, Real T>
-  LowRankSolver(const ConstMatrixRef<S>& W, const Calibration<T>& calibration, LowRankMethod method)
-      : method_(std::move(method)), W_(W.template cast<double>()) {
+  /// The calibration must live as long as the solver.
+  template <Real T>
+  LowRankSolver(Matrix<double> W, const Calibration<T>& calibration, LowRankMethod method)
+      : method_(std::move(method)),
+        W_(std::move(W)),
+        again_([this, &calibration](const Matrix<double>& residual, Index rank, bool calibrated) {
+          return of_residual(residual, calibrated ? calibration : Calibration<T>(), rank);
+        }) {
     const double largest = W_.cwiseAbs().maxCoeff();
     scale_ = power_of_two_below(largest);
     W_ /= scale_;
@@ -57,19 +63,19 @@ class LowRankSolver {
       root_ = (calibration.row_weights() / calibration.row_weights().maxCoeff())
                   .cwiseSqrt()
                   .asDiagonal();
-    if (calibration.output_metric().size() > 0)
-      root_ = square_root(calibration.output_metric() /
-                          calibration.output_metric().diagonal().maxCoeff());
+    if (calibration.output_metric().size() > 0) root_ = scaled_root(calibration.output_metric());
 
     Matrix<double> samples = calibration.held_samples().template cast<double>();
     if (samples.size() > 0) samples /= power_of_two_below(samples.cwiseAbs().maxCoeff());
     if (!weighted && samples.size() > 0 && samples.cols() < least) {
+      gram_trace_ = samples.squaredNorm();
       M_ = multiply(W_, samples);
       set_gram(outer_gram(M_.transpose()));
       return;
     }
     samples.resize(0, 0);
     Matrix<double> G = scaled_gram(calibration);
+    if (G.size() > 0) gram_trace_ = G.trace();
     if (weighted || W_.rows() <= W_.cols()) {
       Matrix<double> WGWt;
       if (G.size() > 0) {
@@ -100,6 +106,10 @@ class LowRankSolver {
     set_gram(outer_gram(M_.transpose()));
   }
 
+  LowRankSolver(const LowRankSolver&) = delete;
+  LowRankSolver& operator=(const LowRankSolver&) = delete;
+  ~LowRankSolver() = default;
+
   /// All squared singular values of M, descending; min(m, n) of them.
   [[nodiscard]] const Vector<double>& spectrum() {
     if (spectrum_.size() > 0) return spectrum_;
@@ -123,30 +133,34 @@ class LowRankSolver {
     Matrix<double> V;  // r x n
   };
 
-  /// The optimal factors of this rank, 1 <= rank <= min(m, n).
+  /// The optimal factors of this rank, 1 <= rank <= min(m, n). The largest entries of both are of
+  /// one size, to a power of two: half precision has few exponents, and float is not unlimited.
   [[nodiscard]] Factors factors(Index rank) {
-    Eigenpairs pairs = leading(rank);
-    const Index found = pairs.vectors.cols();
-    Factors result{Matrix<double>::Zero(W_.rows(), rank), Matrix<double>::Zero(rank, W_.cols())};
-    if (right_) {  // W V_r V_r^T
-      result.U.leftCols(found) = multiply(W_, pairs.vectors) * scale_;
-      result.V.topRows(found) = pairs.vectors.transpose();
-      return result;
+    const Index m = W_.rows();
+    const Index n = W_.cols();
+    Factors result;
+    if (rank == std::min(m, n)) {  // W itself
+      if (m <= n) result = {Matrix<double>::Identity(m, m), W_};
+      else result = {W_, Matrix<double>::Identity(n, n)};
+    } else {
+      result = leading_factors(rank);
+      // First what the metric still sees. What it does not costs nothing in it, and inputs that the
+      // calibration never saw come out better.
+      for (const bool calibrated : {true, false}) complete(result, rank, calibrated);
+      const Index found = result.U.cols();
+      result.U.conservativeResize(m, rank);
+      result.V.conservativeResize(rank, n);
+      result.U.rightCols(rank - found).setZero();
+      result.V.bottomRows(rank - found).setZero();
     }
-    if (M_.size() > 0)  // from right to left singular vectors of M
-      pairs.vectors = orthonormal(multiply(M_, pairs.vectors));
-    Matrix<double> U = pairs.vectors;
-    Matrix<double> B = multiply(Matrix<double>(U.transpose()) * weight_root(), W_);
-    if (unweighted_.size() > 0) {
-      // Given the row space B, the least-squares U is W G B^T (B G B^T)^-1, and B G B^T = Sigma^2.
-      // It is P^(-1/2) U_r where that exists, and serves outputs of weight 0 as well.
-      U = multiply(unweighted_, Matrix<double>(root_ * U)) *
-          pairs.values.cwiseInverse().asDiagonal();
-    }
-    const Index used = std::min(rank, U.cols());
-    result.U.leftCols(used) = U.leftCols(used) * scale_;
-    result.V.topRows(used) = B.topRows(used);
-    if (used < rank) fill(result, used);
+    const double left = result.U.cwiseAbs().maxCoeff();
+    const double right = result.V.cwiseAbs().maxCoeff();
+    double balance = scale_;
+    if (left > 0 && right > 0)
+      balance =
+          std::exp2(std::round(std::log2(right) / 2 - std::log2(left) / 2 + std::log2(scale_) / 2));
+    result.U *= balance;
+    result.V *= scale_ / balance;
     return result;
   }
 
@@ -181,7 +195,8 @@ class LowRankSolver {
   [[nodiscard]] Eigenpairs leading(Index rank) {
     const Index count = std::min(rank, K_.rows());
     const Index extra =
-        method_.oversampling > 0 ? method_.oversampling : std::max<Index>(10, count / 10);
+        std::min(method_.oversampling > 0 ? method_.oversampling : std::max<Index>(10, count / 10),
+                 K_.rows());
     // Past half the size, the products of the iteration cost as much as the whole decomposition.
     const bool exact =
         exact_size() || (method_.svd == SvdMethod::automatic && 2 * (count + extra) > K_.rows());
@@ -199,25 +214,61 @@ class LowRankSolver {
         count, trace_);
   }
 
-  /// Where the metric sees fewer dimensions than the rank, what is left goes to the plain residual:
-  /// it costs nothing in the metric, and inputs that the calibration never saw come out better.
-  void fill(Factors& result, Index used) const {
-    const Matrix<double> residual = W_ - multiply(Matrix<double>(result.U.leftCols(used)),
-                                                  Matrix<double>(result.V.topRows(used))) /
-                                             scale_;
-    const bool wide = W_.rows() <= W_.cols();
-    const Matrix<double> K = wide ? outer_gram(residual) : outer_gram(residual.transpose());
-    const Eigenpairs pairs =
-        numerically_positive(exact_eigenpairs(K), result.U.cols() - used, W_.squaredNorm());
-    const Index more = pairs.vectors.cols();
-    const Matrix<double> other =
-        multiply(wide ? Matrix<double>(residual.transpose()) : residual, pairs.vectors);
-    result.U.middleCols(used, more) = (wide ? pairs.vectors : other) * scale_;
-    result.V.middleRows(used, more) = (wide ? other : pairs.vectors).transpose();
+  /// Factors of W_, of this rank or of as much as the decomposition finds.
+  [[nodiscard]] Factors leading_factors(Index rank) {
+    Eigenpairs pairs = leading(rank);
+    // W V_r V_r^T
+    if (right_) return {multiply(W_, pairs.vectors), pairs.vectors.transpose()};
+    if (M_.size() > 0)  // from right to left singular vectors of M
+      pairs.vectors = orthonormal(multiply(M_, pairs.vectors));
+    Matrix<double> U = pairs.vectors;
+    Matrix<double> B = multiply(Matrix<double>(U.transpose()) * weight_root(), W_);
+    if (unweighted_.size() > 0) {
+      // Given the row space B, the least-squares U is W G B^T (B G B^T)^-1, and B G B^T = Sigma^2.
+      // It is P^(-1/2) U_r where that exists, and serves outputs of weight 0 as well.
+      U = multiply(unweighted_, Matrix<double>(root_ * U)) *
+          pairs.values.cwiseInverse().asDiagonal();
+    }
+    return {std::move(U), std::move(B)};
+  }
+
+  /// Adds factors of what is left of W, until the rank is reached or only rounding is left.
+  void complete(Factors& result, Index rank, bool calibrated) const {
+    while (result.U.cols() < rank) {
+      const Index found = result.U.cols();
+      const Factors more =
+          again_(found > 0 ? Matrix<double>(W_ - multiply(result.U, result.V)) : W_, rank - found,
+                 calibrated);
+      const Index added = more.U.cols();
+      if (added == 0) return;
+      result.U.conservativeResize(W_.rows(), found + added);
+      result.V.conservativeResize(found + added, W_.cols());
+      result.U.rightCols(added) = more.U;
+      result.V.bottomRows(added) = more.V;
+    }
+  }
+
+  /// Factors of what is left of W, none where it is but rounding.
+  template <Real T>
+  [[nodiscard]] Factors of_residual(const Matrix<double>& residual,
+                                    const Calibration<T>& calibration, Index rank) const {
+    constexpr double epsilon = std::numeric_limits<double>::epsilon();
+    const double noise =
+        epsilon * epsilon * static_cast<double>(std::min(W_.rows(), W_.cols())) * W_.squaredNorm();
+    if (residual.squaredNorm() > noise) {
+      LowRankSolver solver(residual, calibration, method_);
+      if (solver.trace_ * solver.scale_ * solver.scale_ > noise * solver.gram_trace_) {
+        Factors factors = solver.leading_factors(rank);
+        factors.V *= solver.scale_;
+        return factors;
+      }
+    }
+    return {Matrix<double>(W_.rows(), 0), Matrix<double>(0, W_.cols())};
   }
 
   LowRankMethod method_;
   Matrix<double> W_;  // scaled
+  std::function<Factors(const Matrix<double>& residual, Index rank, bool calibrated)> again_;
   double scale_ = 1;
   Matrix<double> root_;        // P^(1/2); empty for the identity
   Matrix<double> K_;           // the Gram matrix that is decomposed
@@ -225,6 +276,7 @@ class LowRankSolver {
   Matrix<double> unweighted_;  // W G W^T where outputs are weighted
   bool right_ = false;         // K = W^T W
   double trace_ = 0;
+  double gram_trace_ = 1;  // of G, scaled
   Eigenpairs pairs_;
   Vector<double> spectrum_;
 };

@@ -18,6 +18,29 @@ namespace detail {
 /// Told between steps what share of them is done, and the loss so far; returns false to stop.
 using Proceed = std::function<bool(double done, double loss)>;
 
+/// A monitor that keeps saying stop once it has said so.
+class StopMonitor {
+ public:
+  explicit StopMonitor(Monitor user) : user_(std::move(user)) {}
+  StopMonitor(const StopMonitor&) = delete;
+  StopMonitor& operator=(const StopMonitor&) = delete;
+  ~StopMonitor() = default;
+
+  /// To hand on; refers to this. Empty where the user gave none.
+  [[nodiscard]] Monitor monitor() {
+    if (!user_) return {};
+    return [this](const Progress& progress) {
+      if (!stopped_) stopped_ = !user_(progress);
+      return !stopped_;
+    };
+  }
+  [[nodiscard]] bool stopped() const noexcept { return stopped_; }
+
+ private:
+  Monitor user_;
+  bool stopped_ = false;
+};
+
 /// Tells a monitor where a compression stands, and remembers that it was asked to stop. The
 /// relative error that is told never rises.
 class ProgressReport {

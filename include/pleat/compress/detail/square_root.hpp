@@ -30,6 +30,12 @@ template <class = void>
          solver.eigenvectors().transpose();
 }
 
+/// The root of a metric of outputs divided by its largest entry; empty where it is.
+template <class = void>
+[[nodiscard]] Matrix<double> scaled_root(const Matrix<double>& P) {
+  return P.size() > 0 ? square_root(P / P.diagonal().maxCoeff()) : P;
+}
+
 }  // namespace detail
 }  // namespace PLEAT_ABI
 }  // namespace pleat
