@@ -56,6 +56,16 @@ struct Dense {
     std::size_t panel_bytes = 0;  // from one stream to the next
   };
 
+  // Columns ahead of the current one that a tile of several streams fetches, if it has the samples
+  // to fill the time.
+  static constexpr std::size_t fetch_distance = 64;
+
+  /// Asks the second-level cache for column k of a panel, or of what follows it: perhaps nothing.
+  static void fetch(const T* panel, std::size_t k) {
+    const auto address = reinterpret_cast<std::uintptr_t>(panel) + k * panel_rows * sizeof(T);
+    __builtin_prefetch(reinterpret_cast<const void*>(address), 0, 2);
+  }
+
   /// One tile: P panels by N samples. A function of its own, whose registers nobody else competes
   /// for.
   template <std::size_t P, std::size_t N, Inputs I>
@@ -72,6 +82,8 @@ struct Dense {
       if constexpr (I == Inputs::packed_ahead)
         for (std::size_t p = 0; p < P; ++p)
           __builtin_prefetch(ahead.first + p * ahead.panel_bytes + k * ahead.column_bytes, 0, 2);
+      if constexpr (I == Inputs::in_place && P == 4 && N >= 3)
+        for (std::size_t p = 0; p < P; ++p) fetch(panels[p], k + fetch_distance);
       Batch w[P][vectors];
       for (std::size_t p = 0; p < P; ++p)
         for (std::size_t v = 0; v < vectors; ++v)
