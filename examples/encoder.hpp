@@ -32,8 +32,10 @@ using Eigen::MatrixXf;
 using Eigen::VectorXf;
 using Operator = pleat::AnyOperator<float>;
 
-/// The ten linear layers, by their short names, in the order in which a sentence meets them.
+/// The operators of the linear layers, by the names of these.
 using Weights = std::map<std::string, Operator>;
+
+/// The ten linear layers, by their short names, in the order in which a sentence meets them.
 inline const std::array<std::string, 10> linear_layers{
     "layer0.qkv", "layer0.attn_out", "layer0.residual_dense", "layer0.ffn1", "layer0.ffn2",
     "layer1.qkv", "layer1.attn_out", "layer1.ffn1",           "layer1.ffn2", "tanh"};
