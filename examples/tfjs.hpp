@@ -10,10 +10,11 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
+#include <limits>
 #include <map>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -23,10 +24,13 @@ namespace tfjs {
 using Weights = std::map<std::string, std::vector<float>>;
 
 inline std::vector<char> read_file(const std::filesystem::path& path) {
+  std::error_code error;
+  const auto size = std::filesystem::file_size(path, error);  // a directory has none
+  if (error) throw std::runtime_error(path.string() + ": " + error.message());
+  std::vector<char> bytes(size);
   std::ifstream stream(path, std::ios::binary);
-  if (!stream) throw std::runtime_error(path.string() + ": cannot be opened");
-  std::vector<char> bytes{std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()};
-  if (stream.bad()) throw std::runtime_error(path.string() + ": cannot be read");
+  if (!stream.read(bytes.data(), static_cast<std::streamsize>(size)))
+    throw std::runtime_error(path.string() + ": cannot be read");
   return bytes;
 }
 
@@ -45,38 +49,41 @@ inline Weights read_weights(const std::filesystem::path& model_json) {
     const nlohmann::json model = nlohmann::json::parse(text);
     for (const auto& group : model.at("weightsManifest")) {
       std::vector<char> bytes;
+      std::string sizes;  // of the shards, for people
       for (const auto& shard : group.at("paths")) {
-        const auto more = read_file(model_json.parent_path() / shard.get<std::string>());
+        const auto name = shard.get<std::string>();
+        const auto more = read_file(model_json.parent_path() / name);
         bytes.insert(bytes.end(), more.begin(), more.end());
+        sizes += "\n  " + name + ": " + std::to_string(more.size()) + " bytes";
       }
 
-      std::size_t begin = 0;
+      std::uint64_t begin = 0;
       for (const auto& entry : group.at("weights")) {
         const auto name = entry.at("name").get<std::string>();
         const auto type = entry.at("dtype").get<std::string>();
         if ((type != "float32" && type != "int32") || entry.contains("quantization"))
           throw wrong(name + " is quantized or of type " + type + ", which is not read here");
 
-        std::size_t count = 1;
+        std::uint64_t count = 1;
         for (const auto& extent : entry.at("shape")) {
           count *= extent.get<std::uint32_t>();
-          if (count > bytes.size()) throw wrong("the shards end before " + name + " does");
+          if (count > std::numeric_limits<std::uint32_t>::max())
+            throw wrong(name + " is too large");
         }
-        const std::size_t size = 4 * count;  // both types have four bytes
-        if (size > bytes.size() - begin) throw wrong("the shards end before " + name + " does");
-        if (type == "float32") {
+        const std::uint64_t end = begin + 4 * count;  // both types have four bytes
+        if (type == "float32" && end <= bytes.size()) {
           std::vector<float> values(count);
-          std::memcpy(values.data(), bytes.data() + begin, size);
+          std::memcpy(values.data(), bytes.data() + begin, 4 * count);
           weights[name] = std::move(values);
         }
-        begin += size;
+        begin = end;
       }
       if (begin != bytes.size())
-        throw wrong(std::to_string(bytes.size() - begin) +
-                    " bytes of the shards belong to no tensor");
+        throw wrong("the weights it lists take " + std::to_string(begin) +
+                    " bytes, but its shards have " + std::to_string(bytes.size()) + ':' + sizes);
     }
-  } catch (const nlohmann::json::exception& error) {
-    throw wrong(error.what());
+  } catch (const nlohmann::json::exception&) {
+    throw wrong("this is not the model.json of a TensorFlow.js graph model");
   }
   return weights;
 }
