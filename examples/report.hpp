@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What the example shows: progress while it works, then one table.
+// What the example shows: progress while it works, and a table, row by row.
 #pragma once
 
 #include <algorithm>
@@ -54,6 +54,7 @@ struct Row {
   std::size_t bytes = 0;        // of the ten linear layers
   std::vector<double> cosines;  // to the dense embedding, one a sentence
   double milliseconds = 0;      // per sentence
+  double times_dense = 1;       // that, as a multiple of the dense time
 
   [[nodiscard]] double mean_cosine() const {
     double sum = 0;
@@ -73,17 +74,28 @@ struct Row {
   }
 };
 
-/// The table; `rows.front()` is dense, which the others are compared with.
-inline void print(const std::vector<Row>& rows) {
+/// The first line of the table. Whoever reads it, by a pipe too, gets each line at once.
+inline void print_head() {
   std::printf("\n%-18s %8s %8s %9s %9s %9s %9s\n", "structure", "MB", "% dense", "mean cos",
               "5th pct", "ms/sent.", "x dense");
-  const Row& dense = rows.front();
-  for (const Row& row : rows)
-    std::printf("%-18s %8.2f %8.1f %9.4f %9.4f %9.2f %9.2f\n", row.structure.c_str(),
-                static_cast<double>(row.bytes) / 1e6,
-                100 * static_cast<double>(row.bytes) / static_cast<double>(dense.bytes),
-                row.mean_cosine(), row.fifth_percentile(), row.milliseconds,
-                row.milliseconds / dense.milliseconds);
+  std::fflush(stdout);
+}
+
+inline void print(const Row& row, std::size_t dense_bytes) {
+  std::printf("%-18s %8.2f %8.1f %9.4f %9.4f %9.2f %9.2f\n", row.structure.c_str(),
+              static_cast<double>(row.bytes) / 1e6,
+              100 * static_cast<double>(row.bytes) / static_cast<double>(dense_bytes),
+              row.mean_cosine(), row.fifth_percentile(), row.milliseconds, row.times_dense);
+  std::fflush(stdout);
+}
+
+/// The row of a structure that cannot be made so small.
+inline void print_impossible(const std::string& structure, const std::string& reason) {
+  std::printf("%-18s not possible: %s\n", structure.c_str(), reason.c_str());
+  std::fflush(stdout);
+}
+
+inline void print_legend() {
   std::printf(
       "MB: stored by the ten linear layers. mean cos, 5th pct: cosine to the dense embedding.\n"
       "x dense: time as a multiple of the dense time (below 1 is faster). One thread.\n\n");

