@@ -60,7 +60,8 @@ std::string applied(const AnyOperator<float>& op) {
                      sizeof(float) * static_cast<std::size_t>(X.size()));
 }
 
-/// Whether an extent is too large for scratch memory: legal where another is 0, and no fault.
+/// Whether an extent is too large for scratch memory: legal where another is 0, and no fault. Such
+/// an operator must load all the same, without memory that the file does not justify.
 bool is_huge(const Safetensors& file) {
   for (const std::string& name : file.names())
     for (const std::int64_t extent : file.shape(name))
@@ -77,10 +78,11 @@ bool is_huge(const Safetensors& file) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size);
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const auto file = read(pleat::fuzz::bytes_of(data, size));
-  if (!file || is_huge(*file)) return 0;
+  if (!file) return 0;
+  const bool huge = is_huge(*file);
   for (const std::string& name : names_in(*file)) {
     const auto op = operator_of(*file, name);
-    if (!op || op->rows() > 4096 || op->cols() > 4096) continue;
+    if (!op) continue;
     Safetensors saved;
     pleat::add_operator(saved, name, *op);
     std::ostringstream stream;
@@ -90,6 +92,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const auto back = operator_of(*again, name);
     check(back.has_value(), "what was saved can be loaded");
     check(pleat::describe(*back) == pleat::describe(*op), "the operator is the same");
+    if (huge || op->rows() > 4096 || op->cols() > 4096) continue;
     check(applied(*back) == applied(*op), "results are the same bit for bit");
   }
   return 0;

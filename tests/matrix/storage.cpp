@@ -201,8 +201,19 @@ TEST_CASE("parts of narrow storage that do not fit are refused", "[matrix][stora
   Parts parts = Dense<float>(W, Storage::int4).parts();
   parts.attributes["cols"] = "34";  // its half byte is not 0, and for 36 there are too few
   CHECK_NOTHROW(Dense<float>::from_parts(parts));
-  for (const char* cols : {"32", "36", "-1", "x"}) {
+  for (const char* cols : {"32", "36", "-1", "x", "9223372036854775807", "9223372036854775808"}) {
     parts.attributes["cols"] = cols;
+    refused(parts);
+  }
+  // Without a row, no data tell that there cannot be so many columns.
+  constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
+  for (const Storage storage : narrow_storages) {
+    CAPTURE(to_string(storage));
+    parts = Dense<float>(Matrix<float>(0, 33), storage).parts();
+    CHECK_NOTHROW(Dense<float>::from_parts(parts));
+    const bool is_int4 = storage == Storage::int4;
+    parts.tensors.at("weight").shape[1] = is_int4 ? most / 2 + 1 : most;
+    if (is_int4) parts.attributes["cols"] = std::to_string(most);
     refused(parts);
   }
   parts = Dense<float>(W, Storage::int4).parts();

@@ -147,11 +147,17 @@ class NarrowPanels {
     const Tensor& stored = parts.tensor(name);
     require(stored.shape.size() == 2,
             [&] { return "the tensor \"" + name + "\" is not a matrix"; });
+    // A tensor without elements may claim any extent; what is computed from these must not
+    // overflow.
+    constexpr std::int64_t most = std::int64_t{1} << 48;
+    require(stored.shape[0] <= most && stored.shape[1] <= most, [&] {
+      return "the tensor \"" + name + "\" has an extent above " + std::to_string(most);
+    });
     const Index rows = static_cast<Index>(stored.shape[0]);
     Index cols = static_cast<Index>(stored.shape[1]);
     if (storage == Storage::int4) {
       const std::int64_t claimed = expected ? *expected : parts.integer("cols");
-      require(claimed >= 0 && (claimed + 1) / 2 == stored.shape[1], [&] {
+      require(claimed >= 0 && claimed / 2 + claimed % 2 == stored.shape[1], [&] {
         return std::to_string(claimed) + " columns do not take " + std::to_string(stored.shape[1]) +
                " bytes";
       });
