@@ -262,6 +262,29 @@ TEMPLATE_TEST_CASE("2:4 in narrow storage keeps its pattern, and comes back", "[
   CHECK_THROWS_WITH(SemiStructured<T>::from_parts(parts), Contains("past column"));
 }
 
+TEMPLATE_TEST_CASE("2:4 with fewer codes than its shape has is refused in any storage",
+                   "[matrix][storage]", float, double) {
+  using T = TestType;
+  Random random(87);
+  Matrix<T> W = random.matrix<T>(3, 9);
+  for (Index k = 0; k < W.cols(); ++k)
+    if (k % 4 >= 2) W.col(k).setZero();
+  for (const Storage storage :
+       {native_storage<T>, Storage::bf16, Storage::f16, Storage::int8, Storage::int4}) {
+    CAPTURE(to_string(storage));
+    const Parts good = SemiStructured<T>(W, storage).parts();
+    CHECK_NOTHROW(SemiStructured<T>::from_parts(good));
+    Parts parts = good;
+    parts.tensors.at("codes").data.pop_back();
+    CHECK_THROWS_AS(SemiStructured<T>::from_parts(parts), std::invalid_argument);
+    parts.tensors.at("codes").data.clear();
+    CHECK_THROWS_AS(SemiStructured<T>::from_parts(parts), std::invalid_argument);
+    parts = good;
+    parts.tensors.at("codes").data.push_back(std::byte{0});
+    CHECK_THROWS_AS(SemiStructured<T>::from_parts(parts), std::invalid_argument);
+  }
+}
+
 TEMPLATE_TEST_CASE("what is stored is applied, around blocks of columns, rows and samples",
                    "[matrix][storage]", float, double) {
   using T = TestType;

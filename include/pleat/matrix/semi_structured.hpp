@@ -214,7 +214,8 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
       values = parts.tensor("values").template matrix<T>();
     }
     detail::require(values.cols() == 2 * width && stored.shape.size() == 2 &&
-                        stored.shape[0] == values.rows() && stored.shape[1] == (width + 1) / 2,
+                        stored.shape[0] == values.rows() && stored.shape[1] == (width + 1) / 2 &&
+                        codes.size() == static_cast<std::size_t>(values.rows() * stored.shape[1]),
                     [&] {
                       return "SemiStructured: " + std::to_string(cols) + " columns do not have " +
                              detail::shape_text(values.rows(), values.cols()) +
