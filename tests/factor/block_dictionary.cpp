@@ -57,6 +57,20 @@ TEST_CASE("a block dictionary refuses what is none", "[factor]") {
   CHECK_THROWS_WITH(
       BlockDictionary<float>(RowSparse<float>(Matrix<float>::Zero(5, 6), 3), dictionaries(random)),
       Contains("3 entries") && Contains("2 blocks"));
+  Matrix<float> C = ones(5).to_dense();
+  C(3, 1) = C(3, 0);  // the first block of row 3 has both entries
+  C(3, 3) = 0;
+  CHECK_THROWS_WITH(BlockDictionary<float>(RowSparse<float>(C, 2), dictionaries(random)),
+                    Contains("row 3") && Contains("1 entries"));
+  C = ones(5).to_dense();
+  C(4, 5) = C(4, 3);
+  C(4, 0) = C(4, 3) = 0;  // RowSparse stores a zero in column 0, where a block lacks an entry
+  CHECK_NOTHROW(BlockDictionary<float>(RowSparse<float>(C, 2), dictionaries(random)));
+  const KroneckerSparse<float> lacking(Matrix<float>::Zero(5, 7), {2, 3, 4, 1});
+  CHECK_THROWS_WITH(BlockDictionary<float>(RowSparse<float>(Matrix<float>::Zero(5, 5), 2), lacking),
+                    Contains("5 columns") && Contains("2 blocks with 3 atoms"));
+  CHECK_NOTHROW(
+      BlockDictionary<float>(RowSparse<float>(Matrix<float>::Zero(5, 6), 0), dictionaries(random)));
   const KroneckerSparse<float> level(Matrix<float>::Zero(6, 7), {1, 3, 4, 2});
   CHECK_THROWS_WITH(BlockDictionary<float>(ones(5), level),
                     Contains("(1, 3, 4, 2)") && Contains("block-diagonal"));
@@ -70,6 +84,8 @@ TEST_CASE("the parts of a block dictionary are checked", "[factor]") {
   CHECK(BlockDictionary<float>::from_parts(parts).to_dense() == op.to_dense());
   parts.children["codes"] = RowSparse<float>(Matrix<float>::Zero(5, 6), 1).parts();
   CHECK_THROWS_AS(BlockDictionary<float>::from_parts(parts), std::invalid_argument);
+  parts.children["codes"] = RowSparse<float>(Matrix<float>::Zero(5, 6), 2).parts();
+  CHECK_THROWS_WITH(BlockDictionary<float>::from_parts(parts), Contains("row 0"));
   parts.children.erase("codes");
   CHECK_THROWS_AS(BlockDictionary<float>::from_parts(parts), std::invalid_argument);
 }

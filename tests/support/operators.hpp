@@ -157,17 +157,27 @@ Specimen<BlockDictionary<T>> block_dictionary(Source<T>& source, Index rows, Ind
   const Index blocks = std::max<Index>(1, (cols + block - 1) / block);
   const Index atoms = block + 1;
   const Index entries = (atoms + 1) / 2;
-  // As many in each block: row_sparse() spreads them as it likes, which is right all the same.
-  const auto C = row_sparse(source, rows, blocks * atoms, blocks * entries);
+  const Matrix<T> values = source.matrix(rows, blocks * entries);
+  Matrix<Index> columns(rows, blocks * entries);
+  Matrix<T> W = Matrix<T>::Zero(rows, blocks * atoms);
+  for (Index i = 0; i < rows; ++i) {
+    Index stored = 0;
+    for (Index k = 0; k < W.cols(); ++k)
+      if ((k % atoms + i) % atoms * entries % atoms < entries) {
+        W(i, k) = values(i, stored);
+        columns(i, stored++) = k;
+      }
+  }
+  const RowSparse<T> C(W.cols(), values, columns);
   Matrix<T> D = source.matrix(blocks * atoms, cols);
   std::size_t kept = 0;
   for (Index i = 0; i < D.rows(); ++i)
     for (Index k = 0; k < cols; ++k)
       if (i / atoms == k / block) ++kept;
       else D(i, k) = T(0);
-  return {BlockDictionary<T>(C.op, KroneckerSparse<T>(D, {blocks, atoms, block, 1})),
-          C.oracle * Oracle<T>(D), C.bytes + kept * sizeof(T),
-          C.flops + 2.0 * static_cast<double>(kept)};
+  return {BlockDictionary<T>(C, KroneckerSparse<T>(D, {blocks, atoms, block, 1})),
+          Oracle<T>(W) * Oracle<T>(D), C.bytes() + kept * sizeof(T),
+          C.flops() + 2.0 * static_cast<double>(kept)};
 }
 
 template <Real T>

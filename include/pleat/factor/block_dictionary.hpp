@@ -54,17 +54,32 @@ class BlockDictionary
   };
 
   /// From codes, m x J k, and dictionaries, J k x n. Throws `std::invalid_argument` if the inner
-  /// sizes differ, if the dictionaries are not block-diagonal, or if the entries of a row of codes
-  /// are not as many for each block.
+  /// sizes differ, if the dictionaries are not block-diagonal or the last of them lacks an atom,
+  /// or, naming the row, if the entries of a row of codes, zeros among them, are not as many for
+  /// each block.
   BlockDictionary(RowSparse<T> codes, KroneckerSparse<T> dictionaries)
       : Base(std::move(codes), std::move(dictionaries)) {
     detail::require(this->dictionaries().pattern().d == 1, [&] {
       return "BlockDictionary: the dictionaries, of " + this->dictionaries().parameters() +
              ", are not block-diagonal";
     });
+    detail::require(this->codes().cols() == blocks() * atoms(), [&] {
+      return "BlockDictionary: codes of " + std::to_string(this->codes().cols()) +
+             " columns are not those of " + std::to_string(blocks()) + " blocks with " +
+             std::to_string(atoms()) + " atoms each";
+    });
     detail::require(this->codes().row_entries() % blocks() == 0, [&] {
       return "BlockDictionary: " + std::to_string(this->codes().row_entries()) +
              " entries a row are not as many for each of " + std::to_string(blocks()) + " blocks";
+    });
+    // Columns ascend: entry i of a row is one of block i / s.
+    Index entry = 0;
+    this->codes().each([&](Index row, Index col, T) {
+      const Index block = entry++ % this->codes().row_entries() / nonzeros();
+      detail::require(col / atoms() == block, [&] {
+        return "BlockDictionary: row " + std::to_string(row) + " of the codes does not have " +
+               std::to_string(nonzeros()) + " entries in each block";
+      });
     });
   }
 

@@ -130,19 +130,26 @@ class RowSparse : public OperatorBase<RowSparse<T>, T> {
   /// The matrix, bit for bit as it was given, but for the sign of zeros.
   [[nodiscard]] Matrix<T> to_dense() const {
     Matrix<T> dense = Matrix<T>::Zero(rows_, cols_);
-    if (row_entries_ == 0) return dense;
+    each([&](Index row, Index col, T value) { dense(row, col) = value; });
+    return dense;
+  }
+
+  /// Calls `body(row, col, value)` for every stored entry, zeros among them, row by row with
+  /// columns ascending.
+  template <class Body>
+  void each(Body body) const {
+    if (row_entries_ == 0) return;
+    const T* value = values_.data();
     for (Index row = 0; row < rows_; ++row) {
-      const T* value = values_.data() + row * row_entries_;
       if (!has_mask()) {
         for (Index i = 0; i < row_entries_; ++i)
-          dense(row, columns_[row * row_entries_ + i]) = value[i];
+          body(row, columns_[row * row_entries_ + i], *value++);
         continue;
       }
       for (Index col = 0; col < cols_; ++col)
         if ((masks_.data()[mask_word(row, col)] >> (col % mask_width) & 1U) != 0)
-          dense(row, col) = *value++;
+          body(row, col, *value++);
     }
-    return dense;
   }
 
   /// "values": m x s. "columns": m x s, 16 bits wide up to n = 65536, else 32; or, where that takes
