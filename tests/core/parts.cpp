@@ -125,12 +125,19 @@ TEST_CASE("parts name what is missing", "[core]") {
                {"empty", ""},
                {"negative", "-3"},
                {"large", "99999999999999999999"},
-               {"space", " 1"}},
+               {"space", " 1"},
+               {"plus", "+1"},
+               {"zeros", "00"},
+               {"leading", "012"},
+               {"minus", "-0"},
+               {"zero", "0"}},
               {{"weight", Tensor::of(Matrix<float>::Ones(2, 2))}},
               {{"child", Parts{}}}};
   CHECK(parts.integer("rank") == 12);
   CHECK(parts.integer("negative") == -3);
-  for (const std::string name : {"word", "tail", "empty", "large", "space"}) {
+  CHECK(parts.integer("zero") == 0);
+  for (const std::string name :
+       {"word", "tail", "empty", "large", "space", "plus", "zeros", "leading", "minus"}) {
     const std::string message = refusal([&] { return parts.integer(name); });
     CHECK(message.find("Thing") != std::string::npos);
     CHECK(message.find(name) != std::string::npos);

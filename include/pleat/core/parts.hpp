@@ -177,7 +177,7 @@ struct Parts {
   }
 
   /// The attribute called `name` as a whole number; throws `std::invalid_argument` where there is
-  /// none, or it is no number.
+  /// none, or it is no number as `std::to_string` writes it: "01" and "-0" are none.
   [[nodiscard]] std::int64_t integer(const std::string& name) const {
     const auto found = attributes.find(name);
     detail::require(found != attributes.end(),
@@ -185,7 +185,7 @@ struct Parts {
     const std::string& text = found->second;
     std::int64_t value = 0;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    detail::require(error == std::errc() && end == text.data() + text.size() && !text.empty(), [&] {
+    detail::require(error == std::errc() && std::to_string(value) == text, [&] {
       return structure + ": attribute \"" + name + "\" is \"" + text + "\", not a whole number";
     });
     return value;
