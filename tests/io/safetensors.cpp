@@ -169,6 +169,20 @@ TEST_CASE("weights can be stored narrower or wider", "[io][safetensors]") {
   CHECK(back.matrix<float>("bf16")(0, 2) == -65536.0F);
 }
 
+TEST_CASE("a double is rounded once to 16 bits", "[io][safetensors]") {
+  Matrix<double> A(2, 4);
+  A << 1 + 0x1p-11 + 0x1p-40, 1 + 0x1p-8 + 0x1p-40, 65519.999999, 0x1p-25 + 0x1p-60,
+      -(1 + 0x1p-11 + 0x1p-40), -(1 + 0x1p-8 + 0x1p-40), -65519.999999, -(0x1p-134 + 0x1p-170);
+  Safetensors file;
+  file.add("f16", A, DataType::f16);
+  file.add("bf16", A, DataType::bf16);
+  Matrix<double> expected(2, 4);
+  expected << 1.0009765625, 1.00390625, 65504, 0x1p-24, -1.0009765625, -1.00390625, -65504, 0;
+  CHECK(file.matrix<double>("f16") == expected);
+  expected << 1, 1.0078125, 65536, 0x1p-25, -1, -1.0078125, -65536, -0x1p-133;
+  CHECK(file.matrix<double>("bf16") == expected);
+}
+
 TEST_CASE("what a caller gets wrong about a tensor is said by name", "[io][safetensors]") {
   Safetensors file;
   file.add("a", raw(DataType::i32, {1}, "aaaa"));

@@ -10,7 +10,9 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <string_view>
+#include <type_traits>
 
 namespace pleat {
 inline namespace PLEAT_ABI {
@@ -86,6 +88,51 @@ using MatrixRef = Eigen::Ref<Matrix<T>, 0, Eigen::OuterStride<>>;
   constexpr std::uint64_t exponent = 0x7ff0'0000'0000'0000U;
   return (std::bit_cast<std::uint64_t>(value) & exponent) != exponent;
 }
+
+namespace detail {
+
+/// The 16-bit number nearest to `value`, of two that are as near the even one; beyond the largest,
+/// an infinity. Rounded once, by bits: Eigen takes a double to a float first, which may land in the
+/// middle between two halves, and `-ffast-math` flushes small numbers.
+template <class Narrow, Real T>
+[[nodiscard]] Narrow nearest(T value) noexcept {
+  constexpr bool is_half = std::is_same_v<Narrow, Eigen::half>;
+  static_assert(is_half || std::is_same_v<Narrow, Eigen::bfloat16>);
+  using Bits = std::conditional_t<std::is_same_v<T, float>, std::uint32_t, std::uint64_t>;
+  constexpr int from_fraction = std::numeric_limits<T>::digits - 1;
+  constexpr int fraction = is_half ? 10 : 7;
+  constexpr int rebias = (is_half ? 15 : 127) - (std::numeric_limits<T>::max_exponent - 1);
+  constexpr std::uint32_t infinity = is_half ? 0x7c00U : 0x7f80U;
+
+  const auto bits = std::bit_cast<Bits>(value);
+  const auto sign = static_cast<std::uint32_t>(bits >> (8 * sizeof(T) - 1)) << 15;
+  const Bits magnitude = bits & ~(Bits{1} << (8 * sizeof(T) - 1));
+  const Bits own = magnitude & ((Bits{1} << from_fraction) - 1);
+  const int stated = static_cast<int>(magnitude >> from_fraction);
+  std::uint32_t result = infinity;
+  if (!is_finite(value)) {
+    if (own != 0) result |= 1U << (fraction - 1);  // a quiet NaN
+  } else {
+    const Bits digits = stated > 0 ? own | Bits{1} << from_fraction : own;
+    const int exponent = (stated > 0 ? stated : 1) + rebias;
+    // Below the normal numbers, more digits are lost. The leading one is that of the exponent, and
+    // so is a carry out of the digits.
+    const int lost = from_fraction - fraction + (exponent > 0 ? 0 : 1 - exponent);
+    Bits kept = 0;
+    if (lost <= from_fraction + 1) {
+      kept = digits >> lost;
+      const Bits rest = digits & ((Bits{1} << lost) - 1);
+      const Bits half = Bits{1} << (lost - 1);
+      if (rest > half || (rest == half && (kept & 1U) != 0)) ++kept;
+    }
+    if (exponent < static_cast<int>(infinity >> fraction))
+      result = static_cast<std::uint32_t>(kept) +
+               (exponent > 1 ? static_cast<std::uint32_t>(exponent - 1) << fraction : 0U);
+  }
+  return Eigen::numext::bit_cast<Narrow>(static_cast<std::uint16_t>(sign | result));
+}
+
+}  // namespace detail
 
 }  // namespace PLEAT_ABI
 }  // namespace pleat

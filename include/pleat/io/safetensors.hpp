@@ -172,15 +172,20 @@ class Safetensors {
     add(std::move(name), std::move(tensor));
   }
 
-  /// The same, rounded to F64, F32, F16 or BF16. Throws `std::invalid_argument` for another type.
+  /// The same, each value rounded once, to F64, F32, F16 or BF16. Throws `std::invalid_argument`
+  /// for another type.
   template <class Derived>
   void add(std::string name, const Eigen::DenseBase<Derived>& matrix, DataType stored_as) {
     const auto& values = matrix.derived();
+    const auto nearest = [&]<class Narrow>(Narrow) {
+      return values.template cast<double>().unaryExpr(
+          [](double value) { return detail::nearest<Narrow>(value); });
+    };
     switch (stored_as) {
       case DataType::f64: return add(std::move(name), values.template cast<double>());
       case DataType::f32: return add(std::move(name), values.template cast<float>());
-      case DataType::f16: return add(std::move(name), values.template cast<Eigen::half>());
-      case DataType::bf16: return add(std::move(name), values.template cast<Eigen::bfloat16>());
+      case DataType::f16: return add(std::move(name), nearest(Eigen::half()));
+      case DataType::bf16: return add(std::move(name), nearest(Eigen::bfloat16()));
       default: break;
     }
     throw std::invalid_argument(
