@@ -2,9 +2,12 @@
 // Compiled with -ffast-math: NaN and infinity are found although the compiler assumes there are
 // none.
 #include "pleat/core/error.hpp"
+#include "pleat/matrix/dense.hpp"
 #include "support/catch.hpp"
 #include "support/finiteness.hpp"
 
+#include <cmath>
+#include <stdexcept>
 #include <string>
 
 #ifndef __FAST_MATH__
@@ -36,6 +39,29 @@ TEMPLATE_TEST_CASE("require_finite finds the offender under -ffast-math", "[core
       CHECK(message.find("row 3, column 4") != std::string::npos);
     }
   }
+}
+
+TEMPLATE_TEST_CASE("values out of range of a storage are found under -ffast-math", "[core]", float,
+                   double) {
+  for (const Storage storage : {Storage::bf16, Storage::f16, Storage::int8, Storage::int4})
+    for (const auto& [value, finite] : all_exponents<TestType>()) {
+      Matrix<TestType> W = Matrix<TestType>::Constant(2, 70, TestType(1));
+      W(1, 67) = value;
+      // int8 is scaled as far as needed.
+      double beyond = storage == Storage::f16 ? 65520 : storage == Storage::int4 ? 7 * 65520 : 0;
+      if (storage == Storage::bf16) beyond = 0x1.ffp127;
+      const bool refused = finite ? beyond > 0 && std::abs(double(value)) >= beyond
+                                  : storage == Storage::int8 || storage == Storage::int4;
+      std::string message;
+      try {
+        (void)Dense<TestType>(W, storage);
+      } catch (const std::invalid_argument& error) {
+        message = error.what();
+      }
+      CAPTURE(to_string(storage), value);
+      CHECK((message.find("row 1, column 67") != std::string::npos) == refused);
+      CHECK(message.empty() == !refused);
+    }
 }
 
 }  // namespace pleat::test

@@ -126,7 +126,17 @@ TEST_CASE("what a storage cannot hold is refused by name and place", "[matrix][s
   Matrix<float> W = Matrix<float>::Ones(3, 40);
   W(1, 36) = 1e30F;
   CHECK_THROWS_WITH(Dense<float>(W, Storage::f16), Contains("row 1, column 36"));
-  CHECK_THROWS_AS(Dense<float>(W, Storage::int4), std::invalid_argument);
+  CHECK_THROWS_WITH(Dense<float>(W, Storage::int4), Contains("row 1, column 36"));
+  W(1, 36) = -458'752;  // as an integer of -8 .. 7 times a scale, beyond 65504
+  CHECK_THROWS_WITH(Dense<float>(W, Storage::int4), Contains("row 1, column 36"));
+  W(1, 36) = -458'528;
+  CHECK_NOTHROW(Dense<float>(W, Storage::int4));
+  // 2:4: the column of the matrix, not that among the stored ones.
+  Matrix<float> sparse = Matrix<float>::Zero(3, 80);
+  sparse(2, 74) = 1e30F;
+  for (const Storage storage : {Storage::f16, Storage::int4})
+    CHECK_THROWS_WITH(SemiStructured<float>(sparse, storage), Contains("row 2, column 74"));
+  W(1, 36) = 1e30F;
   CHECK(Dense<float>(W, Storage::int8).to_dense()(1, 36) == Approx(1e30F));
   CHECK(Dense<float>(W, Storage::bf16).to_dense()(1, 36) == Approx(1e30F).epsilon(0.005));
   W(1, 36) = std::numeric_limits<float>::quiet_NaN();
@@ -136,6 +146,29 @@ TEST_CASE("what a storage cannot hold is refused by name and place", "[matrix][s
   CHECK_THROWS_WITH(Dense<double>(Matrix<double>::Ones(2, 2), Storage::f32), Contains("f32"));
   CHECK_THROWS_WITH(Dense<float>(W, Storage::f64), Contains("f64"));
   CHECK_THROWS_AS(Dense<float>(W, static_cast<Storage>(17)), std::invalid_argument);
+}
+
+TEST_CASE("a double is rounded once", "[matrix][storage]") {
+  const auto check = [](Storage storage, double value, double expected) {
+    CAPTURE(to_string(storage), value);
+    for (const double sign : {1.0, -1.0}) {
+      const Matrix<double> W = Matrix<double>::Constant(1, 3, sign * value);
+      CHECK(stored<double>(W, storage) == Matrix<double>::Constant(1, 3, sign * expected));
+    }
+  };
+  check(Storage::f16, 1 + 0x1p-11 + 0x1p-40, 1.0009765625);
+  check(Storage::f16, 1 + 0x1p-11, 1);
+  check(Storage::f16, 1 + 3 * 0x1p-11 - 0x1p-40, 1.0009765625);
+  check(Storage::f16, 65519.999999, 65504);
+  check(Storage::f16, 0x1p-25 + 0x1p-60, 0x1p-24);
+  check(Storage::f16, 0x1p-25, 0);
+  check(Storage::f16, 5 * 0x1p-25 + 0x1p-60, 3 * 0x1p-24);
+  check(Storage::bf16, 1 + 0x1p-8 + 0x1p-40, 1.0078125);
+  check(Storage::bf16, 1 + 0x1p-8, 1);
+  check(Storage::bf16, 0x1p-134 + 0x1p-170, 0x1p-133);
+  check(Storage::bf16, 5 * 0x1p-134 + 0x1p-170, 3 * 0x1p-133);
+  CHECK_THROWS_WITH(Dense<double>(Matrix<double>::Constant(1, 1, -65520), Storage::f16),
+                    Contains("row 0, column 0"));
 }
 
 TEST_CASE("values far apart in size, and groups of zeros, have scales", "[matrix][storage]") {

@@ -56,7 +56,8 @@ class Dense : public OperatorBase<Dense<T>, T> {
 
   /// The same, each value rounded to the nearest that the storage has. Throws
   /// `std::invalid_argument` for a storage that T does not have, and, naming row and column, for a
-  /// value out of its range: above 65504 in f16, NaN or infinite in int8 and int4.
+  /// value out of its range: above 65504 in f16 and 7 * 65504 in int4, NaN or infinite in int8 and
+  /// int4.
   template <class Derived>
   Dense(const Eigen::MatrixBase<Derived>& matrix, Storage storage) {
     if (!is_narrow(detail::require_storage<T>(storage))) {

@@ -119,7 +119,10 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
       result.values_ = {};
       result.narrow_ = detail::NarrowPanels<T>(
           storage, rows_, 2 * groups(),
-          [this](Index row, Index i) { return value(row, i / 2, static_cast<int>(i % 2)); });
+          [this](Index row, Index i) { return value(row, i / 2, static_cast<int>(i % 2)); },
+          [this](Index row, Index i) {
+            return i / 2 * 4 + code(row, i / 2, static_cast<int>(i % 2));
+          });
     } else if (is_narrow(storage_)) {
       result.values_ = detail::AlignedArray<T>(values_size());
       for (Index row = 0; row < rows_; ++row)

@@ -10,6 +10,7 @@
 #include "pleat/matrix/detail/rounding.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -37,15 +38,18 @@ class NarrowPanels {
   NarrowPanels() = default;
 
   /// Rounds each of `entry(row, col)` to the nearest that the storage has. Throws
-  /// `std::invalid_argument`, naming row and column, for a value that it has nothing near.
-  template <class Entry>
-  NarrowPanels(Storage storage, Index rows, Index cols, Entry entry)
+  /// `std::invalid_argument`, naming the row and `column(row, col)`, for a value that it has
+  /// nothing near.
+  template <class Entry, class Column>
+  NarrowPanels(Storage storage, Index rows, Index cols, Entry entry, Column column)
       : NarrowPanels(storage, rows, cols) {
     const auto group = static_cast<Index>(kernel::scale_group(format_of(storage)));
     std::vector<T> values(static_cast<std::size_t>(group));
     for (Index row = 0; row < rows; ++row) {
       if (group == 0) {
-        for (Index col = 0; col < cols; ++col) set_half(row, col, entry(row, col));
+        for (Index col = 0; col < cols; ++col)
+          require(set_half(row, col, entry(row, col)),
+                  [&] { return no_place(row, column(row, col)); });
         continue;
       }
       for (Index first = 0; first < cols; first += group) {
@@ -53,16 +57,25 @@ class NarrowPanels {
         for (Index i = 0; i < count; ++i) {
           values[static_cast<std::size_t>(i)] = entry(row, first + i);
           require(is_finite(values[static_cast<std::size_t>(i)]),
-                  [&] { return no_place(row, first + i); });
+                  [&] { return no_place(row, column(row, first + i)); });
         }
         const auto scale = storage == Storage::int8 ? int8_scale(values.data(), count)
                                                     : int4_scale(values.data(), count);
+        require(is_finite(scale.scale), [&] {
+          const auto size = [](T a, T b) { return std::abs(a) < std::abs(b); };
+          const auto largest = std::max_element(values.begin(), values.begin() + count, size);
+          return no_place(row, column(row, first + (largest - values.begin())));
+        });
         set_scale(row, first, static_cast<float>(scale.scale));
         for (Index i = 0; i < count; ++i)
           set_integer(row, first + i, scale.round(values[static_cast<std::size_t>(i)]));
       }
     }
   }
+
+  template <class Entry>
+  NarrowPanels(Storage storage, Index rows, Index cols, Entry entry)
+      : NarrowPanels(storage, rows, cols, entry, [](Index, Index col) { return col; }) {}
 
   /// Integers times the scales given, rows x groups: each value rounded to the nearest of them.
   /// Throws `std::invalid_argument` unless the storage has scales, of this shape, and for a scale
@@ -241,18 +254,14 @@ class NarrowPanels {
     if (storage_ == Storage::int8) byte = static_cast<std::uint8_t>(value & 255);
     else byte = static_cast<std::uint8_t>(byte | (value + 8) << (col % 2 == 0 ? 0 : 4));
   }
-  void set_half(Index row, Index col, T value) {
-    if (storage_ == Storage::bf16) {
-      const auto rounded = static_cast<Eigen::bfloat16>(static_cast<float>(value));
-      require(!is_finite(value) || is_finite(static_cast<float>(rounded)),
-              [&] { return no_place(row, col); });
+  /// Whether there is a number near the value.
+  bool set_half(Index row, Index col, T value) {
+    const auto set = [&](auto rounded) {
       store(half_at(row, col), rounded);
-    } else {
-      const auto rounded = static_cast<Eigen::half>(static_cast<float>(value));
-      require(!is_finite(value) || is_finite(static_cast<float>(rounded)),
-              [&] { return no_place(row, col); });
-      store(half_at(row, col), rounded);
-    }
+      return !is_finite(value) || is_finite(static_cast<float>(rounded));
+    };
+    return storage_ == Storage::bf16 ? set(nearest<Eigen::bfloat16>(value))
+                                     : set(nearest<Eigen::half>(value));
   }
   [[nodiscard]] std::string no_place(Index row, Index col) const {
     return std::string(to_string(storage_)) + " holds no value near that of row " +

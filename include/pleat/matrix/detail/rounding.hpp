@@ -2,13 +2,11 @@
 // How a group of values is rounded to small integers and one scale.
 #pragma once
 
-#include "pleat/core/error.hpp"
 #include "pleat/core/scalar.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <string>
 
 namespace pleat {
 inline namespace PLEAT_ABI {
@@ -49,7 +47,7 @@ template <Real T>
 /// int4: of some f16 scales around the one that takes the largest value to the end of the range,
 /// the one with the least squared error. Such a search gains what most of the rounding error of so
 /// few steps leaves to gain; a scale may be negative, because the range has one step more below
-/// zero.
+/// zero. An infinite scale where a value is beyond the largest.
 template <Real T>
 [[nodiscard]] GroupScale<T> int4_scale(const T* values, Index count) {
   double extreme = 0;
@@ -57,13 +55,10 @@ template <Real T>
     if (std::abs(double(values[i])) > std::abs(extreme)) extreme = double(values[i]);
   if (extreme == 0) return {1, -8, 7};
   GroupScale<T> best{0, -8, 7};
-  double least = std::numeric_limits<double>::infinity();
+  double least = std::numeric_limits<double>::max();
   for (const double end : {-8.0, 7.0, -7.0, -7.5, 7.5, -8.5, 8.0, -9.0, 8.5, -9.5, 9.0}) {
-    const auto rounded = static_cast<Eigen::half>(static_cast<float>(extreme / end));
-    double scale = double(static_cast<float>(rounded));
-    require(std::isfinite(scale), [&] {
-      return "int4: a group with " + std::to_string(extreme) + " is beyond its scales in f16";
-    });
+    double scale = double(static_cast<float>(nearest<Eigen::half>(extreme / end)));
+    if (!is_finite(scale)) return {scale, -8, 7};
     if (scale == 0) scale = std::copysign(0x1p-24, extreme / end);
     const GroupScale<T> candidate{scale, -8, 7};
     const double error = candidate.squared_error(values, count);
