@@ -121,6 +121,28 @@ TEST_CASE("a link is followed, permissions stay, and what others left behind doe
   CHECK(directory.files() == 3);
 }
 
+TEST_CASE("a link to nothing is followed, and one in a circle refused", "[io]") {
+  const TemporaryDirectory directory;
+  fs::create_directory(directory / "sub");
+  fs::create_symlink("sub/file", directory / "second");
+  fs::create_symlink("second", directory / "link");
+  fs::create_symlink(directory / "missing" / "file", directory / "astray");
+  fs::create_symlink("b", directory / "a");
+  fs::create_symlink("a", directory / "b");
+  const Matrix<double> A = Matrix<double>::Ones(2, 2);
+  pleat::save_npy(directory / "link", A);
+  CHECK(fs::is_symlink(directory / "link"));
+  CHECK(fs::is_symlink(directory / "second"));
+  CHECK(fs::is_regular_file(fs::symlink_status(directory / "sub" / "file")));
+  CHECK(pleat::load_npy<double>(directory / "sub" / "file") == A);
+  for (const char* name : {"astray", "a", "b"}) {
+    CAPTURE(name);
+    CHECK_THROWS_AS(pleat::save_npy(directory / name, A), fs::filesystem_error);
+    CHECK(fs::is_symlink(directory / name));
+  }
+  CHECK(directory.files() == 6);
+}
+
 TEST_CASE("a file in the working directory can be saved", "[io]") {
   const TemporaryDirectory directory;
   const fs::path before = fs::current_path();

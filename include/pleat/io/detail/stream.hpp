@@ -115,14 +115,29 @@ class TemporaryFile {
   std::filesystem::path path_;
 };
 
+/// The file that a path names, or would name if it existed: all symbolic links followed. Throws
+/// `std::filesystem::filesystem_error` where they go round in a circle.
+[[nodiscard]] inline std::filesystem::path followed(const std::filesystem::path& path) {
+  namespace fs = std::filesystem;
+  fs::path target = fs::weakly_canonical(path);
+  // Where a link leads to nothing, `weakly_canonical` stops at the link.
+  for (int links = 0; fs::is_symlink(fs::symlink_status(target)); ++links) {
+    if (links == 40)  // as many as Linux follows
+      throw fs::filesystem_error("pleat: cannot save", path,
+                                 std::make_error_code(std::errc::too_many_symbolic_link_levels));
+    target = fs::weakly_canonical(target.parent_path() / fs::read_symlink(target));
+  }
+  return target;
+}
+
 /// Calls `write(std::ostream&)` on a temporary file that then takes the place of `path`. Whatever
 /// fails on the way, the old file stays as it was and the temporary one goes. A symbolic link is
-/// followed. Throws `std::filesystem::filesystem_error` if the file cannot be written, and what
-/// `write` throws.
+/// followed, to where it leads even if there is nothing yet. Throws
+/// `std::filesystem::filesystem_error` if the file cannot be written, and what `write` throws.
 template <class Write>
 void write_atomically(const std::filesystem::path& path, Write&& write) {
   namespace fs = std::filesystem;
-  const fs::path target = fs::weakly_canonical(path);
+  const fs::path target = followed(path);
   const fs::file_status old = fs::status(target);
   // To rename over a device or a directory would destroy it.
   if (fs::exists(old) && !fs::is_regular_file(old))
