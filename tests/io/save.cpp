@@ -9,6 +9,7 @@
 #include <csignal>
 #include <filesystem>
 #include <functional>
+#include <ostream>
 #include <stdexcept>
 #include <string>
 #include <sys/resource.h>
@@ -141,6 +142,24 @@ TEST_CASE("a link to nothing is followed, and one in a circle refused", "[io]") 
     CHECK(fs::is_symlink(directory / name));
   }
   CHECK(directory.files() == 6);
+}
+
+TEST_CASE("what is being saved over a private file cannot be read by others", "[io]") {
+  constexpr fs::perms own = fs::perms::owner_read | fs::perms::owner_write;
+  for (const fs::perms permissions : {own, fs::perms::owner_read}) {
+    const TemporaryDirectory directory;
+    const fs::path file = write_file(directory / "file", "old");
+    fs::permissions(file, permissions);
+    fs::perms during = fs::perms::none;
+    pleat::detail::write_atomically(file, [&](std::ostream& stream) {
+      stream << "new";
+      during = fs::status(directory / ".pleat-0.tmp").permissions();
+    });
+    CHECK(during == own);
+    CHECK(fs::status(file).permissions() == permissions);
+    CHECK(read_file(file) == "new");
+    CHECK(directory.files() == 1);
+  }
 }
 
 TEST_CASE("a file in the working directory can be saved", "[io]") {

@@ -144,6 +144,9 @@ void write_atomically(const std::filesystem::path& path, Write&& write) {
     throw fs::filesystem_error("pleat: cannot save over what is not a regular file", path,
                                std::make_error_code(std::errc::invalid_argument));
   TemporaryFile temporary(target);
+  // While there is nothing to read yet; but it must be written in any case.
+  if (fs::exists(old))
+    fs::permissions(temporary.path(), old.permissions() | fs::perms::owner_write);
   errno = 0;
   std::ofstream stream(temporary.path(), std::ios::binary | std::ios::trunc);
   std::forward<Write>(write)(static_cast<std::ostream&>(stream));
