@@ -14,6 +14,9 @@
 #include <string_view>
 #include <type_traits>
 
+// The build finds some Eigen, but another project may have found it first, of any version.
+static_assert(EIGEN_VERSION_AT_LEAST(3, 4, 0), "pleat needs Eigen 3.4 or later");
+
 namespace pleat {
 inline namespace PLEAT_ABI {
 
