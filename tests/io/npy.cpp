@@ -269,7 +269,7 @@ TEST_CASE("elements that are not floating-point numbers are refused", "[io][npy]
         "'<F8'", "'<f88'", "'<M8[ns]'", "''",    "'('",    "\"<f8,<f8\""}) {
     CAPTURE(descr);
     CHECK_THAT(refused_header(header(descr, "False", "(2,)"), two),
-               Contains("holds elements of type"));
+               Contains("holds elements of type") && Contains("(at byte 20)"));
   }
   // Structured types are lists.
   CHECK_THAT(refused_header(header("[('a', '<f8')]", "False", "(2,)"), two),
@@ -279,7 +279,8 @@ TEST_CASE("elements that are not floating-point numbers are refused", "[io][npy]
 }
 
 TEST_CASE("arrays of more than two dimensions are refused", "[io][npy]") {
-  CHECK_THAT(refused_header(header("'<f8'", "False", "(1, 1, 2)"), two), Contains("3 dimensions"));
+  CHECK_THAT(refused_header(header("'<f8'", "False", "(1, 1, 2)"), two),
+             Contains("3 dimensions") && Contains("(at byte 60)"));
   CHECK_THAT(refused_header(header("'<f8'", "False", "(1, 1, 1, 2)"), two),
              Contains("4 dimensions"));
 }

@@ -43,6 +43,17 @@ std::string refused_header(const std::string& header, const std::string& data = 
   return refused(safetensors_bytes(header, data));
 }
 
+/// The same for a header with a '@' before the token at which it is refused.
+std::string refused_there(std::string header, const std::string& data = {}) {
+  const std::size_t at = header.find('@');
+  REQUIRE(at != std::string::npos);
+  header.erase(at, 1);
+  CAPTURE(header);
+  const std::string message = refused_header(header, data);
+  CHECK_THAT(message, Catch::Matchers::EndsWith("(at byte " + std::to_string(8 + at) + ")"));
+  return message;
+}
+
 std::string entry(const std::string& name, const std::string& type, const std::string& shape,
                   const std::string& offsets) {
   return '"' + name + "\":{\"dtype\":\"" + type + "\",\"shape\":" + shape +
@@ -256,8 +267,8 @@ TEST_CASE("space around the header is allowed, and nothing else", "[io][safetens
 }
 
 TEST_CASE("a file shorter than its prefix or header is refused", "[io][safetensors]") {
-  CHECK_THAT(refused(""), Contains("too short"));
-  CHECK_THAT(refused("1234567"), Contains("too short"));
+  CHECK_THAT(refused(""), Contains("too short") && Contains("(at byte 0)"));
+  CHECK_THAT(refused("1234567"), Contains("too short") && Contains("(at byte 7)"));
   CHECK_THAT(refused(little(1, 8)), Contains("ends after the file"));
   CHECK_THAT(refused(little(100'000'000, 8) + "{}"), Contains("ends after the file"));
   CHECK_THAT(refused(little(3, 8) + "{}"), Contains("ends after the file"));
@@ -295,35 +306,39 @@ TEST_CASE("a header that is not JSON, or not UTF-8, is refused where it goes wro
 
 TEST_CASE("a header of another form is refused", "[io][safetensors]") {
   for (const char* header :
-       {"[]", "1", "null", "true", "\"\"", "{\"a\":1}", "{\"a\":null}", "{\"a\":[]}",
-        "{\"a\":\"b\"}", "{\"__metadata__\":1}", "{\"__metadata__\":null}", "{\"__metadata__\":[]}",
-        "{\"__metadata__\":\"a\"}", "{\"__metadata__\":{\"a\":1}}",
-        "{\"__metadata__\":{\"a\":null}}", "{\"__metadata__\":{\"a\":true}}",
-        "{\"__metadata__\":{\"a\":{}}}", "{\"__metadata__\":{\"a\":[]}}",
-        "{\"__metadata__\":{\"a\":1.5}}"})
-    CHECK_THAT(refused_header(header), Contains("unexpected"));
+       {R"(@[])", R"(@1)", R"(@null)", R"(@true)", R"(@"")", R"({"a":@1})", R"({"a":@null})",
+        R"({"a":@[]})", R"({"a":@"b"})", R"({"__metadata__":@1})", R"({"__metadata__":@null})",
+        R"({"__metadata__":@[]})", R"({"__metadata__":@"a"})", R"({"__metadata__":{"a":@1}})",
+        R"({"__metadata__":{"a":@null}})", R"({"__metadata__":{"a":@true}})",
+        R"({"__metadata__":{"a":@{}}})", R"({"__metadata__":{"a":@[]}})",
+        R"({"__metadata__":{"a":@1.5}})"})
+    CHECK_THAT(refused_there(header), Contains("unexpected"));
 }
 
 TEST_CASE("a tensor has exactly its three fields", "[io][safetensors]") {
   const auto fields = [](const std::string& text) {
     return refused_header("{\"t\":{" + text + "}}");
   };
+  const auto there = [](const std::string& text) { return refused_there("{\"t\":{" + text); };
   CHECK(fields(R"("dtype":"U8","shape":[0],"data_offsets":[0,0])") == "accepted");
   CHECK(fields(R"("data_offsets":[0,0],"shape":[0],"dtype":"U8")") == "accepted");
-  CHECK_THAT(fields(""), Contains("\"t\" has no dtype"));
-  CHECK_THAT(fields(R"("shape":[0],"data_offsets":[0,0])"), Contains("no dtype"));
-  CHECK_THAT(fields(R"("dtype":"U8","data_offsets":[0,0])"), Contains("no shape"));
-  CHECK_THAT(fields(R"("dtype":"U8","shape":[0])"), Contains("no data_offsets"));
-  CHECK_THAT(fields(R"("dtype":"U8","shape":[0],"data_offsets":[0,0],"extra":1)"),
+  CHECK_THAT(there("@}}"), Contains("\"t\" has no dtype"));
+  CHECK_THAT(there(R"("shape":[0],"data_offsets":[0,0]@}})"), Contains("no dtype"));
+  CHECK_THAT(there(R"("dtype":"U8", "data_offsets":[0,0] @}})"), Contains("no shape"));
+  CHECK_THAT(there(R"("dtype":"U8","shape":[0]@}})"), Contains("no data_offsets"));
+  CHECK_THAT(there(R"("dtype":"U8","shape":[0],"data_offsets":[0,0], @"extra":1}})"),
              Contains("unexpected: the field \"extra\""));
-  CHECK_THAT(fields(R"("dtype":"U8","shape":[0],"data_offsets":[0])"), Contains("not two numbers"));
-  CHECK_THAT(fields(R"("dtype":"U8","shape":[0],"data_offsets":[])"), Contains("not two numbers"));
-  CHECK_THAT(fields(R"("dtype":"U8","shape":[0],"data_offsets":[0,0,0])"),
+  CHECK_THAT(there(R"("dtype":"U8","shape":[0],"data_offsets":[0@]}})"),
+             Contains("not two numbers"));
+  CHECK_THAT(there(R"("dtype":"U8","shape":[0],"data_offsets":[@]}})"),
+             Contains("not two numbers"));
+  CHECK_THAT(there(R"("dtype":"U8","shape":[0],"data_offsets":[0,0,@0]}})"),
              Contains("a third number"));
   for (const char* value :
        {"1", "null", "[]", "{}", "\"\"", "\"u8\"", "\"F33\"", "\"F32 \"", "true", "\"\\u0000\""})
-    CHECK_THAT(fields(std::string("\"dtype\":") + value + ",\"shape\":[0],\"data_offsets\":[0,0]"),
-               Contains("unexpected"));
+    CHECK_THAT(
+        there(std::string("\"dtype\": @") + value + ",\"shape\":[0],\"data_offsets\":[0,0]}}"),
+        Contains("unexpected"));
   for (const char* value : {"1", "null", "\"a\"", "{}", "true", "[null]", "[\"1\"]", "[true]",
                             "[[]]", "[{}]", "[[0]]"}) {
     CHECK_THAT(
@@ -341,14 +356,14 @@ TEST_CASE("sizes are whole numbers of at most 48 bits, written as such", "[io][s
         "100000000000000000000000000000000000000000"}) {
     CAPTURE(number);
     CHECK_THAT(
-        refused_header("{" + entry("a", "U8", "[" + std::string(number) + "]", "[0,1]") + "}", "x"),
+        refused_there("{" + entry("a", "U8", "[@" + std::string(number) + "]", "[0,1]") + "}", "x"),
         Contains("unexpected"));
     CHECK_THAT(
-        refused_header("{" + entry("a", "U8", "[1]", "[" + std::string(number) + ",1]") + "}", "x"),
+        refused_there("{" + entry("a", "U8", "[1]", "[@" + std::string(number) + ",1]") + "}", "x"),
         Contains("unexpected"));
-    CHECK_THAT(
-        refused_header("{" + entry("a", "U8", "[1]", "[0," + std::string(number) + "]") + "}", "x"),
-        Contains("unexpected"));
+    CHECK_THAT(refused_there(
+                   "{" + entry("a", "U8", "[1]", "[0, @" + std::string(number) + "]") + "}", "x"),
+               Contains("unexpected"));
   }
   for (const char* number :
        {"01", "+1", "0x1", "1_0", ".5", "1.", "NaN", "Infinity", "1e", "1e999"}) {
@@ -361,24 +376,27 @@ TEST_CASE("sizes are whole numbers of at most 48 bits, written as such", "[io][s
 TEST_CASE("equal keys are refused, however they are written", "[io][safetensors]") {
   const std::string a = entry("a", "U8", "[0]", "[0,0]");
   CHECK(refused_header('{' + a + ',' + entry("b", "U8", "[0]", "[0,0]") + '}') == "accepted");
-  CHECK_THAT(refused_header('{' + a + ',' + a + '}'), Contains("duplicate key \"a\""));
-  CHECK_THAT(refused_header('{' + a + ',' + entry("\\u0061", "U8", "[0]", "[0,0]") + '}'),
+  CHECK_THAT(refused_there('{' + a + ", @" + a + '}'), Contains("duplicate key \"a\""));
+  CHECK_THAT(refused_there('{' + a + ",@" + entry("\\u0061", "U8", "[0]", "[0,0]") + '}'),
              Contains("duplicate key \"a\""));
-  CHECK_THAT(refused_header("{\"__metadata__\":{},\"__metadata__\":{}}"),
+  CHECK_THAT(refused_there("{\"__metadata__\":{},@\"__metadata__\":{}}"),
              Contains("duplicate key"));
-  CHECK_THAT(refused_header("{\"__metadata__\":{},\"\\u005f_metadata__\":{}}"),
+  CHECK_THAT(refused_there("{\"__metadata__\":{},@\"\\u005f_metadata__\":{}}"),
              Contains("duplicate key"));
-  CHECK_THAT(refused_header("{\"__metadata__\":{\"a\":\"1\",\"\\u0061\":\"2\"}}"),
+  CHECK_THAT(refused_there("{\"__metadata__\":{\"a\":\"1\",@\"\\u0061\":\"2\"}}"),
              Contains("duplicate key"));
   CHECK_THAT(
-      refused_header(R"({"t":{"dtype":"U8","dtype":"U8","shape":[0],"data_offsets":[0,0]}})"),
+      refused_there(R"({"t":{"dtype":"U8",@"dtype":"U8","shape":[0],"data_offsets":[0,0]}})"),
       Contains("duplicate key \"dtype\""));
   CHECK_THAT(
-      refused_header(R"({"t":{"dtype":"U8","shape":[0],"sh\u0061pe":[0],"data_offsets":[0,0]}})"),
+      refused_there(R"({"t":{"dtype":"U8","shape":[0],@"sh\u0061pe":[0],"data_offsets":[0,0]}})"),
       Contains("duplicate key \"shape\""));
-  CHECK_THAT(refused_header(
-                 R"({"t":{"dtype":"U8","shape":[0],"data_offsets":[0,0],"data_offsets":[0,0]}})"),
+  CHECK_THAT(refused_there(
+                 R"({"t":{"dtype":"U8","shape":[0],"data_offsets":[0,0],@"data_offsets":[0,0]}})"),
              Contains("duplicate key \"data_offsets\""));
+  // Escapes do not lead astray.
+  CHECK_THAT(refused_there(R"({"__metadata__":{"\"{":"\\","\\\"":"\"}\\"},@"__metadata__":{}})"),
+             Contains("duplicate key"));
 }
 
 TEST_CASE("tensors that share bytes are refused (the JSON attack)", "[io][safetensors]") {

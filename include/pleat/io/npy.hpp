@@ -33,6 +33,8 @@ struct NpyHeader {
   std::string descr;
   bool fortran_order = false;
   std::vector<std::uint64_t> shape;
+  std::uint64_t descr_at = 0;  ///< in the file
+  std::uint64_t shape_at = 0;
 };
 
 /// Reads the Python dictionary in a .npy header: exactly the keys descr, fortran_order and shape,
@@ -59,6 +61,9 @@ class NpyHeaderParser {
       if (seen[field]) fail("has the key '" + key + "' twice", key_at);
       seen[field] = true;
       expect(':');
+      skip_space();
+      if (field == 0) header.descr_at = begin_ + at_;
+      if (field == 2) header.shape_at = begin_ + at_;
       if (field == 0) header.descr = string();
       else if (field == 1) header.fortran_order = boolean();
       else header.shape = tuple();
@@ -214,11 +219,15 @@ Matrix<T> read_npy(Source& source) {
   const bool known = descr.size() == 3 && (descr[0] == '<' || descr[0] == '>') && descr[1] == 'f' &&
                      (descr[2] == '2' || descr[2] == '4' || descr[2] == '8');
   if (!known)
-    throw FormatError(file, "holds elements of type '" + header.descr +
-                                "'; only floating-point numbers of 2, 4 or 8 bytes can be read");
+    throw FormatError(file,
+                      "holds elements of type '" + header.descr +
+                          "'; only floating-point numbers of 2, 4 or 8 bytes can be read",
+                      header.descr_at);
   if (header.shape.size() > 2)
-    throw FormatError(file, "holds an array of " + std::to_string(header.shape.size()) +
-                                " dimensions, which is not a matrix");
+    throw FormatError(file,
+                      "holds an array of " + std::to_string(header.shape.size()) +
+                          " dimensions, which is not a matrix",
+                      header.shape_at);
   const std::uint64_t rows = header.shape.empty() ? 1 : header.shape[0];
   const std::uint64_t cols = header.shape.size() < 2 ? 1 : header.shape[1];
   const auto size = static_cast<std::uint64_t>(descr[2] - '0');

@@ -5,6 +5,7 @@
 
 #include "pleat/core/error.hpp"
 #include "pleat/core/parts.hpp"
+#include "pleat/io/detail/json_text.hpp"
 #include "pleat/io/detail/stream.hpp"
 
 #include <nlohmann/json.hpp>
@@ -88,21 +89,27 @@ inline constexpr std::string_view metadata_key = "__metadata__";
 /// alone would let the last of equal keys win, and read -1, 1.5 and 2^64 as sizes.
 class SafetensorsHandler {
  public:
-  explicit SafetensorsHandler(SafetensorsHeader& header) : header_(header) {}
+  SafetensorsHandler(std::string_view text, SafetensorsHeader& header)
+      : header_(header), tokens_(text) {}
 
   [[nodiscard]] const std::string& problem() const noexcept { return problem_; }
-  [[nodiscard]] std::optional<std::uint64_t> position() const noexcept { return position_; }
+  /// Where in the text the problem lies.
+  [[nodiscard]] std::uint64_t position() const noexcept {
+    return parse_error_ ? *parse_error_ : tokens_.begin();
+  }
 
-  bool null() { return unexpected("null"); }
-  bool boolean(bool) { return unexpected("a boolean"); }
-  bool number_integer(std::int64_t) { return unexpected("a negative number"); }
-  bool number_float(double, const std::string& text) { return unexpected("the number " + text); }
+  // Each is called for the next token of the text.
+  bool null() { return refused("null"); }
+  bool boolean(bool) { return refused("a boolean"); }
+  bool number_integer(std::int64_t) { return refused("a negative number"); }
+  bool number_float(double, const std::string& text) { return refused("the number " + text); }
   template <class Binary>
   bool binary(Binary&) {
-    return unexpected("binary data");
+    return refused("binary data");
   }
 
   bool number_unsigned(std::uint64_t value) {
+    tokens_.next();
     if (place_ != Place::shape && place_ != Place::offsets) return unexpected("a number");
     if (value > largest_extent) return unexpected("the number " + std::to_string(value));
     if (place_ == Place::shape) {
@@ -115,6 +122,7 @@ class SafetensorsHandler {
   }
 
   bool string(std::string& value) {
+    tokens_.next();
     if (place_ == Place::metadata) {
       header_.metadata[key_] = value;
       return true;
@@ -122,12 +130,13 @@ class SafetensorsHandler {
     if (place_ != Place::entry || key_ != "dtype") return unexpected("a string");
     const auto found = std::find_if(element_types.begin(), element_types.end(),
                                     [&](const ElementType& type) { return type.name == value; });
-    if (found == element_types.end()) return unexpected("the element type \"" + value + "\"");
+    if (found == element_types.end()) return unexpected("the element type " + json_quoted(value));
     info_.element = static_cast<std::size_t>(found - element_types.begin());
     return true;
   }
 
   bool key(std::string& value) {
+    tokens_.next();
     key_ = value;
     switch (place_) {
       case Place::header:
@@ -141,12 +150,13 @@ class SafetensorsHandler {
                               : value == "shape"        ? 1
                               : value == "data_offsets" ? 2
                                                         : 3;
-    if (field == 3) return unexpected("the field \"" + value + "\"");
+    if (field == 3) return unexpected("the field " + json_quoted(value));
     if (fields_[field]) return duplicate();
     return fields_[field] = true;
   }
 
   bool start_object(std::size_t) {
+    tokens_.next();
     if (place_ == Place::document) {
       place_ = Place::header;
     } else if (place_ != Place::header) {
@@ -165,10 +175,11 @@ class SafetensorsHandler {
   }
 
   bool end_object() {
+    tokens_.next();
     if (place_ == Place::entry) {
       for (std::size_t i = 0; i < fields_.size(); ++i)
         if (!fields_[i]) {
-          problem_ = "the tensor \"" + name_ + "\" has no " +
+          problem_ = "the tensor " + json_quoted(name_) + " has no " +
                      std::array{"dtype", "shape", "data_offsets"}[i];
           return false;
         }
@@ -179,14 +190,16 @@ class SafetensorsHandler {
   }
 
   bool start_array(std::size_t) {
+    tokens_.next();
     if (place_ != Place::entry || key_ == "dtype") return unexpected("an array");
     place_ = key_ == "shape" ? Place::shape : Place::offsets;
     return true;
   }
 
   bool end_array() {
+    tokens_.next();
     if (place_ == Place::offsets && offsets_ != 2) {
-      problem_ = "the data_offsets of the tensor \"" + name_ + "\" are not two numbers";
+      problem_ = "the data_offsets of the tensor " + json_quoted(name_) + " are not two numbers";
       return false;
     }
     place_ = Place::entry;
@@ -196,7 +209,7 @@ class SafetensorsHandler {
   template <class Exception>
   bool parse_error(std::size_t position, const std::string&, const Exception& error) {
     problem_ = std::string("the header is not JSON: ") + error.what();
-    position_ = position == 0 ? 0 : position - 1;
+    parse_error_ = position == 0 ? 0 : position - 1;
     return false;
   }
 
@@ -204,28 +217,36 @@ class SafetensorsHandler {
   enum class Place { document, header, metadata, entry, shape, offsets };
 
   bool duplicate() {
-    problem_ = "duplicate key \"" + key_ + "\"";
-    if (place_ == Place::entry) problem_ += " in the tensor \"" + name_ + "\"";
+    problem_ = "duplicate key " + json_quoted(key_);
+    if (place_ == Place::entry) problem_ += " in the tensor " + json_quoted(name_);
     if (place_ == Place::metadata) problem_ += " in __metadata__";
     return false;
+  }
+
+  bool refused(const std::string& what) {
+    tokens_.next();
+    return unexpected(what);
   }
 
   bool unexpected(const std::string& what) {
     problem_ = "unexpected: " + what + " in ";
     switch (place_) {
       case Place::document: problem_ += "place of the header's object"; break;
-      case Place::header: problem_ += "place of what \"" + key_ + "\" is"; break;
+      case Place::header: problem_ += "place of what " + json_quoted(key_) + " is"; break;
       case Place::metadata: problem_ += "__metadata__, which holds only strings"; break;
-      case Place::entry: problem_ += "the tensor \"" + name_ + "\""; break;
-      case Place::shape: problem_ += "the shape of the tensor \"" + name_ + "\""; break;
-      case Place::offsets: problem_ += "the data_offsets of the tensor \"" + name_ + "\""; break;
+      case Place::entry: problem_ += "the tensor " + json_quoted(name_); break;
+      case Place::shape: problem_ += "the shape of the tensor " + json_quoted(name_); break;
+      case Place::offsets:
+        problem_ += "the data_offsets of the tensor " + json_quoted(name_);
+        break;
     }
     return false;
   }
 
   SafetensorsHeader& header_;
+  JsonTokens tokens_;
   std::string problem_;
-  std::optional<std::uint64_t> position_;
+  std::optional<std::uint64_t> parse_error_;
   Place place_ = Place::document;
   std::string key_;
   std::string name_;
@@ -262,18 +283,20 @@ inline void check_layout(const SafetensorsHeader& header, std::uint64_t data_byt
     const auto& [name, info] = *item;
     if (info.begin != expected || info.end < info.begin)
       throw FormatError(file,
-                        "the tensor \"" + name + "\" has data_offsets [" +
+                        "the tensor " + json_quoted(name) + " has data_offsets [" +
                             std::to_string(info.begin) + ", " + std::to_string(info.end) +
                             "] where the data before it end at " + std::to_string(expected),
                         data_begin + info.begin);
     const std::optional<std::uint64_t> bytes = bytes_of(info.element, info.shape);
     if (!bytes)
       throw FormatError(file,
-                        "the tensor \"" + name +
-                            "\" has a shape of too many elements, or of no whole number of bytes");
+                        "the tensor " + json_quoted(name) +
+                            " has a shape of too many elements, or of no whole number of bytes",
+                        data_begin + info.begin);
     if (*bytes != info.end - info.begin)
       throw FormatError(file,
-                        "the tensor \"" + name + "\" has " + std::to_string(info.end - info.begin) +
+                        "the tensor " + json_quoted(name) + " has " +
+                            std::to_string(info.end - info.begin) +
                             " bytes of data where its shape needs " + std::to_string(*bytes),
                         data_begin + info.begin);
     expected = info.end;
@@ -292,7 +315,8 @@ inline void check_layout(const SafetensorsHeader& header, std::uint64_t data_byt
   const std::string& file = source.file();
   if (source.size() < 8)
     throw FormatError(
-        file, "is too short for a safetensors file: " + std::to_string(source.size()) + " bytes");
+        file, "is too short for a safetensors file: " + std::to_string(source.size()) + " bytes",
+        source.size());
   std::array<std::byte, 8> prefix;
   source.read(0, prefix);
   const std::uint64_t length = little_endian(prefix.data(), prefix.size());
@@ -313,53 +337,11 @@ inline void check_layout(const SafetensorsHeader& header, std::uint64_t data_byt
     throw FormatError(file, "the header is not JSON: it begins with a byte order mark", 8);
 
   std::pair<SafetensorsHeader, std::uint64_t> result{{}, 8 + length};
-  SafetensorsHandler handler(result.first);
-  if (!nlohmann::json::sax_parse(text.data(), text.data() + text.size(), &handler)) {
-    std::optional<std::uint64_t> offset = handler.position();
-    if (offset) *offset += 8;
-    throw FormatError(file, handler.problem(), offset);
-  }
+  SafetensorsHandler handler(text, result.first);
+  if (!nlohmann::json::sax_parse(text.data(), text.data() + text.size(), &handler))
+    throw FormatError(file, handler.problem(), 8 + handler.position());
   check_layout(result.first, source.size() - result.second, file, result.second);
   return result;
-}
-
-/// Whether `text` is well-formed UTF-8: what JSON can hold.
-[[nodiscard]] inline bool is_utf8(std::string_view text) noexcept {
-  for (std::size_t i = 0; i < text.size();) {
-    const auto lead = static_cast<unsigned char>(text[i++]);
-    if (lead < 0x80) continue;
-    if (lead < 0xC2 || lead > 0xF4) return false;
-    const int followers = lead < 0xE0 ? 1 : lead < 0xF0 ? 2 : 3;
-    // The first follower also rules out overlong forms, surrogates, and what lies above U+10FFFF.
-    unsigned low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
-    unsigned high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
-    for (int k = 0; k < followers; ++k, low = 0x80, high = 0xBF) {
-      if (i == text.size()) return false;
-      const auto byte = static_cast<unsigned char>(text[i++]);
-      if (byte < low || byte > high) return false;
-    }
-  }
-  return true;
-}
-
-/// Appends `text` as a JSON string.
-inline void append_quoted(std::string& json, std::string_view text) {
-  constexpr std::string_view digits = "0123456789abcdef";
-  json += '"';
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (c == '"' || c == '\\') {
-      json += '\\';
-      json += c;
-    } else if (byte < 0x20) {
-      json += "\\u00";
-      json += digits[byte >> 4];
-      json += digits[byte & 15];
-    } else {
-      json += c;
-    }
-  }
-  json += '"';
 }
 
 /// Appends `"name":{"dtype":...,"shape":[...],"data_offsets":[...]}`.
