@@ -63,6 +63,18 @@ class Composite : public OperatorBase<Derived, typename First::Scalar> {
   Operands operands_;
 };
 
+/// Columns per tile of a product whose widest intermediate has so many rows: an intermediate of
+/// about 256 KiB, but at least 64 columns, so that each pass over the weights does enough work to
+/// pay for reading them. A function of the sizes alone: products that cut the batch alike give the
+/// same bits.
+template <Real T>
+[[nodiscard]] constexpr Index product_tile(Index widest, Index batch) noexcept {
+  constexpr Index least = 64;
+  constexpr Index budget = Index{256 * 1024} / Index{sizeof(T)};
+  const Index fitting = budget / std::max<Index>(widest, 1) / least * least;
+  return std::min(batch, std::max(least, fitting));
+}
+
 }  // namespace detail
 
 /// What = A + B + ...: operators of one shape. Y = A X, then Y += B X, and so on, from the left; no
@@ -162,18 +174,9 @@ class Product : public detail::Composite<Product<First, Rest...>, First, Rest...
      ...);
   }
 
-  /// Columns per tile: an intermediate of about 256 KiB, but at least 64 so that each pass over the
-  /// weights does enough work to pay for reading them. A function of the sizes alone.
-  [[nodiscard]] Index tile(Index batch) const {
-    constexpr Index least = 64;
-    constexpr Index budget = Index{256 * 1024} / Index{sizeof(Scalar)};
-    const Index fitting = budget / std::max<Index>(widest_, 1) / least * least;
-    return std::min(batch, std::max(least, fitting));
-  }
-
   template <class Step>
   void tiled(Index batch, Workspace& workspace, Step&& step) const {
-    const Index width = tile(batch);
+    const Index width = detail::product_tile<Scalar>(widest_, batch);
     Workspace::Frame frame(workspace);
     const std::array<Scalar*, 2> buffers{
         last > 0 ? frame.template allocate<Scalar>(widest_ * width) : nullptr,

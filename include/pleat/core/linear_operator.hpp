@@ -37,8 +37,8 @@ inline namespace PLEAT_ABI {
 // * Arguments that do not fit throw std::invalid_argument before Y is touched.
 // * The result is bit-identical for any number of tasks that the workspace's executor runs.
 //
-// The library's own types get their checks, and five of the six calls, from OperatorBase below. A
-// type of your own may do so too, or simply have the members.
+// The library's own types get their checks, all forms of apply, and to_dense() from OperatorBase
+// below. A type of your own may do so too, or simply have the members.
 
 template <class Op>
 concept LinearOperator = Real<typename Op::Scalar> &&
@@ -86,8 +86,8 @@ void require_fit(const char* call, Index rows, Index cols, const ConstMatrixRef<
 
 }  // namespace detail
 
-/// The six calls of the concept, made of two: `Derived` has, protected or private with this class
-/// as a friend,
+/// The six forms of `apply`, and `to_dense`, made of two calls: `Derived` has, protected or private
+/// with this class as a friend,
 ///
 ///     void evaluate(in, out, Update, Workspace&) const;            // out (+)= What in
 ///     void evaluate_transpose(in, out, Workspace&) const;          // out = What^T in

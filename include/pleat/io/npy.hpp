@@ -160,12 +160,10 @@ class NpyHeaderParser {
   std::size_t at_ = 0;
 };
 
-/// The data of a .npy file as a matrix of T, from elements of type From.
+/// The data of a .npy file as a matrix of T, from elements of type From; there are some.
 template <class From, Real T>
 Matrix<T> read_npy_data(Source& source, std::uint64_t begin, Index rows, Index cols,
                         bool fortran_order, bool swapped) {
-  // Not by copying nothing: a file may state 0 x 2^48, and Eigen would visit every empty column.
-  if (rows == 0 || cols == 0) return Matrix<T>(rows, cols);
   // A row-major matrix is its transpose, column-major.
   Matrix<From> values(fortran_order ? rows : cols, fortran_order ? cols : rows);
   const std::span<std::byte> bytes(reinterpret_cast<std::byte*>(values.data()),
@@ -241,7 +239,8 @@ Matrix<T> read_npy(Source& source) {
                           " array, but holds only " + std::to_string(source.size() - data_begin) +
                           " bytes of data",
                       data_begin);
-  // No file size limits the other extent of an empty array, so nothing may go through it.
+  // No file size limits the other extent of an empty array, so nothing may go through it: a file
+  // may state 0 x 2^48, and Eigen would visit every empty column.
   if (*bytes == 0) return Matrix<T>(static_cast<Index>(rows), static_cast<Index>(cols));
   const bool swapped = (descr[0] == '<') != (std::endian::native == std::endian::little);
   const auto read = [&]<class From>(From) {

@@ -39,10 +39,12 @@ inline namespace PLEAT_ABI {
 //   __metadata__  P"pleat.structure"              the node's structure: "LowRank"
 //                 P"pleat.attribute."<attribute>  every attribute of the node
 //   and at the root alone
-//                 P"pleat.version"                version of these rules, "1". A reader refuses
-//                 newer ones P"pleat.rows", P"pleat.cols"    the operator's shape, in decimal
-//                 P"pleat.scalar"                 "f32" or "f64": the scalar of the operator that
-//                 was saved
+//                 P"pleat.version"                version of these rules, "1"
+//                 P"pleat.rows"                   the operator's shape, in decimal
+//                 P"pleat.cols"
+//                 P"pleat.scalar"                 "f32" or "f64", of the operator that was saved
+//
+// A reader refuses a version that is newer than its own.
 //
 // Tensors, children and attributes have names that are not empty and hold no dot; none is "pleat".
 // So a file with an operator "fc1" of structure LowRank holds the tensors "fc1.U.weight" and

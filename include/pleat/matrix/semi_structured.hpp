@@ -250,8 +250,7 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
           });
         result.set(row, group, kept, code);
       }
-    if (narrow.rows() == result.rows_ && narrow.cols() == 2 * width &&
-        parts.attributes.contains("storage")) {
+    if (parts.attributes.contains("storage")) {
       result.storage_ = narrow.storage();
       result.narrow_ = narrow;
       result.values_ = {};

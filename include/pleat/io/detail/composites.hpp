@@ -4,6 +4,7 @@
 #pragma once
 
 #include "pleat/core/any_operator.hpp"
+#include "pleat/core/compose.hpp"
 #include "pleat/core/linear_operator.hpp"
 #include "pleat/core/parts.hpp"
 
@@ -123,21 +124,12 @@ class LoadedProduct : public LoadedComposite<LoadedProduct<T>, T> {
  private:
   friend OperatorBase<LoadedProduct, T>;
 
-  /// Columns per tile, as `Product` has it: an intermediate of about 256 KiB, but at least 64
-  /// columns.
-  [[nodiscard]] Index tile(Index batch) const {
-    constexpr Index least = 64;
-    constexpr Index budget = Index{256 * 1024} / Index{sizeof(T)};
-    const Index fitting = budget / std::max<Index>(widest_, 1) / least * least;
-    return std::min(batch, std::max(least, fitting));
-  }
-
   /// Takes each tile of X through the operands in order: `step(operand, in, out, is_last)`.
   template <class Order, class Size, class Step>
   void tiled(const ConstMatrixRef<T>& X, MatrixRef<T>& Y, Workspace& workspace, Order order,
              Size size, Step step) const {
     const std::size_t count = this->operands_.size();
-    const Index width = tile(X.cols());
+    const Index width = product_tile<T>(widest_, X.cols());
     Workspace::Frame frame(workspace);
     std::array<T*, 2> buffers{};
     for (std::size_t i = 0; i < 2 && i + 1 < count; ++i)

@@ -13,10 +13,10 @@ namespace detail {
 
 /// Narrow numbers to floats, as many as a batch has lanes:
 ///
-///     Batch bf16(const std::uint8_t*), f16(const std::uint8_t*)   // 2 bytes a lane
-///     Batch int8(const std::uint8_t*)                             // 1 byte a lane
-///     void int4(const std::uint8_t*, Batch& low, Batch& high)     // the two halves of 1 byte a
-///     lane
+///     Batch bf16(const std::uint8_t*)                           // 2 bytes a lane
+///     Batch f16(const std::uint8_t*)                            // 2 bytes a lane
+///     Batch int8(const std::uint8_t*)                           // 1 byte a lane
+///     void int4(const std::uint8_t*, Batch& low, Batch& high)   // both halves of 1 byte a lane
 template <class Arch>
 struct Narrow;
 
