@@ -138,6 +138,10 @@ TEST_CASE("the type that was saved is the type that is loaded", "[io][operator_f
   REQUIRE(loaded.get_if<LowRank<float>>() != nullptr);
   CHECK(loaded.get_if<LowRank<float>>()->rank() == 2);
   CHECK(loaded.get_if<Dense<float>>() == nullptr);
+  // But for sums and products, whose type would fix what only the file knows.
+  const AnyOperator<float> sum = through_file<float>(Sum(op, op));
+  CHECK(sum.structure() == "Sum");
+  CHECK(sum.get_if<Sum<LowRank<float>, LowRank<float>>>() == nullptr);
 }
 
 TEST_CASE("operators of extreme values, or none, come back", "[io][operator_file]") {

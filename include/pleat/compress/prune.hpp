@@ -15,10 +15,11 @@
 namespace pleat {
 inline namespace PLEAT_ABI {
 
-/// How `prune` works; the fields are those of `SemiStructured::Options`.
+/// How `prune` works: as `SemiStructured::Options` says, with 2 sweeps and native storage.
 struct PruneOptions {
   PruneCriterion criterion = PruneCriterion::automatic;
-  bool refit = true;
+  bool refit = true;  ///< with a calibration, least squares of the kept values
+  /// Without effect: nothing is random here.
   std::uint64_t seed = 0;
   Monitor monitor = {};
 };

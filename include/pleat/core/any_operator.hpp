@@ -38,6 +38,7 @@ class AnyOperator : public OperatorBase<AnyOperator<T>, T> {
 
   /// The name of the structure held ("LowRank"); "custom" for a type without one, else "empty".
   [[nodiscard]] std::string structure() const { return held_ ? held_->structure() : "empty"; }
+  /// The hyperparameters of the structure held ("rank 64"), as `describe` shows them.
   [[nodiscard]] std::string parameters() const {
     return held_ ? held_->parameters() : std::string();
   }

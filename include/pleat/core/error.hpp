@@ -25,8 +25,11 @@ class FormatError : public std::runtime_error {
         problem_(std::move(problem)),
         offset_(offset) {}
 
+  /// The name of the file, or what a stream was called.
   [[nodiscard]] const std::string& file() const noexcept { return file_; }
+  /// What is wrong, without file and offset.
   [[nodiscard]] const std::string& problem() const noexcept { return problem_; }
+  /// Bytes from the start of the file to where it goes wrong, if that is one place.
   [[nodiscard]] std::optional<std::uint64_t> offset() const noexcept { return offset_; }
 
  private:

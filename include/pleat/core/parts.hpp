@@ -57,6 +57,7 @@ enum class DataType : std::uint8_t {
   return 0;
 }
 
+/// The element type of a tensor of T.
 template <class T>
 inline constexpr DataType data_type_of = [] {
   if constexpr (std::same_as<T, double>) return DataType::f64;

@@ -65,9 +65,11 @@ inline constexpr Storage native_storage = std::same_as<T, float> ? Storage::f32 
   return 0;
 }
 
+/// A matrix of any size, column-major.
 template <class T>
 using Matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic>;
 
+/// A column of any size.
 template <class T>
 using Vector = Eigen::Matrix<T, Eigen::Dynamic, 1>;
 

@@ -111,6 +111,7 @@ class BlockDictionary
             {},
             {{"codes", codes().parts()}, {"dictionaries", dictionaries().parts()}}};
   }
+  /// Throws what the parts of the factors, and the constructor, throw.
   [[nodiscard]] static BlockDictionary from_parts(const Parts& parts) {
     return BlockDictionary(RowSparse<T>::from_parts(parts.child("codes")),
                            KroneckerSparse<T>::from_parts(parts.child("dictionaries")));

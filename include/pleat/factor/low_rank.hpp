@@ -50,6 +50,7 @@ class LowRank : public detail::ProductStructure<LowRank<T>, Dense<T>, Dense<T>> 
     RankRule rank_rule = RankRule::budget;
     /// For `RankRule::energy`: the share of the squared singular values to keep, in (0, 1].
     double energy = 0.99;
+    /// How singular vectors are found.
     SvdMethod svd = SvdMethod::automatic;
     /// Vectors beyond the rank in the randomized method; 0 takes max(10, rank / 10).
     Index oversampling = 0;
@@ -57,6 +58,7 @@ class LowRank : public detail::ProductStructure<LowRank<T>, Dense<T>, Dense<T>> 
     Index power_iterations = 6;
     /// Seed of the randomized method.
     std::uint64_t seed = 0;
+    /// Is told of the progress, and may stop it.
     Monitor monitor = {};
   };
 
@@ -76,6 +78,7 @@ class LowRank : public detail::ProductStructure<LowRank<T>, Dense<T>, Dense<T>> 
   [[nodiscard]] Parts parts() const {
     return {this->structure(), {}, {}, {{"U", U().parts()}, {"V", V().parts()}}};
   }
+  /// Throws what the parts of the factors, and the constructor, throw.
   [[nodiscard]] static LowRank from_parts(const Parts& parts) {
     return LowRank(Dense<T>::from_parts(parts.child("U")), Dense<T>::from_parts(parts.child("V")));
   }

@@ -328,7 +328,9 @@ void save(const std::filesystem::path& path, const Op& op) {
   file.save(path);
 }
 
-/// Loads what `save` saved, converted to the scalar T. Throws `FormatError`.
+/// Loads what `save` saved, converted to the scalar T. Throws `FormatError`. A `Sum` or `Product`
+/// comes back as an operator that applies the same, bit for bit, but is of an internal type,
+/// because the file tells the number of its operands: `get_if<Sum<...>>()` is null.
 template <Real T, LinearOperator... Own>
 [[nodiscard]] AnyOperator<T> load(const std::filesystem::path& path) {
   const Safetensors file = Safetensors::open(path);

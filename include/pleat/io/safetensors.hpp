@@ -68,6 +68,7 @@ class Safetensors {
     return result;
   }
 
+  /// Whether there is a tensor of this name.
   [[nodiscard]] bool contains(std::string_view name) const { return entries_.contains(name); }
 
   /// The type of the elements of a tensor. Throws `std::invalid_argument` if there is no such
@@ -114,6 +115,7 @@ class Safetensors {
     }
   }
 
+  /// The dictionary of strings.
   [[nodiscard]] const std::map<std::string, std::string>& metadata() const noexcept {
     return metadata_;
   }

@@ -32,6 +32,7 @@ class Dense : public OperatorBase<Dense<T>, T> {
   /// How `compress<Dense>` works.
   struct Options {
     Storage storage = native_storage<T>;
+    /// Without effect: nothing is random here.
     std::uint64_t seed = 0;
     Monitor monitor = {};
   };
@@ -122,6 +123,8 @@ class Dense : public OperatorBase<Dense<T>, T> {
     else parts.tensors["weight"] = Tensor::of(to_dense());
     return parts;
   }
+  /// Throws `std::invalid_argument` unless there is a weight of a known storage that is as large as
+  /// its shape says, and, in narrow storage, has scales that fit it.
   [[nodiscard]] static Dense from_parts(const Parts& parts) {
     if (!parts.attributes.contains("storage"))
       return Dense(parts.tensor("weight").template matrix<T>());

@@ -29,11 +29,13 @@ enum class NvidiaLayout : std::uint8_t {
 /// the four they lie. Both parts are row-major, so `data()` is what those libraries take.
 ///
 /// Positions take two bits each, ascending, that of the first value lowest: 4 bits a group, the
-/// first group of a word in its lowest bits. A matrix that `to_nvidia` makes has the codes that
-/// PyTorch gives it. With k = {0,1} for both of the first two columns kept:
+/// first group of a word in its lowest bits. The code, in hex, for each set of kept columns:
 ///
-///     {0,1} 4    {0,2} 8    {0,3} c    {1,2} 9    {1,3} d    {2,3} e
-///     {0} c      {1} d      {2} e      {3} e      none e
+///     columns  {0,1}  {0,2}  {0,3}  {1,2}  {1,3}  {2,3}
+///     code       4      8      c      9      d      e
+///
+/// A group with one value, in column 0, 1 or 2, keeps column 3 as well; one with its value in
+/// column 3, or with none, keeps {2,3}. So `to_nvidia` has it, because PyTorch has.
 template <class Value, NvidiaWord Word>
 struct NvidiaSemiStructured {
   template <class V>

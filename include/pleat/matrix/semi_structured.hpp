@@ -58,6 +58,7 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
     bool refit = true;  ///< with a calibration, least squares of the kept values
     Index sweeps = 2;   ///< of `search`, group by group, after the splitting
     Storage storage = native_storage<T>;
+    /// Without effect: nothing is random here.
     std::uint64_t seed = 0;
     Monitor monitor = {};
   };
