@@ -136,6 +136,9 @@ TEST_CASE("what a storage cannot hold is refused by name and place", "[matrix][s
   sparse(2, 74) = 1e30F;
   for (const Storage storage : {Storage::f16, Storage::int4})
     CHECK_THROWS_WITH(SemiStructured<float>(sparse, storage), Contains("row 2, column 74"));
+  sparse(2, 74) = std::numeric_limits<float>::quiet_NaN();
+  CHECK_THROWS_WITH(SemiStructured<float>(sparse, Storage::int8, Matrix<float>::Ones(3, 1)),
+                    Contains("row 2, column 74"));
   W(1, 36) = 1e30F;
   CHECK(Dense<float>(W, Storage::int8).to_dense()(1, 36) == Approx(1e30F));
   CHECK(Dense<float>(W, Storage::bf16).to_dense()(1, 36) == Approx(1e30F).epsilon(0.005));

@@ -121,9 +121,7 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
       result.narrow_ = detail::NarrowPanels<T>(
           storage, rows_, 2 * groups(),
           [this](Index row, Index i) { return value(row, i / 2, static_cast<int>(i % 2)); },
-          [this](Index row, Index i) {
-            return i / 2 * 4 + code(row, i / 2, static_cast<int>(i % 2));
-          });
+          column());
     } else if (is_narrow(storage_)) {
       result.values_ = detail::AlignedArray<T>(values_size());
       for (Index row = 0; row < rows_; ++row)
@@ -141,7 +139,8 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
   SemiStructured(const Eigen::MatrixBase<Derived>& matrix, Storage storage,
                  const Matrix<float>& scales)
       : SemiStructured(matrix) {
-    narrow_ = detail::NarrowPanels<T>(detail::require_storage<T>(storage), stored_values(), scales);
+    narrow_ = detail::NarrowPanels<T>(detail::require_storage<T>(storage), stored_values(), scales,
+                                      column());
     storage_ = storage;
     values_ = {};
   }
@@ -291,6 +290,12 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
   [[nodiscard]] int code(Index row, Index group, int kept) const noexcept {
     return static_cast<int>(
         codes_.data()[code_index(row, group)] >> (4 * (group % block) + 2 * kept) & 3U);
+  }
+  /// Of the stored values, the columns of the matrix.
+  [[nodiscard]] auto column() const noexcept {
+    return [this](Index row, Index i) {
+      return i / 2 * 4 + code(row, i / 2, static_cast<int>(i % 2));
+    };
   }
   [[nodiscard]] Matrix<T> stored_values() const {
     return Matrix<T>::NullaryExpr(rows_, 2 * groups(), [this](Index row, Index i) {

@@ -31,6 +31,11 @@ namespace detail {
   }
 }
 
+/// What errors call the column of a stored value where all columns are stored.
+struct SameColumn {
+  [[nodiscard]] Index operator()(Index, Index col) const noexcept { return col; }
+};
+
 /// A rows x cols matrix in narrow storage, packed in panels for the kernels. Copies share it.
 template <Real T>
 class NarrowPanels {
@@ -40,8 +45,8 @@ class NarrowPanels {
   /// Rounds each of `entry(row, col)` to the nearest that the storage has. Throws
   /// `std::invalid_argument`, naming the row and `column(row, col)`, for a value that it has
   /// nothing near.
-  template <class Entry, class Column>
-  NarrowPanels(Storage storage, Index rows, Index cols, Entry entry, Column column)
+  template <class Entry, class Column = SameColumn>
+  NarrowPanels(Storage storage, Index rows, Index cols, Entry entry, Column column = {})
       : NarrowPanels(storage, rows, cols) {
     const auto group = static_cast<Index>(kernel::scale_group(format_of(storage)));
     std::vector<T> values(static_cast<std::size_t>(group));
@@ -73,14 +78,12 @@ class NarrowPanels {
     }
   }
 
-  template <class Entry>
-  NarrowPanels(Storage storage, Index rows, Index cols, Entry entry)
-      : NarrowPanels(storage, rows, cols, entry, [](Index, Index col) { return col; }) {}
-
   /// Integers times the scales given, rows x groups: each value rounded to the nearest of them.
   /// Throws `std::invalid_argument` unless the storage has scales, of this shape, and for a scale
   /// or a value that it cannot hold.
-  NarrowPanels(Storage storage, const Matrix<T>& values, const Matrix<float>& scales)
+  template <class Column = SameColumn>
+  NarrowPanels(Storage storage, const Matrix<T>& values, const Matrix<float>& scales,
+               Column column = {})
       : NarrowPanels(storage, values.rows(), values.cols()) {
     require(kernel::scale_group(format_of(storage)) > 0, [&] {
       return "values stored as " + std::string(to_string(storage)) + " have no scales";
@@ -102,7 +105,7 @@ class NarrowPanels {
                                       storage == Storage::int8 ? 127 : 7};
         for (Index col = first; col < std::min(first + group(), cols_); ++col) {
           const T value = values(row, col);
-          require(is_finite(value), [&] { return no_place(row, col); });
+          require(is_finite(value), [&] { return no_place(row, column(row, col)); });
           set_integer(row, col, grid.round(double(value)));
         }
       }
