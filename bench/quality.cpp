@@ -118,9 +118,10 @@ std::vector<Layer> read(const std::filesystem::path& directory, const std::strin
         "layer1.qkv", "layer1.attn_out", "layer1.ffn1", "layer1.ffn2", "tanh"}) {
     const std::string layer = name;
     if (layer.find(only) == std::string::npos) continue;
-    constexpr Index samples = 32000;  // about; the matrices are means over them
+    constexpr Index samples = 32000;  // about; the stored matrices are means over them
     const auto calibration = [&](const char* half) {
-      return Calibration<float>::from_gram(grams.matrix<float>(layer + half), samples);
+      const Matrix<double> mean = grams.matrix<float>(layer + half).cast<double>();
+      return Calibration<float>::from_gram(mean * static_cast<double>(samples), samples);
     };
     // Stored as inputs x outputs.
     layers.push_back({layer, weights.matrix<float>(layer + ".weight").transpose(),

@@ -44,8 +44,9 @@ struct Dense {
   static constexpr std::size_t block_samples = 16 * tile_samples;
 
   /// How a tile reads X: in place, with `x_sample` values from one sample to the next; from packed
-  /// samples; or from these while it fetches what comes next.
-  enum class Inputs { in_place, packed, packed_ahead };
+  /// samples; from these while it fetches what comes next; or while it also multiplies the sum of
+  /// each group of columns by a scale of its row.
+  enum class Inputs { in_place, packed, packed_ahead, packed_scaled };
 
   /// What a tile asks the second-level cache for while it computes: so many bytes for each of its
   /// columns, in as many streams as it has panels. Panels that are still in memory then arrive in
@@ -56,34 +57,95 @@ struct Dense {
     std::size_t panel_bytes = 0;  // from one stream to the next
   };
 
+  /// The scales of a tile: for each group of so many columns those of one panel after the other.
+  struct Scales {
+    const T* values = nullptr;
+    std::size_t group = 0;
+    std::size_t panels = 0;
+
+    [[nodiscard]] Scales from(std::size_t panel) const {
+      return {values + panel * panel_rows, group, panels};
+    }
+  };
+
   // Columns ahead of the current one that a tile of several streams fetches, if it has the samples
   // to fill the time.
   static constexpr std::size_t fetch_distance = 64;
-
-  /// Asks the second-level cache for column k of a panel, or of what follows it: perhaps nothing.
-  static void fetch(const T* panel, std::size_t k) {
-    const auto address = reinterpret_cast<std::uintptr_t>(panel) + k * panel_rows * sizeof(T);
-    __builtin_prefetch(reinterpret_cast<const void*>(address), 0, 2);
-  }
 
   /// One tile: P panels by N samples. A function of its own, whose registers nobody else competes
   /// for.
   template <std::size_t P, std::size_t N, Inputs I>
   [[gnu::noinline]] static void tile(const T* const* panels, std::size_t cols, const T* x,
                                      std::size_t x_sample, T* const* y, std::size_t ldy, bool add,
-                                     const Ahead& ahead) {
-    constexpr bool packed = I != Inputs::in_place;
+                                     const Ahead& ahead, const Scales& scales) {
+    if constexpr (I == Inputs::packed_scaled)
+      return scaled_tile<P, N>(panels, cols, x, y, ldy, add, ahead, scales);
     Batch sum[N][P][vectors];
     for (std::size_t j = 0; j < N; ++j)
       for (std::size_t p = 0; p < P; ++p)
         for (std::size_t v = 0; v < vectors; ++v)
           sum[j][p][v] = add ? Batch::load_unaligned(y[p] + j * ldy + v * lanes) : Batch(T(0));
-    for (std::size_t k = 0; k < cols; ++k) {
-      if constexpr (I == Inputs::packed_ahead)
+    multiply<P, N, I>(panels, 0, cols, x, x_sample, ahead, sum);
+    for (std::size_t j = 0; j < N; ++j)
+      for (std::size_t p = 0; p < P; ++p)
+        for (std::size_t v = 0; v < vectors; ++v)
+          sum[j][p][v].store_unaligned(y[p] + j * ldy + v * lanes);
+  }
+
+  /// The same, group by group: the registers hold the sums of one group, the stack their totals.
+  template <std::size_t P, std::size_t N>
+  [[gnu::always_inline]] static void scaled_tile(const T* const* panels, std::size_t cols,
+                                                 const T* x, T* const* y, std::size_t ldy, bool add,
+                                                 const Ahead& ahead, const Scales& scales) {
+    alignas(64) T total[N][P][panel_rows];
+    for (std::size_t j = 0; j < N; ++j)
+      for (std::size_t p = 0; p < P; ++p)
+        for (std::size_t v = 0; v < vectors; ++v)
+          (add ? Batch::load_unaligned(y[p] + j * ldy + v * lanes) : Batch(T(0)))
+              .store_aligned(total[j][p] + v * lanes);
+    const T* scale = scales.values;
+    for (std::size_t begin = 0; begin < cols; begin += scales.group) {
+      const std::size_t end = cols - begin < scales.group ? cols : begin + scales.group;
+      Batch sum[N][P][vectors];
+      for (std::size_t j = 0; j < N; ++j)
+        for (std::size_t p = 0; p < P; ++p)
+          for (std::size_t v = 0; v < vectors; ++v) sum[j][p][v] = Batch(T(0));
+      multiply<P, N, Inputs::packed_scaled>(panels, begin, end, x, 0, ahead, sum);
+      for (std::size_t j = 0; j < N; ++j)
+        for (std::size_t p = 0; p < P; ++p)
+          for (std::size_t v = 0; v < vectors; ++v) {
+            T* const to = total[j][p] + v * lanes;
+            MultiplyAdd<Arch, T>::of(sum[j][p][v],
+                                     Batch::load_unaligned(scale + p * panel_rows + v * lanes),
+                                     Batch::load_aligned(to))
+                .store_aligned(to);
+          }
+      scale += scales.panels * panel_rows;
+    }
+    for (std::size_t j = 0; j < N; ++j)
+      for (std::size_t p = 0; p < P; ++p)
+        for (std::size_t v = 0; v < vectors; ++v)
+          Batch::load_aligned(total[j][p] + v * lanes).store_unaligned(y[p] + j * ldy + v * lanes);
+  }
+
+  /// Adds columns [first, last) of P panels times N samples. Inlined at once, or the compiler keeps
+  /// the sums in memory.
+  template <std::size_t P, std::size_t N, Inputs I>
+  [[gnu::always_inline]] static void multiply(const T* const* panels, std::size_t first,
+                                              std::size_t last, const T* x, std::size_t x_sample,
+                                              const Ahead& ahead, Batch (&sum)[N][P][vectors]) {
+    constexpr bool packed = I != Inputs::in_place;
+    constexpr bool fetches = I == Inputs::packed_ahead || I == Inputs::packed_scaled;
+    for (std::size_t k = first; k < last; ++k) {
+      if constexpr (fetches)
         for (std::size_t p = 0; p < P; ++p)
           __builtin_prefetch(ahead.first + p * ahead.panel_bytes + k * ahead.column_bytes, 0, 2);
       if constexpr (I == Inputs::in_place && P == 4 && N >= 3)
-        for (std::size_t p = 0; p < P; ++p) fetch(panels[p], k + fetch_distance);
+        for (std::size_t p = 0; p < P; ++p) {  // of this panel, or what follows it, if it exists
+          const auto address = reinterpret_cast<std::uintptr_t>(panels[p]) +
+                               (k + fetch_distance) * panel_rows * sizeof(T);
+          __builtin_prefetch(reinterpret_cast<const void*>(address), 0, 2);
+        }
       Batch w[P][vectors];
       for (std::size_t p = 0; p < P; ++p)
         for (std::size_t v = 0; v < vectors; ++v)
@@ -95,23 +157,20 @@ struct Dense {
             sum[j][p][v] = MultiplyAdd<Arch, T>::of(w[p][v], xj, sum[j][p][v]);
       }
     }
-    for (std::size_t j = 0; j < N; ++j)
-      for (std::size_t p = 0; p < P; ++p)
-        for (std::size_t v = 0; v < vectors; ++v)
-          sum[j][p][v].store_unaligned(y[p] + j * ldy + v * lanes);
   }
 
   /// As `tile`, for a panel of which only the first `rows` rows exist, and the first `samples`
   /// samples: through a full copy of its outputs, so that nothing is read or written past Y.
   template <std::size_t N, Inputs I>
   static void ragged_tile(const T* panel, std::size_t rows, std::size_t samples, std::size_t cols,
-                          const T* x, std::size_t x_sample, T* y, std::size_t ldy, bool add) {
+                          const T* x, std::size_t x_sample, T* y, std::size_t ldy, bool add,
+                          const Ahead& ahead, const Scales& scales) {
     T copy[N * panel_rows] = {};
     if (add)
       for (std::size_t j = 0; j < samples; ++j)
         for (std::size_t i = 0; i < rows; ++i) copy[j * panel_rows + i] = y[j * ldy + i];
     T* target = copy;
-    tile<1, N, I>(&panel, cols, x, x_sample, &target, panel_rows, add, {});
+    tile<1, N, I>(&panel, cols, x, x_sample, &target, panel_rows, add, ahead, scales);
     for (std::size_t j = 0; j < samples; ++j)
       for (std::size_t i = 0; i < rows; ++i) y[j * ldy + i] = copy[j * panel_rows + i];
   }
@@ -122,7 +181,7 @@ struct Dense {
   template <std::size_t N, Inputs I>
   static void all_rows(std::size_t samples, std::size_t rows, std::size_t cols, const T* panels,
                        std::size_t panel_stride, const T* x, std::size_t x_sample, T* y,
-                       std::size_t ldy, bool add, const Ahead& ahead) {
+                       std::size_t ldy, bool add, const Ahead& ahead, const Scales& scales) {
     // A block of packed samples comes with `tile_panels` panels at a time.
     constexpr std::size_t most = I == Inputs::in_place ? accumulators / (vectors * N) : tile_panels;
     constexpr std::size_t far = most >= 4 ? 4 : most >= 2 ? 2 : 1;
@@ -135,17 +194,17 @@ struct Dense {
         panel[p] = panels + (p * part + i) * panel_stride;
         target[p] = y + (p * part + i) * panel_rows;
       }
-      tile<far, N, I>(panel, cols, x, x_sample, target, ldy, add, ahead);
+      tile<far, N, I>(panel, cols, x, x_sample, target, ldy, add, ahead, scales.from(i));
     }
     for (std::size_t p = part * far; p < full; ++p) {
       const T* panel = panels + p * panel_stride;
       T* target = y + p * panel_rows;
-      tile<1, N, I>(&panel, cols, x, x_sample, &target, ldy, add, ahead);
+      tile<1, N, I>(&panel, cols, x, x_sample, &target, ldy, add, ahead, scales.from(p));
     }
     for (std::size_t p = full; p * panel_rows < rows; ++p) {
       const std::size_t left = rows - p * panel_rows;
       ragged_tile<N, I>(panels + p * panel_stride, left < panel_rows ? left : panel_rows, samples,
-                        cols, x, x_sample, y + p * panel_rows, ldy, add);
+                        cols, x, x_sample, y + p * panel_rows, ldy, add, ahead, scales.from(p));
     }
   }
 
@@ -159,14 +218,16 @@ struct Dense {
   template <Inputs I, std::size_t N = tile_samples>
   static void few_samples(std::size_t samples, std::size_t rows, std::size_t cols, const T* panels,
                           std::size_t panel_stride, const T* x, std::size_t x_sample, T* y,
-                          std::size_t ldy, bool add, const Ahead& ahead = {}) {
+                          std::size_t ldy, bool add, const Ahead& ahead = {},
+                          const Scales& scales = {}) {
     constexpr std::size_t less = I == Inputs::in_place ? 1 : quantum;
     if constexpr (N > 0) {
       if (samples + less > N)
-        all_rows<N, I>(samples, rows, cols, panels, panel_stride, x, x_sample, y, ldy, add, ahead);
+        all_rows<N, I>(samples, rows, cols, panels, panel_stride, x, x_sample, y, ldy, add, ahead,
+                       scales);
       else
         few_samples<I, N - less>(samples, rows, cols, panels, panel_stride, x, x_sample, y, ldy,
-                                 add, ahead);
+                                 add, ahead, scales);
     }
   }
 
@@ -195,12 +256,18 @@ struct Dense {
   /// computed, the panels that come next are fetched.
   static void block_row(std::size_t rows, std::size_t cols, const T* panels,
                         std::size_t panel_stride, std::size_t samples, std::size_t group,
-                        const T* packed, T* y, std::size_t ldy, bool add, const Ahead& next) {
+                        const T* packed, T* y, std::size_t ldy, bool add, const Ahead& next,
+                        const Scales& scales = {}) {
     for (std::size_t j = 0; j < samples; j += group) {
       const std::size_t width = samples - j < group ? samples - j : group;
       const T* const x = packed + j * cols;
       T* const to = y + j * ldy;
-      if (j == 0 && next.first != nullptr)
+      if (scales.values != nullptr) {
+        const bool fetches = j == 0 && next.first != nullptr;
+        const Ahead nothing{reinterpret_cast<const std::uint8_t*>(panels), 0, 0};
+        few_samples<Inputs::packed_scaled>(width, rows, cols, panels, panel_stride, x, 0, to, ldy,
+                                           add, fetches ? next : nothing, scales);
+      } else if (j == 0 && next.first != nullptr)
         few_samples<Inputs::packed_ahead>(width, rows, cols, panels, panel_stride, x, 0, to, ldy,
                                           add, next);
       else few_samples<Inputs::packed>(width, rows, cols, panels, panel_stride, x, 0, to, ldy, add);

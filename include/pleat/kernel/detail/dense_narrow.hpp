@@ -25,8 +25,7 @@ struct DenseNarrow {
   static constexpr std::size_t lanes = Batch::size;
   static constexpr std::size_t vectors = panel_rows / lanes;
 
-  // Samples that multiply the stored numbers as they are widened, once or twice. Scales then meet
-  // the sums of their group of columns; where values are widened for more, they meet the values.
+  // Samples that multiply the stored numbers as they are widened, once or twice.
   static constexpr std::size_t few = sizeof(T) == 4 ? 4 : 0;
   static_assert(narrow_regime(sizeof(T), 2 * few + 1) == Regime::blocked);
 
@@ -153,13 +152,13 @@ struct DenseNarrow {
     }
   }
 
-  /// One column, times the scales of its rows if it has any.
-  template <Format F>
+  /// One column, and times the scales of its rows if it has any and they are wanted.
+  template <Format F, bool Scaled>
   static void store(const xsimd::batch<float, Arch> (&w)[NarrowColumns<Arch, F>::vectors],
                     const xsimd::batch<float, Arch> (&scale)[NarrowColumns<Arch, F>::vectors],
                     T* to) {
     using Columns = NarrowColumns<Arch, F>;
-    constexpr bool scaled = Columns::group != 0;
+    constexpr bool scaled = Scaled && Columns::group != 0;
     for (std::size_t v = 0; v < Columns::vectors; ++v, to += Columns::lanes) {
       if constexpr (sizeof(T) == 4) {
         if constexpr (scaled) (w[v] * scale[v]).store_unaligned(to);
@@ -175,7 +174,7 @@ struct DenseNarrow {
     }
   }
 
-  template <Format F, std::size_t S = 0>
+  template <Format F, bool Scaled, std::size_t S = 0>
   static void store_columns(
       typename NarrowColumns<Arch, F>::Step& step, std::size_t left,
       const xsimd::batch<float, Arch> (&scale)[NarrowColumns<Arch, F>::vectors], T* to) {
@@ -184,15 +183,17 @@ struct DenseNarrow {
       if (S >= left) return;
       typename Columns::Batch w[Columns::vectors];
       step.template column<S>(w);
-      store<F>(w, scale, to + S * panel_rows);
-      store_columns<F, S + 1>(step, left, scale, to);
+      store<F, Scaled>(w, scale, to + S * panel_rows);
+      store_columns<F, Scaled, S + 1>(step, left, scale, to);
     }
   }
 
-  /// The values of columns [first, first + count) of one panel, count x panel_rows of them. `first`
-  /// is a multiple of 8.
-  template <Format F>
-  static void decode(const std::uint8_t* panel, std::size_t first, std::size_t count, T* to) {
+  /// The values of columns [first, first + count) of one panel, count x panel_rows of them; or the
+  /// stored numbers, and the scales of each group at `scales` and every `pitch` values after it.
+  /// `first` is a multiple of 8, and begins a group if scales are wanted.
+  template <Format F, bool Scaled>
+  static void decode(const std::uint8_t* panel, std::size_t first, std::size_t count, T* to,
+                     T* scales, std::size_t pitch) {
     using Columns = NarrowColumns<Arch, F>;
     constexpr std::size_t group = Columns::group;
     const std::size_t last = first + count;
@@ -203,13 +204,17 @@ struct DenseNarrow {
       typename Columns::Batch scale[Columns::vectors];
       if constexpr (group != 0) {
         Columns::load_scales(at, scale);
+        if constexpr (!Scaled) {
+          store<F, false>(scale, scale, scales);
+          scales += pitch;
+        }
         at += Columns::scale_bytes + (first - begin) / Columns::step * Columns::step_bytes;
       }
       for (; first < end; first += Columns::step, at += Columns::step_bytes) {
         const std::size_t left = end - first < Columns::step ? end - first : Columns::step;
         typename Columns::Step step;
         step.load(at);
-        store_columns<F>(step, left, scale, to);
+        store_columns<F, Scaled>(step, left, scale, to);
         to += left * panel_rows;
       }
       first = end;
@@ -217,31 +222,39 @@ struct DenseNarrow {
   }
 
   /// As `decode`, for a format that only the run knows.
+  template <bool Scaled = true>
   static void decode_any(Format format, const std::uint8_t* panel, std::size_t first,
-                         std::size_t count, T* to) {
+                         std::size_t count, T* to, T* scales = nullptr, std::size_t pitch = 0) {
     switch (format) {
-      case Format::bf16: return decode<Format::bf16>(panel, first, count, to);
-      case Format::f16: return decode<Format::f16>(panel, first, count, to);
-      case Format::int8: return decode<Format::int8>(panel, first, count, to);
-      case Format::int4: return decode<Format::int4>(panel, first, count, to);
+      case Format::bf16: return decode<Format::bf16, true>(panel, first, count, to, scales, pitch);
+      case Format::f16: return decode<Format::f16, true>(panel, first, count, to, scales, pitch);
+      case Format::int8:
+        return decode<Format::int8, Scaled>(panel, first, count, to, scales, pitch);
+      case Format::int4:
+        return decode<Format::int4, Scaled>(panel, first, count, to, scales, pitch);
     }
   }
 
-  /// As `Wide::block`, where the panels of a tile are widened to `tile` first. `first`: the column
-  /// of the panels at which the block begins.
+  /// As `Wide::block`, where the stored numbers of a tile are widened first. `first`: the column of
+  /// the panels at which the block begins. Scales meet the sums of their groups, as they do for a
+  /// few samples: one sample's result does not depend on how many there are.
   static void block(Format format, std::size_t rows, std::size_t cols, const std::uint8_t* panels,
                     std::size_t stride, std::size_t first, std::size_t samples, std::size_t group,
                     const T* packed, T* y, std::size_t ldy, bool add, T* tile) {
     constexpr std::size_t some = 64;  // columns: whole groups of any format
     const std::size_t column_bytes = narrow_panel_bytes(format, some) / some;
     const std::size_t offset = narrow_panel_bytes(format, first);
+    const std::size_t group_cols = scale_group(format);
+    T* const scales = tile + Wide::tall * cols;
     for (std::size_t r = 0; r < rows; r += Wide::tall) {
       const std::size_t height = rows - r < Wide::tall ? rows - r : Wide::tall;
       const std::uint8_t* const panel = panels + r / panel_rows * stride;
       for (std::size_t p = 0; p * panel_rows < height; ++p)
-        decode_any(format, panel + p * stride, first, cols, tile + p * cols * panel_rows);
+        decode_any<false>(format, panel + p * stride, first, cols, tile + p * cols * panel_rows,
+                          scales + p * panel_rows, Wide::tall);
       Wide::block_row(height, cols, tile, cols * panel_rows, samples, group, packed, y + r, ldy,
-                      add, Wide::ahead(panel + offset, stride, column_bytes, rows - r - height));
+                      add, Wide::ahead(panel + offset, stride, column_bytes, rows - r - height),
+                      {group_cols != 0 ? scales : nullptr, group_cols, Wide::tile_panels});
     }
   }
 
@@ -289,14 +302,16 @@ struct DenseNarrow {
     }
   }
 
-  /// Values of the widened panels of a tile.
+  /// Values of the widened panels of a tile, and of their scales.
   static std::size_t tile_size(std::size_t cols) {
-    return Wide::tall * (cols < Wide::block_cols ? cols : Wide::block_cols);
+    const std::size_t depth = cols < Wide::block_cols ? cols : Wide::block_cols;
+    return Wide::tall * (depth + (depth + 31) / 32);
   }
 
   static std::size_t scratch(std::size_t cols, std::size_t batch) {
     if (narrow_regime(sizeof(T), batch) == Regime::in_place) return 0;
-    return tile_size(cols) / Wide::tall * (Wide::tall + Wide::packed_samples(batch));
+    const std::size_t depth = cols < Wide::block_cols ? cols : Wide::block_cols;
+    return tile_size(cols) + depth * Wide::packed_samples(batch);
   }
 
   /// Sums stay in lanes until the last panel; a tile of weights is decoded once for four samples.
