@@ -40,8 +40,8 @@ struct LowRankMethod {
 ///   route X    X^T W^T W X                T x T    where the T < min(m, n) samples are still held
 ///
 /// Squaring loses what is far below the largest singular value. Where the rank reaches below 1e-4
-/// of it, what is left of W is decomposed anew, at its own scale. W and G are scaled by
-/// powers of two first, so that neither overflows and neither's scale matters.
+/// of it, what is left of W is decomposed anew, at its own scale. W and G are scaled by powers of
+/// two first, so that neither overflows and neither's scale matters.
 template <class = void>
 class LowRankSolver {
  public:

@@ -68,8 +68,8 @@ struct Dense {
     }
   };
 
-  // Columns ahead of the current one that a tile of several streams fetches, if it has the samples
-  // to fill the time.
+  // Columns ahead of the current one that a tile of four streams fetches, if it has the samples to
+  // fill the time. It also keeps g++ from reading the panels again for each sample.
   static constexpr std::size_t fetch_distance = 64;
 
   /// One tile: P panels by N samples. A function of its own, whose registers nobody else competes
