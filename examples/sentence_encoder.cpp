@@ -129,7 +129,8 @@ void check_output(const std::filesystem::path& path) {
   try {
     if (!path.has_filename() || (exists(path) && !is_regular_file(path)))
       refuse("it must be the name of a file");
-    const std::filesystem::path trial = path.string() + ".trial";  // what is there stays
+    const std::filesystem::path trial = path.string() + ".trial";  // what is at `path` stays
+    if (exists(trial)) return;                                     // not ours: saving will tell
     pleat::Safetensors().save(trial);
     std::filesystem::remove(trial);
   } catch (const std::filesystem::filesystem_error& error) {

@@ -365,6 +365,9 @@ TEST_CASE("factors keep their accuracy at any scale of W, in narrow storage too"
     CHECK(relative_error(huge, compress<LowRank>(huge, keep(1))) < 1);
     const auto op = compress<LowRank>(huge, keep(2), LowRank<float>::Options{.rank = 10});
     CHECK(relative_error(huge, op) < 1e-6);
+    // Of rank 1, with a singular value that float does not hold.
+    const Matrix<float> flat = Matrix<float>::Constant(m, n, 3e38F);
+    CHECK(relative_error(flat, compress<LowRank>(flat, keep(1))) < 1e-6);
   }
 }
 

@@ -98,7 +98,7 @@ class Calibration {
         return std::string("Calibration: an entry of the samples is beyond 1e150");
       });
     for (Index done = 0; done < X.cols();) {
-      if (held_count_ == capacity()) fold();
+      if (held_count_ == capacity()) fold_into(gram());
       const Index count = std::min(X.cols() - done, capacity() - held_count_);
       if (held_count_ + count > held_.cols())
         held_.conservativeResize(inputs_, std::min(capacity(), 2 * (held_count_ + count)));
@@ -124,9 +124,7 @@ class Calibration {
     if (gram_.size() > 0 || other.gram_.size() > 0) {
       Matrix<double> both = gram() + other.gram();
       detail::require_finite(both, "the sum of Gram matrices");
-      gram_ = std::move(both);
-      held_count_ = 0;
-      held_.resize(inputs_, 0);
+      fold_into(std::move(both));
     } else if (other.held_count_ > 0) {
       add(Matrix<T>(other.held_.leftCols(other.held_count_)));
     }
@@ -221,8 +219,9 @@ class Calibration {
     return gram_.size() == 0 ? inputs_ : std::min<Index>(inputs_, 512);
   }
 
-  void fold() {
-    gram_ = gram();
+  /// Lets the held samples go: `gram` has them.
+  void fold_into(Matrix<double> gram) {
+    gram_ = std::move(gram);
     held_count_ = 0;
     held_.resize(inputs_, 0);
   }

@@ -57,14 +57,14 @@ struct Dense {
     std::size_t panel_bytes = 0;  // from one stream to the next
   };
 
-  /// The scales of a tile: for each group of so many columns those of one panel after the other.
+  /// The scales of a tile, if it has any: for each group of so many columns those of `tile_panels`
+  /// panels, one after the other.
   struct Scales {
     const T* values = nullptr;
     std::size_t group = 0;
-    std::size_t panels = 0;
 
     [[nodiscard]] Scales from(std::size_t panel) const {
-      return {values + panel * panel_rows, group, panels};
+      return values == nullptr ? Scales() : Scales{values + panel * panel_rows, group};
     }
   };
 
@@ -120,7 +120,7 @@ struct Dense {
                                      Batch::load_aligned(to))
                 .store_aligned(to);
           }
-      scale += scales.panels * panel_rows;
+      scale += tall;
     }
     for (std::size_t j = 0; j < N; ++j)
       for (std::size_t p = 0; p < P; ++p)

@@ -254,7 +254,7 @@ struct DenseNarrow {
                           scales + p * panel_rows, Wide::tall);
       Wide::block_row(height, cols, tile, cols * panel_rows, samples, group, packed, y + r, ldy,
                       add, Wide::ahead(panel + offset, stride, column_bytes, rows - r - height),
-                      {group_cols != 0 ? scales : nullptr, group_cols, Wide::tile_panels});
+                      {group_cols != 0 ? scales : nullptr, group_cols});
     }
   }
 
