@@ -30,3 +30,5 @@
 #include "pleat/matrix/permutation.hpp"
 #include "pleat/matrix/row_sparse.hpp"
 #include "pleat/matrix/semi_structured.hpp"
+#include "pleat/matrix/sparse_pattern.hpp"
+#include "pleat/solve/metric/calibration.hpp"

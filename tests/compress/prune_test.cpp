@@ -3,8 +3,8 @@
 #include "pleat/compress/prune.hpp"
 
 #include "compress/support.hpp"
-#include "pleat/compress/detail/random.hpp"
 #include "pleat/compress/permuted.hpp"
+#include "pleat/solve/linear/random.hpp"
 #include "support/catch.hpp"
 
 #include <utility>

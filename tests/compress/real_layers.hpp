@@ -2,8 +2,8 @@
 // The linear layers of a real sentence encoder, for tests on a machine that has them.
 #pragma once
 
-#include "pleat/compress/calibration.hpp"
 #include "pleat/io/safetensors.hpp"
+#include "pleat/solve/metric/calibration.hpp"
 #include "support/catch.hpp"
 
 #include <cstdlib>

@@ -5,7 +5,7 @@
 
 #include "compress/support.hpp"
 #include "pleat/compress/dense.hpp"
-#include "pleat/compress/detail/random.hpp"
+#include "pleat/solve/linear/random.hpp"
 #include "support/catch.hpp"
 
 #include <cmath>

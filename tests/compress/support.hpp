@@ -2,8 +2,8 @@
 // Weights and inputs for the tests of the makers.
 #pragma once
 
-#include "pleat/compress/calibration.hpp"
 #include "pleat/core/scalar.hpp"
+#include "pleat/solve/metric/calibration.hpp"
 #include "support/random.hpp"
 
 #include <Eigen/SVD>

@@ -3,11 +3,11 @@
 #pragma once
 
 #include "pleat/compress/compress.hpp"
-#include "pleat/compress/detail/armor_search.hpp"
-#include "pleat/compress/detail/rounded_weights.hpp"
-#include "pleat/compress/detail/sparse_weights.hpp"
 #include "pleat/compress/error.hpp"
 #include "pleat/factor/armor.hpp"
+#include "pleat/solve/armor/armor_search.hpp"
+#include "pleat/solve/sparse/rounded_weights.hpp"
+#include "pleat/solve/sparse/sparse_weights.hpp"
 
 #include <algorithm>
 #include <cmath>

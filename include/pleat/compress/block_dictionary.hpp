@@ -3,12 +3,12 @@
 #pragma once
 
 #include "pleat/compress/compress.hpp"
-#include "pleat/compress/detail/block_dictionary_shapes.hpp"
-#include "pleat/compress/detail/block_dictionary_solver.hpp"
-#include "pleat/compress/detail/layer_metric.hpp"
-#include "pleat/compress/detail/progress_report.hpp"
 #include "pleat/compress/error.hpp"
 #include "pleat/factor/block_dictionary.hpp"
+#include "pleat/solve/dictionary/block_dictionary_shapes.hpp"
+#include "pleat/solve/dictionary/block_dictionary_solver.hpp"
+#include "pleat/solve/linear/progress_report.hpp"
+#include "pleat/solve/metric/layer_metric.hpp"
 
 #include <algorithm>
 #include <cstddef>

@@ -3,15 +3,15 @@
 #pragma once
 
 #include "pleat/compress/budget.hpp"
-#include "pleat/compress/calibration.hpp"
-#include "pleat/compress/detail/low_rank_refit.hpp"
-#include "pleat/compress/detail/low_rank_solver.hpp"
-#include "pleat/compress/detail/progress_report.hpp"
-#include "pleat/compress/detail/rank_rule.hpp"
 #include "pleat/compress/error.hpp"
 #include "pleat/core/compose.hpp"
 #include "pleat/core/linear_operator.hpp"
 #include "pleat/factor/low_rank.hpp"
+#include "pleat/solve/linear/progress_report.hpp"
+#include "pleat/solve/low_rank/low_rank_refit.hpp"
+#include "pleat/solve/low_rank/low_rank_solver.hpp"
+#include "pleat/solve/low_rank/rank_rule.hpp"
+#include "pleat/solve/metric/calibration.hpp"
 
 #include <algorithm>
 #include <cmath>

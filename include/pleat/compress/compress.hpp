@@ -3,9 +3,9 @@
 #pragma once
 
 #include "pleat/compress/budget.hpp"
-#include "pleat/compress/calibration.hpp"
 #include "pleat/core/error.hpp"
 #include "pleat/core/scalar.hpp"
+#include "pleat/solve/metric/calibration.hpp"
 
 #include <string>
 

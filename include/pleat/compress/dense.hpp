@@ -3,10 +3,10 @@
 #pragma once
 
 #include "pleat/compress/compress.hpp"
-#include "pleat/compress/detail/progress_report.hpp"
-#include "pleat/compress/detail/rounded_weights.hpp"
 #include "pleat/compress/error.hpp"
 #include "pleat/matrix/dense.hpp"
+#include "pleat/solve/linear/progress_report.hpp"
+#include "pleat/solve/sparse/rounded_weights.hpp"
 
 #include <cstddef>
 #include <string>

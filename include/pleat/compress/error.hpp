@@ -2,10 +2,10 @@
 // How far an operator is from the matrix it stands for.
 #pragma once
 
-#include "pleat/compress/calibration.hpp"
-#include "pleat/compress/detail/layer_metric.hpp"
-#include "pleat/compress/detail/square_root.hpp"
 #include "pleat/core/linear_operator.hpp"
+#include "pleat/solve/linear/square_root.hpp"
+#include "pleat/solve/metric/calibration.hpp"
+#include "pleat/solve/metric/layer_metric.hpp"
 
 #include <algorithm>
 #include <cmath>

@@ -3,11 +3,11 @@
 #pragma once
 
 #include "pleat/compress/compress.hpp"
-#include "pleat/compress/detail/low_rank_solver.hpp"
-#include "pleat/compress/detail/progress_report.hpp"
-#include "pleat/compress/detail/rank_rule.hpp"
 #include "pleat/compress/error.hpp"
 #include "pleat/factor/low_rank.hpp"
+#include "pleat/solve/linear/progress_report.hpp"
+#include "pleat/solve/low_rank/low_rank_solver.hpp"
+#include "pleat/solve/low_rank/rank_rule.hpp"
 
 #include <algorithm>
 #include <string>

@@ -2,10 +2,10 @@
 // 2:4 after the columns were put in an order that keeps more.
 #pragma once
 
-#include "pleat/compress/detail/random.hpp"
 #include "pleat/compress/semi_structured.hpp"
 #include "pleat/core/compose.hpp"
 #include "pleat/matrix/permutation.hpp"
+#include "pleat/solve/linear/random.hpp"
 
 #include <algorithm>
 #include <cstdint>

@@ -2,11 +2,11 @@
 // Any N:M pattern: masks, and pruned weights in compressed rows.
 #pragma once
 
-#include "pleat/compress/calibration.hpp"
-#include "pleat/compress/detail/sparse_weights.hpp"
 #include "pleat/compress/error.hpp"
-#include "pleat/compress/sparse_pattern.hpp"
 #include "pleat/matrix/csr.hpp"
+#include "pleat/matrix/sparse_pattern.hpp"
+#include "pleat/solve/metric/calibration.hpp"
+#include "pleat/solve/sparse/sparse_weights.hpp"
 
 #include <algorithm>
 #include <cstdint>

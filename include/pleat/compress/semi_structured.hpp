@@ -3,11 +3,11 @@
 #pragma once
 
 #include "pleat/compress/compress.hpp"
-#include "pleat/compress/detail/progress_report.hpp"
-#include "pleat/compress/detail/rounded_weights.hpp"
-#include "pleat/compress/detail/sparse_weights.hpp"
 #include "pleat/compress/error.hpp"
 #include "pleat/matrix/semi_structured.hpp"
+#include "pleat/solve/linear/progress_report.hpp"
+#include "pleat/solve/sparse/rounded_weights.hpp"
+#include "pleat/solve/sparse/sparse_weights.hpp"
 
 #include <cstddef>
 #include <string>

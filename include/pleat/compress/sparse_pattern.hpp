@@ -1,19 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The patterns that weights are pruned to.
+// The patterns that weights are pruned to: their home is matrix/, this name of it stays.
 #pragma once
 
-#include "pleat/core/scalar.hpp"
-
-namespace pleat {
-inline namespace PLEAT_ABI {
-
-/// N:M sparsity: at most `kept` nonzeros in every `group` consecutive columns of a row. A last
-/// group of fewer columns keeps as many where it has them. 2:4 has a brick of its own,
-/// `SemiStructured`.
-struct SparsePattern {
-  Index kept = 2;
-  Index group = 4;
-};
-
-}  // namespace PLEAT_ABI
-}  // namespace pleat
+#include "pleat/matrix/sparse_pattern.hpp"

@@ -9,8 +9,8 @@
 #include <cstddef>
 
 #ifndef PLEAT_DISPATCH
-#include "pleat/kernel/detail/arch.hpp"
 #include "pleat/kernel/detail/make_table.hpp"
+#include "pleat/kernel/detail/simd/arch.hpp"
 #endif
 
 namespace pleat::kernel {

@@ -2,13 +2,13 @@
 // The kernels of one instruction set, and the table of them.
 #pragma once
 
-#include "pleat/kernel/detail/arch.hpp"
-#include "pleat/kernel/detail/dense.hpp"
-#include "pleat/kernel/detail/dense_narrow.hpp"
-#include "pleat/kernel/detail/interleaved.hpp"
-#include "pleat/kernel/detail/semi_structured.hpp"
-#include "pleat/kernel/detail/semi_structured_transpose.hpp"
-#include "pleat/kernel/detail/sparse.hpp"
+#include "pleat/kernel/detail/dense/dense.hpp"
+#include "pleat/kernel/detail/dense/dense_narrow.hpp"
+#include "pleat/kernel/detail/dense/interleaved.hpp"
+#include "pleat/kernel/detail/simd/arch.hpp"
+#include "pleat/kernel/detail/sparse/semi_structured.hpp"
+#include "pleat/kernel/detail/sparse/semi_structured_transpose.hpp"
+#include "pleat/kernel/detail/sparse/sparse.hpp"
 #include "pleat/kernel/table.hpp"
 
 namespace pleat::kernel {

@@ -1,0 +1,395 @@
+// SPDX-License-Identifier: MIT
+// Dense times activations, from panels with rows in lanes; no horizontal sums and no transposes.
+#pragma once
+
+#include "pleat/kernel/detail/simd/multiply_add.hpp"
+#include "pleat/kernel/regime.hpp"
+#include "pleat/kernel/table.hpp"
+
+#include <xsimd/xsimd.hpp>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace pleat::kernel {
+inline namespace v0 {
+namespace detail {
+
+/// Kernels over dense panels. In every one, an output is one chain of multiply-adds over the
+/// columns in ascending order that starts from zero, or from the output itself where it is added
+/// to. Breaking the chain into blocks of columns stores and reloads the same number, so results do
+/// not depend on the batch, on the tile, or on the split between threads.
+template <class Arch, class T>
+struct Dense {
+  using Batch = xsimd::batch<T, Arch>;
+  static constexpr std::size_t lanes = Batch::size;
+  static constexpr std::size_t vectors = panel_rows / lanes;  // registers for a column of a panel
+  static_assert(panel_rows % lanes == 0);
+
+  // Accumulators that fit the register file, leaving room for one column of panel and a broadcast.
+  static constexpr VectorUnit unit = VectorUnit::of(sizeof(Batch));
+  static constexpr std::size_t accumulators = unit.registers * 3 / 4;
+
+  /// Panels that a tile spans, and samples that it takes: `panels * vectors * samples`
+  /// accumulators.
+  static constexpr std::size_t tile_panels = vectors == 1 ? 2 : 1;
+  static constexpr std::size_t tall = tile_panels * panel_rows;  // rows of a tile
+  static constexpr std::size_t tile_samples = dense_tile_samples(unit, sizeof(T));
+  static_assert(tile_samples >= 1 && tile_samples == accumulators / (tile_panels * vectors));
+
+  // Columns per block and samples per block of a large batch: the packed samples of a block (400 to
+  // 800 KiB with AVX, 200 without) stay in the second-level cache. Deep blocks, because Y is read
+  // and written once for each, and its columns often lie a power of two apart.
+  static constexpr std::size_t block_cols = 4096 / sizeof(T);
+  static constexpr std::size_t block_samples = 16 * tile_samples;
+
+  /// How a tile reads X: in place, with `x_sample` values from one sample to the next; from packed
+  /// samples; from these while it fetches what comes next; or while it also multiplies the sum of
+  /// each group of columns by a scale of its row.
+  enum class Inputs { in_place, packed, packed_ahead, packed_scaled };
+
+  /// What a tile asks the second-level cache for while it computes: so many bytes for each of its
+  /// columns, in as many streams as it has panels. Panels that are still in memory then arrive in
+  /// the time that the arithmetic takes.
+  struct Ahead {
+    const std::uint8_t* first = nullptr;
+    std::size_t column_bytes = 0;
+    std::size_t panel_bytes = 0;  // from one stream to the next
+  };
+
+  /// The scales of a tile, if it has any: for each group of so many columns those of `tile_panels`
+  /// panels, one after the other.
+  struct Scales {
+    const T* values = nullptr;
+    std::size_t group = 0;
+
+    [[nodiscard]] Scales from(std::size_t panel) const {
+      return values == nullptr ? Scales() : Scales{values + panel * panel_rows, group};
+    }
+  };
+
+  // Columns ahead of the current one that a tile of four streams fetches, if it has the samples to
+  // fill the time. It also keeps g++ from reading the panels again for each sample.
+  static constexpr std::size_t fetch_distance = 64;
+
+  /// One tile: P panels by N samples. A function of its own, whose registers nobody else competes
+  /// for.
+  template <std::size_t P, std::size_t N, Inputs I>
+  [[gnu::noinline]] static void tile(const T* const* panels, std::size_t cols, const T* x,
+                                     std::size_t x_sample, T* const* y, std::size_t ldy, bool add,
+                                     const Ahead& ahead, const Scales& scales) {
+    if constexpr (I == Inputs::packed_scaled)
+      return scaled_tile<P, N>(panels, cols, x, y, ldy, add, ahead, scales);
+    Batch sum[N][P][vectors];
+    for (std::size_t j = 0; j < N; ++j)
+      for (std::size_t p = 0; p < P; ++p)
+        for (std::size_t v = 0; v < vectors; ++v)
+          sum[j][p][v] = add ? Batch::load_unaligned(y[p] + j * ldy + v * lanes) : Batch(T(0));
+    multiply<P, N, I>(panels, 0, cols, x, x_sample, ahead, sum);
+    for (std::size_t j = 0; j < N; ++j)
+      for (std::size_t p = 0; p < P; ++p)
+        for (std::size_t v = 0; v < vectors; ++v)
+          sum[j][p][v].store_unaligned(y[p] + j * ldy + v * lanes);
+  }
+
+  /// The same, group by group: the registers hold the sums of one group, the stack their totals.
+  template <std::size_t P, std::size_t N>
+  [[gnu::always_inline]] static void scaled_tile(const T* const* panels, std::size_t cols,
+                                                 const T* x, T* const* y, std::size_t ldy, bool add,
+                                                 const Ahead& ahead, const Scales& scales) {
+    alignas(64) T total[N][P][panel_rows];
+    for (std::size_t j = 0; j < N; ++j)
+      for (std::size_t p = 0; p < P; ++p)
+        for (std::size_t v = 0; v < vectors; ++v)
+          (add ? Batch::load_unaligned(y[p] + j * ldy + v * lanes) : Batch(T(0)))
+              .store_aligned(total[j][p] + v * lanes);
+    const T* scale = scales.values;
+    for (std::size_t begin = 0; begin < cols; begin += scales.group) {
+      const std::size_t end = cols - begin < scales.group ? cols : begin + scales.group;
+      Batch sum[N][P][vectors];
+      for (std::size_t j = 0; j < N; ++j)
+        for (std::size_t p = 0; p < P; ++p)
+          for (std::size_t v = 0; v < vectors; ++v) sum[j][p][v] = Batch(T(0));
+      multiply<P, N, Inputs::packed_scaled>(panels, begin, end, x, 0, ahead, sum);
+      for (std::size_t j = 0; j < N; ++j)
+        for (std::size_t p = 0; p < P; ++p)
+          for (std::size_t v = 0; v < vectors; ++v) {
+            T* const to = total[j][p] + v * lanes;
+            MultiplyAdd<Arch, T>::of(sum[j][p][v],
+                                     Batch::load_unaligned(scale + p * panel_rows + v * lanes),
+                                     Batch::load_aligned(to))
+                .store_aligned(to);
+          }
+      scale += tall;
+    }
+    for (std::size_t j = 0; j < N; ++j)
+      for (std::size_t p = 0; p < P; ++p)
+        for (std::size_t v = 0; v < vectors; ++v)
+          Batch::load_aligned(total[j][p] + v * lanes).store_unaligned(y[p] + j * ldy + v * lanes);
+  }
+
+  /// Adds columns [first, last) of P panels times N samples. Inlined at once, or the compiler keeps
+  /// the sums in memory.
+  template <std::size_t P, std::size_t N, Inputs I>
+  [[gnu::always_inline]] static void multiply(const T* const* panels, std::size_t first,
+                                              std::size_t last, const T* x, std::size_t x_sample,
+                                              const Ahead& ahead, Batch (&sum)[N][P][vectors]) {
+    constexpr bool packed = I != Inputs::in_place;
+    constexpr bool fetches = I == Inputs::packed_ahead || I == Inputs::packed_scaled;
+    for (std::size_t k = first; k < last; ++k) {
+      if constexpr (fetches)
+        for (std::size_t p = 0; p < P; ++p)
+          __builtin_prefetch(ahead.first + p * ahead.panel_bytes + k * ahead.column_bytes, 0, 2);
+      if constexpr (I == Inputs::in_place && P == 4 && N >= 3)
+        for (std::size_t p = 0; p < P; ++p) {  // of this panel, or what follows it, if it exists
+          const auto address = reinterpret_cast<std::uintptr_t>(panels[p]) +
+                               (k + fetch_distance) * panel_rows * sizeof(T);
+          __builtin_prefetch(reinterpret_cast<const void*>(address), 0, 2);
+        }
+      Batch w[P][vectors];
+      for (std::size_t p = 0; p < P; ++p)
+        for (std::size_t v = 0; v < vectors; ++v)
+          w[p][v] = Batch::load_aligned(panels[p] + k * panel_rows + v * lanes);
+      for (std::size_t j = 0; j < N; ++j) {
+        const Batch xj(packed ? x[k * N + j] : x[j * x_sample + k]);
+        for (std::size_t p = 0; p < P; ++p)
+          for (std::size_t v = 0; v < vectors; ++v)
+            sum[j][p][v] = MultiplyAdd<Arch, T>::of(w[p][v], xj, sum[j][p][v]);
+      }
+    }
+  }
+
+  /// As `tile`, for a panel of which only the first `rows` rows exist, and the first `samples`
+  /// samples: through a full copy of its outputs, so that nothing is read or written past Y.
+  template <std::size_t N, Inputs I>
+  static void ragged_tile(const T* panel, std::size_t rows, std::size_t samples, std::size_t cols,
+                          const T* x, std::size_t x_sample, T* y, std::size_t ldy, bool add,
+                          const Ahead& ahead, const Scales& scales) {
+    T copy[N * panel_rows] = {};
+    if (add)
+      for (std::size_t j = 0; j < samples; ++j)
+        for (std::size_t i = 0; i < rows; ++i) copy[j * panel_rows + i] = y[j * ldy + i];
+    T* target = copy;
+    tile<1, N, I>(&panel, cols, x, x_sample, &target, panel_rows, add, ahead, scales);
+    for (std::size_t j = 0; j < samples; ++j)
+      for (std::size_t i = 0; i < rows; ++i) y[j * ldy + i] = copy[j * panel_rows + i];
+  }
+
+  /// All rows by N samples, of which packed ones may be padding: then only `samples` exist. Reading
+  /// four panels that lie a quarter of the matrix apart keeps four streams of memory busy; it pays
+  /// while the tile has accumulators to spare.
+  template <std::size_t N, Inputs I>
+  static void all_rows(std::size_t samples, std::size_t rows, std::size_t cols, const T* panels,
+                       std::size_t panel_stride, const T* x, std::size_t x_sample, T* y,
+                       std::size_t ldy, bool add, const Ahead& ahead, const Scales& scales) {
+    // A block of packed samples comes with `tile_panels` panels at a time.
+    constexpr std::size_t most = I == Inputs::in_place ? accumulators / (vectors * N) : tile_panels;
+    constexpr std::size_t far = most >= 4 ? 4 : most >= 2 ? 2 : 1;
+    const std::size_t full = samples == N ? rows / panel_rows : 0;
+    const std::size_t part = full / far;
+    for (std::size_t i = 0; i < part; ++i) {
+      const T* panel[far];
+      T* target[far];
+      for (std::size_t p = 0; p < far; ++p) {
+        panel[p] = panels + (p * part + i) * panel_stride;
+        target[p] = y + (p * part + i) * panel_rows;
+      }
+      tile<far, N, I>(panel, cols, x, x_sample, target, ldy, add, ahead, scales.from(i));
+    }
+    for (std::size_t p = part * far; p < full; ++p) {
+      const T* panel = panels + p * panel_stride;
+      T* target = y + p * panel_rows;
+      tile<1, N, I>(&panel, cols, x, x_sample, &target, ldy, add, ahead, scales.from(p));
+    }
+    for (std::size_t p = full; p * panel_rows < rows; ++p) {
+      const std::size_t left = rows - p * panel_rows;
+      ragged_tile<N, I>(panels + p * panel_stride, left < panel_rows ? left : panel_rows, samples,
+                        cols, x, x_sample, y + p * panel_rows, ldy, add, ahead, scales.from(p));
+    }
+  }
+
+  // Packed samples are padded to a multiple of this: fewer widths to compile a tile for.
+  static constexpr std::size_t quantum = tile_samples % 6 == 0 ? tile_samples / 3 : 1;
+  static constexpr std::size_t padded(std::size_t samples) {
+    return (samples + quantum - 1) / quantum * quantum;
+  }
+
+  /// `all_rows` for a number of samples that only the run knows, at most `tile_samples`.
+  template <Inputs I, std::size_t N = tile_samples>
+  static void few_samples(std::size_t samples, std::size_t rows, std::size_t cols, const T* panels,
+                          std::size_t panel_stride, const T* x, std::size_t x_sample, T* y,
+                          std::size_t ldy, bool add, const Ahead& ahead = {},
+                          const Scales& scales = {}) {
+    constexpr std::size_t less = I == Inputs::in_place ? 1 : quantum;
+    if constexpr (N > 0) {
+      if (samples + less > N)
+        all_rows<N, I>(samples, rows, cols, panels, panel_stride, x, x_sample, y, ldy, add, ahead,
+                       scales);
+      else
+        few_samples<I, N - less>(samples, rows, cols, panels, panel_stride, x, x_sample, y, ldy,
+                                 add, ahead, scales);
+    }
+  }
+
+  /// Samples that are packed side by side: a tile, or less where that makes two tiles even.
+  static constexpr std::size_t group_of(std::size_t batch) {
+    if (batch > 2 * tile_samples || batch == 0) return tile_samples;
+    return padded(batch <= tile_samples ? batch : (batch + 1) / 2);
+  }
+
+  /// One block of columns and samples, panel by panel, from packed samples.
+  static void block(std::size_t rows, std::size_t cols, const T* panels, std::size_t panel_stride,
+                    std::size_t samples, std::size_t group, const T* packed, T* y, std::size_t ldy,
+                    bool add) {
+    const auto* const bytes = reinterpret_cast<const std::uint8_t*>(panels);
+    for (std::size_t r = 0; r < rows; r += tall) {
+      const std::size_t height = rows - r < tall ? rows - r : tall;
+      const std::size_t at = r / panel_rows * panel_stride;
+      const Ahead next = ahead(bytes + at * sizeof(T), panel_stride * sizeof(T),
+                               panel_rows * sizeof(T), rows - r - height);
+      block_row(height, cols, panels + at, panel_stride, samples, group, packed, y + r, ldy, add,
+                next);
+    }
+  }
+
+  /// The rows that one tile spans, by the packed samples of a block. While the first of them are
+  /// computed, the panels that come next are fetched.
+  static void block_row(std::size_t rows, std::size_t cols, const T* panels,
+                        std::size_t panel_stride, std::size_t samples, std::size_t group,
+                        const T* packed, T* y, std::size_t ldy, bool add, const Ahead& next,
+                        const Scales& scales = {}) {
+    for (std::size_t j = 0; j < samples; j += group) {
+      const std::size_t width = samples - j < group ? samples - j : group;
+      const T* const x = packed + j * cols;
+      T* const to = y + j * ldy;
+      if (scales.values != nullptr) {
+        const bool fetches = j == 0 && next.first != nullptr;
+        const Ahead nothing{reinterpret_cast<const std::uint8_t*>(panels), 0, 0};
+        few_samples<Inputs::packed_scaled>(width, rows, cols, panels, panel_stride, x, 0, to, ldy,
+                                           add, fetches ? next : nothing, scales);
+      } else if (j == 0 && next.first != nullptr)
+        few_samples<Inputs::packed_ahead>(width, rows, cols, panels, panel_stride, x, 0, to, ldy,
+                                          add, next);
+      else few_samples<Inputs::packed>(width, rows, cols, panels, panel_stride, x, 0, to, ldy, add);
+    }
+  }
+
+  /// The panels after those at `panels`, which are `stride` bytes long, if `rows` follow.
+  static Ahead ahead(const std::uint8_t* panels, std::size_t stride, std::size_t column_bytes,
+                     std::size_t rows) {
+    if (rows == 0) return {};
+    return {panels + tile_panels * stride, column_bytes, rows > panel_rows ? stride : 0};
+  }
+
+  static void apply(std::size_t rows, std::size_t cols, const T* panels, std::size_t batch,
+                    const T* x, std::size_t ldx, T* y, std::size_t ldy, bool add, T* scratch) {
+    const std::size_t stride = cols * panel_rows;
+    if (dense_regime(unit, sizeof(T), cols, batch) == Regime::in_place) {
+      const std::size_t parts = (batch + tile_samples - 1) / tile_samples;
+      for (std::size_t part = 0, j = 0; part < parts; ++part) {
+        const std::size_t width = (batch - j + parts - part - 1) / (parts - part);
+        few_samples<Inputs::in_place>(width, rows, cols, panels, stride, x + j * ldx, ldx,
+                                      y + j * ldy, ldy, add);
+        j += width;
+      }
+      return;
+    }
+    const std::size_t group = group_of(batch);
+    std::size_t k = 0;
+    do {  // at least once: no columns still means that Y is overwritten
+      const std::size_t depth = cols - k < block_cols ? cols - k : block_cols;
+      for (std::size_t j = 0; j < batch; j += block_samples) {
+        const std::size_t samples = batch - j < block_samples ? batch - j : block_samples;
+        pack(samples, group, depth, x + j * ldx + k, ldx, scratch);
+        block(rows, depth, panels + k * panel_rows, stride, samples, group, scratch, y + j * ldy,
+              ldy, add || k > 0);
+      }
+      k += depth;
+    } while (k < cols);
+  }
+
+  /// Groups of samples, the last one padded, interleaved: the broadcasts of a tile then walk one
+  /// line.
+  static void pack(std::size_t samples, std::size_t group, std::size_t cols, const T* x,
+                   std::size_t ldx, T* packed) {
+    for (std::size_t j = 0; j < samples; j += group) {
+      const std::size_t width = samples - j < group ? samples - j : group;
+      const std::size_t pitch = padded(width);
+      for (std::size_t t = 0; t < pitch; ++t) {
+        const T* from = x + (j + t) * ldx;
+        T* to = packed + j * cols + t;
+        for (std::size_t k = 0; k < cols; ++k) to[k * pitch] = t < width ? from[k] : T(0);
+      }
+    }
+  }
+
+  static std::size_t scratch(std::size_t cols, std::size_t batch) {
+    if (dense_regime(unit, sizeof(T), cols, batch) == Regime::in_place) return 0;
+    return (cols < block_cols ? cols : block_cols) * packed_samples(batch);
+  }
+
+  /// Samples of the largest block, padding included.
+  static constexpr std::size_t packed_samples(std::size_t batch) {
+    if (batch >= block_samples) return block_samples;
+    const std::size_t group = group_of(batch);
+    return batch / group * group + padded(batch % group);
+  }
+
+  /// C columns of W by one sample: C dot products with all panels, each in `vectors` registers.
+  template <std::size_t C>
+  static void transpose_tile(std::size_t rows, const T* panels, std::size_t panel_stride,
+                             const T* y, T* x) {
+    Batch sum[C];
+    for (std::size_t c = 0; c < C; ++c) sum[c] = Batch(T(0));
+    std::size_t r = 0;
+    for (; r + panel_rows <= rows; r += panel_rows, panels += panel_stride)
+      for (std::size_t v = 0; v < vectors; ++v) {
+        const Batch yv = Batch::load_unaligned(y + r + v * lanes);
+        for (std::size_t c = 0; c < C; ++c)
+          sum[c] = MultiplyAdd<Arch, T>::of(
+              Batch::load_aligned(panels + c * panel_rows + v * lanes), yv, sum[c]);
+      }
+    if (r < rows) {
+      T copy[panel_rows] = {};
+      for (std::size_t i = 0; r + i < rows; ++i) copy[i] = y[r + i];
+      for (std::size_t v = 0; v < vectors; ++v) {
+        const Batch yv = Batch::load_unaligned(copy + v * lanes);
+        for (std::size_t c = 0; c < C; ++c)
+          sum[c] = MultiplyAdd<Arch, T>::of(
+              Batch::load_aligned(panels + c * panel_rows + v * lanes), yv, sum[c]);
+      }
+    }
+    for (std::size_t c = 0; c < C; ++c) {
+      T lane[lanes];
+      sum[c].store_unaligned(lane);
+      T total = lane[0];
+      for (std::size_t i = 1; i < lanes; ++i) total += lane[i];
+      x[c] = total;
+    }
+  }
+
+  static void apply_transpose(std::size_t rows, std::size_t cols, const T* panels,
+                              std::size_t panel_stride, std::size_t batch, const T* y,
+                              std::size_t ldy, T* x, std::size_t ldx) {
+    if (rows == 0) {  // an empty sum; and there may be no panels to point into
+      for (std::size_t j = 0; j < batch; ++j)
+        for (std::size_t c = 0; c < cols; ++c) x[j * ldx + c] = T(0);
+      return;
+    }
+    constexpr std::size_t width = 8;
+    std::size_t k = 0;
+    // These columns of all panels stay in cache for the whole batch.
+    for (; k + width <= cols; k += width)
+      for (std::size_t j = 0; j < batch; ++j)
+        transpose_tile<width>(rows, panels + k * panel_rows, panel_stride, y + j * ldy,
+                              x + j * ldx + k);
+    for (; k < cols; ++k)
+      for (std::size_t j = 0; j < batch; ++j)
+        transpose_tile<1>(rows, panels + k * panel_rows, panel_stride, y + j * ldy,
+                          x + j * ldx + k);
+  }
+};
+
+}  // namespace detail
+}  // namespace v0
+}  // namespace pleat::kernel

@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: MIT
+// What a layer sees: the second moment of its inputs, and how much each of its outputs matters.
+#pragma once
+
+#include "pleat/core/error.hpp"
+#include "pleat/solve/linear/multiply.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <utility>
+
+namespace pleat {
+inline namespace PLEAT_ABI {
+
+/// Statistics of the inputs x of a layer, streamed: the Gram matrix sum x x^T and the mean, both
+/// accumulated in double; and, if wanted, weights of its outputs. Together they are the metric in
+/// which a compression is close to W: the mean over inputs of || P^(1/2) (W - What) x ||^2, with P
+/// the identity unless outputs are weighted. Without samples the inputs are taken as white, which
+/// is the plain Frobenius norm.
+///
+/// Any number of samples is legal, fewer than inputs too, and inputs that are always zero. Memory:
+/// n^2 doubles; while there are fewer than n samples, the samples themselves. How samples are cut
+/// into calls of `add` does not change a bit.
+template <Real T>
+class Calibration {
+ public:
+  /// No calibration: the plain Frobenius norm for a matrix of any size.
+  Calibration() = default;
+
+  /// For a layer of so many inputs. Throws `std::invalid_argument` if there are none.
+  explicit Calibration(Index inputs) : inputs_(inputs) {
+    detail::require(inputs >= 1, [&] {
+      return "Calibration: a layer has at least 1 input, not " + std::to_string(inputs);
+    });
+    sum_ = Vector<double>::Zero(inputs);
+  }
+
+  // What was moved from is no calibration.
+  Calibration(const Calibration&) = default;
+  Calibration& operator=(const Calibration&) = default;
+  Calibration(Calibration&& other) noexcept { swap(other); }
+  Calibration& operator=(Calibration&& other) noexcept {
+    Calibration taken(std::move(other));
+    swap(taken);
+    return *this;
+  }
+  ~Calibration() = default;
+
+  /// From the Gram matrix of so many samples, n x n: the sum, not the mean, of their x x^T; and
+  /// from their mean, n x 1, if it is known. Throws `std::invalid_argument` unless the Gram matrix
+  /// is square, finite, symmetric and free of entries that no sum of x x^T can have, the mean fits
+  /// it, and there is a sample.
+  template <class Derived>
+  [[nodiscard]] static Calibration from_gram(const Eigen::MatrixBase<Derived>& gram,
+                                             Index samples) {
+    detail::require(gram.rows() == gram.cols() && gram.rows() >= 1, [&] {
+      return "Calibration: a Gram matrix is square, not " +
+             detail::shape_text(gram.rows(), gram.cols());
+    });
+    detail::require(samples >= 1, [&] {
+      return "Calibration: a Gram matrix is of at least 1 sample, not " + std::to_string(samples);
+    });
+    detail::require_finite(gram, "the Gram matrix");
+    Calibration calibration(gram.rows());
+    calibration.gram_ = gram.template cast<double>();
+    calibration.samples_ = samples;
+    calibration.mean_known_ = false;
+    check_moment(calibration.gram_, "the Gram matrix");
+    calibration.gram_ = detail::symmetric_part(calibration.gram_);
+    return calibration;
+  }
+  template <class Derived, class Mean>
+  [[nodiscard]] static Calibration from_gram(const Eigen::MatrixBase<Derived>& gram, Index samples,
+                                             const Eigen::MatrixBase<Mean>& mean) {
+    Calibration calibration = from_gram(gram, samples);
+    detail::require(mean.rows() == gram.rows() && mean.cols() == 1, [&] {
+      return "Calibration: the mean of " + std::to_string(gram.rows()) + " inputs is not " +
+             detail::shape_text(mean.rows(), mean.cols());
+    });
+    detail::require_finite(mean, "the mean");
+    calibration.sum_ = mean.template cast<double>() * static_cast<double>(samples);
+    calibration.mean_known_ = true;
+    return calibration;
+  }
+
+  /// Adds samples, one a column: inputs() x any number. Throws `std::invalid_argument`, and changes
+  /// nothing, if the shape is wrong or an entry is not finite, or beyond 1e150, the sums of whose
+  /// squares double could not hold. Cost: n^2 multiply-adds a sample.
+  void add(const ConstMatrixRef<T>& X) {
+    detail::require(inputs_ > 0 && X.rows() == inputs_, [&] {
+      return "Calibration: samples of " + std::to_string(inputs_) + " inputs cannot be " +
+             detail::shape_text(X.rows(), X.cols());
+    });
+    detail::require_finite(X, "calibration samples");
+    if constexpr (sizeof(T) > sizeof(float))
+      detail::require(X.size() == 0 || X.cwiseAbs().maxCoeff() <= T(1e150), [] {
+        return std::string("Calibration: an entry of the samples is beyond 1e150");
+      });
+    for (Index done = 0; done < X.cols();) {
+      if (held_count_ == capacity()) fold_into(gram());
+      const Index count = std::min(X.cols() - done, capacity() - held_count_);
+      if (held_count_ + count > held_.cols())
+        held_.conservativeResize(inputs_, std::min(capacity(), 2 * (held_count_ + count)));
+      held_.middleCols(held_count_, count) = X.middleCols(done, count);
+      held_count_ += count;
+      done += count;
+    }
+    for (Index j = 0; j < X.cols(); ++j) sum_ += X.col(j).template cast<double>();
+    samples_ += X.cols();
+  }
+
+  /// Adds the samples of another calibration of the same layer, as if they had been added here.
+  /// Output weights stay as they are. Throws `std::invalid_argument`, and changes nothing, if the
+  /// numbers of inputs differ, or the sum of the Gram matrices overflows.
+  void merge(const Calibration& other) {
+    detail::require(other.inputs_ == inputs_, [&] {
+      return "Calibration: " + std::to_string(inputs_) + " and " + std::to_string(other.inputs_) +
+             " inputs cannot be merged";
+    });
+    const Index samples = samples_ + other.samples_;
+    const bool known = mean_known_ && other.mean_known_;
+    const Vector<double> sum = sum_ + other.sum_;
+    if (gram_.size() > 0 || other.gram_.size() > 0) {
+      Matrix<double> both = gram() + other.gram();
+      detail::require_finite(both, "the sum of Gram matrices");
+      fold_into(std::move(both));
+    } else if (other.held_count_ > 0) {
+      add(Matrix<T>(other.held_.leftCols(other.held_count_)));
+    }
+    samples_ = samples;
+    sum_ = sum;
+    mean_known_ = known;
+  }
+
+  /// Number of inputs n; 0 for no calibration.
+  [[nodiscard]] Index inputs() const noexcept { return inputs_; }
+  /// Number of samples seen.
+  [[nodiscard]] Index samples() const noexcept { return samples_; }
+
+  /// Sum of x x^T over the samples, n x n.
+  [[nodiscard]] Matrix<double> gram() const {
+    Matrix<double> gram = gram_.size() > 0 ? gram_ : Matrix<double>::Zero(inputs_, inputs_);
+    if (held_count_ > 0)
+      gram += detail::outer_gram(held_.leftCols(held_count_).template cast<double>().eval());
+    return gram;
+  }
+
+  /// Mean of x over the samples, n x 1. Throws `std::invalid_argument` where it is not known:
+  /// without samples, or from a Gram matrix alone.
+  [[nodiscard]] Vector<double> mean() const {
+    detail::require(samples_ > 0 && mean_known_,
+                    [] { return std::string("Calibration: the mean is not known"); });
+    return sum_ / static_cast<double>(samples_);
+  }
+
+  /// The samples themselves, n x samples(), while all of them are still held (at most n); else
+  /// empty.
+  [[nodiscard]] Matrix<T> held_samples() const {
+    return gram_.size() == 0 ? Matrix<T>(held_.leftCols(held_count_)) : Matrix<T>(inputs_, 0);
+  }
+
+  /// Weighs the squared error of output i by w_i >= 0. With the sums of the rows of the Fisher
+  /// information this is Fisher-weighted SVD (Hsu et al. 2022). Throws `std::invalid_argument` if a
+  /// weight is negative or not finite, or none is positive.
+  template <class Derived>
+  Calibration& row_weights(const Eigen::MatrixBase<Derived>& weights) {
+    detail::require(weights.cols() == 1 && weights.rows() >= 1, [&] {
+      return "Calibration: row weights are a column, not " +
+             detail::shape_text(weights.rows(), weights.cols());
+    });
+    detail::require_finite(weights, "row weights");
+    detail::require(weights.minCoeff() >= 0 && weights.maxCoeff() > 0, [] {
+      return std::string("Calibration: row weights must not be negative, nor all 0");
+    });
+    row_weights_ = weights.template cast<double>();
+    output_metric_.resize(0, 0);
+    return *this;
+  }
+  /// The weights of the outputs, m x 1; empty where none are set.
+  [[nodiscard]] const Vector<double>& row_weights() const noexcept { return row_weights_; }
+
+  /// The two-sided metric: P, m x m, symmetric and positive semidefinite, such as the second moment
+  /// of the gradients of the outputs (K-FAC). Replaces row weights, which are its diagonal case.
+  /// Throws `std::invalid_argument` as `from_gram` does.
+  template <class Derived>
+  Calibration& output_metric(const Eigen::MatrixBase<Derived>& metric) {
+    detail::require(metric.rows() == metric.cols() && metric.rows() >= 1, [&] {
+      return "Calibration: an output metric is square, not " +
+             detail::shape_text(metric.rows(), metric.cols());
+    });
+    detail::require_finite(metric, "the output metric");
+    Matrix<double> values = metric.template cast<double>();
+    check_moment(values, "the output metric");
+    output_metric_ = detail::symmetric_part(values);
+    row_weights_.resize(0);
+    return *this;
+  }
+  /// P; empty where none is set.
+  [[nodiscard]] const Matrix<double>& output_metric() const noexcept { return output_metric_; }
+
+  /// Throws `std::invalid_argument` unless this calibration is one for an m x n matrix.
+  void require_fit(Index rows, Index cols) const {
+    detail::require(inputs_ == 0 || inputs_ == cols, [&] {
+      return "a calibration of " + std::to_string(inputs_) + " inputs does not fit a " +
+             detail::shape_text(rows, cols) + " matrix";
+    });
+    const Index outputs = row_weights_.size() > 0 ? row_weights_.size() : output_metric_.rows();
+    detail::require(outputs == 0 || outputs == rows, [&] {
+      return "weights of " + std::to_string(outputs) + " outputs do not fit a " +
+             detail::shape_text(rows, cols) + " matrix";
+    });
+  }
+
+ private:
+  /// Samples held before they are folded into the Gram matrix: all while they are fewer than
+  /// inputs, then blocks.
+  [[nodiscard]] Index capacity() const noexcept {
+    return gram_.size() == 0 ? inputs_ : std::min<Index>(inputs_, 512);
+  }
+
+  /// Lets the held samples go: `gram` has them.
+  void fold_into(Matrix<double> gram) {
+    gram_ = std::move(gram);
+    held_count_ = 0;
+    held_.resize(inputs_, 0);
+  }
+
+  static void check_moment(const Matrix<double>& moment, const char* what) {
+    const double largest = moment.diagonal().cwiseAbs().maxCoeff();
+    constexpr double slack = 1e-5;  // moments are often stored in single precision
+    for (Index j = 0; j < moment.cols(); ++j)
+      for (Index i = 0; i <= j; ++i) {
+        const double bound =
+            std::sqrt(std::max(moment(i, i), 0.0)) * std::sqrt(std::max(moment(j, j), 0.0));
+        detail::require(std::abs(moment(i, j) - moment(j, i)) <= slack * largest &&
+                            std::abs(moment(i, j)) <= bound + slack * largest &&
+                            (i != j || moment(i, i) >= -slack * largest),
+                        [&] {
+                          return std::string(what) +
+                                 " is not symmetric positive semidefinite: see row " +
+                                 std::to_string(i) + ", column " + std::to_string(j);
+                        });
+      }
+  }
+
+  void swap(Calibration& other) noexcept {
+    std::swap(inputs_, other.inputs_);
+    std::swap(samples_, other.samples_);
+    gram_.swap(other.gram_);
+    held_.swap(other.held_);
+    std::swap(held_count_, other.held_count_);
+    sum_.swap(other.sum_);
+    std::swap(mean_known_, other.mean_known_);
+    row_weights_.swap(other.row_weights_);
+    output_metric_.swap(other.output_metric_);
+  }
+
+  Index inputs_ = 0;
+  Index samples_ = 0;
+  Matrix<double> gram_;  // of the samples that are no longer held; empty if none were let go
+  Matrix<T> held_;
+  Index held_count_ = 0;
+  Vector<double> sum_;
+  bool mean_known_ = true;
+  Vector<double> row_weights_;
+  Matrix<double> output_metric_;
+};
+
+}  // namespace PLEAT_ABI
+}  // namespace pleat

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT
+// The metric in which sparse and rounded weights are fitted.
+#pragma once
+
+#include "pleat/solve/linear/multiply.hpp"
+#include "pleat/solve/metric/calibration.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace pleat {
+inline namespace PLEAT_ABI {
+namespace detail {
+
+/// The largest power of two that is not above the largest entry; 1 for zeros.
+[[nodiscard]] inline double power_of_two_below(double largest) {
+  return largest > 0 ? std::exp2(std::floor(std::log2(largest))) : 1;
+}
+
+/// The Gram matrix of a calibration, divided by a power of two. Empty without samples, or where all
+/// were zero.
+template <Real T>
+[[nodiscard]] Matrix<double> scaled_gram(const Calibration<T>& calibration) {
+  if (calibration.samples() == 0) return {};
+  Matrix<double> G = calibration.gram();
+  const double largest = G.diagonal().maxCoeff();
+  if (!(largest > 0)) return {};
+  G /= power_of_two_below(largest);
+  return G;
+}
+
+/// The same, plus 1e-8 of its mean diagonal entry: so much that a weight on an input that was never
+/// seen is kept as it is where that costs nothing, and too little to be seen in any error.
+template <Real T>
+[[nodiscard]] Matrix<double> fitting_gram(const Calibration<T>& calibration) {
+  Matrix<double> H = scaled_gram(calibration);
+  if (H.size() == 0) return H;
+  H.diagonal().array() = H.diagonal().array().max(0) + 1e-8 * H.diagonal().mean();
+  return H;
+}
+
+/// tr(D H D^T) for D^T.
+template <class = void>
+[[nodiscard]] double metric_loss(const Dense<double>& H, const Matrix<double>& Dt) {
+  const double sum = multiply(H, Dt).cwiseProduct(Dt).sum();
+  return sum < 0 ? 0 : sum;
+}
+
+}  // namespace detail
+}  // namespace PLEAT_ABI
+}  // namespace pleat

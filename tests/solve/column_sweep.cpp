@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: MIT
+// The sweep, the refit and the descent of sparse weights against plain loops and their identities.
+#include "pleat/solve/sparse/column_sweep.hpp"
+
+#include "compress/support.hpp"
+#include "pleat/solve/sparse/group_descent.hpp"
+#include "pleat/solve/sparse/masked_refit.hpp"
+#include "support/catch.hpp"
+
+#include <Eigen/Cholesky>
+
+#include <cmath>
+#include <vector>
+
+namespace pleat::test {
+namespace {
+
+/// H and a little of the identity, so that every minimiser is unique.
+Matrix<double> regular(const Matrix<double>& H) {
+  Matrix<double> result = H;
+  result.diagonal().array() += 1e-6 * (H.trace() / double(H.rows()) + 1e-300);
+  return result;
+}
+
+/// The largest number of nonzeros in a group of a row.
+Index fullest_group(const Matrix<double>& St, Index group) {
+  Index most = 0;
+  for (Index row = 0; row < St.cols(); ++row)
+    for (Index first = 0; first < St.rows(); first += group)
+      most = std::max<Index>(
+          most,
+          (St.col(row).segment(first, std::min(group, St.rows() - first)).array() != 0).count());
+  return most;
+}
+
+}  // namespace
+
+TEST_CASE("the factor of an inverse Gram matrix", "[column_sweep]") {
+  Random random(41);
+  for (const Index n : {1, 2, 3, 5, 48, 49, 97, 211}) {
+    for (const Index samples : {Index{1}, n / 2 + 1, 3 * n}) {
+      INFO(n << " inputs, " << samples << " samples");
+      Matrix<double> H = gram_of(random, n, samples);
+      const auto factor = detail::inverse_factor(H);
+      REQUIRE_FALSE(factor.diagonal);
+      CHECK(factor.U.isUpperTriangular(0));
+      CHECK(factor.damping == Approx(0.01 * H.trace() / double(n)));
+      H.diagonal().array() += factor.damping;
+      CHECK((factor.U * H * factor.U.transpose() - Matrix<double>::Identity(n, n)).norm() <= 1e-9);
+    }
+  }
+}
+
+TEST_CASE("what is no Gram matrix still has a factor", "[column_sweep]") {
+  CHECK(detail::inverse_factor(Matrix<double>::Zero(5, 5)).U.isIdentity());
+  Matrix<double> indefinite = Matrix<double>::Constant(4, 4, 3);
+  indefinite.diagonal().setOnes();
+  const auto factor = detail::inverse_factor(indefinite);
+  CHECK(factor.diagonal);
+  CHECK(factor.U.isDiagonal());
+  CHECK(factor.U.diagonal().minCoeff() > 0);
+}
+
+TEST_CASE("the loss of a sweep is the sum of its squared errors", "[column_sweep]") {
+  Random random(42);
+  for (const auto& [m, n] : {std::pair{1, 1}, {3, 2}, {2, 3}, {7, 5}, {13, 127}, {5, 257}})
+    for (const Index samples : {n / 3 + 1, 2 * n}) {
+      for (const auto& [kept, group] : {std::pair{2, 4}, {1, 4}, {4, 8}, {3, 7}}) {
+        INFO(m << " x " << n << ", " << samples << " samples, " << kept << ':' << group);
+        Matrix<double> H = gram_of(random, n, samples);
+        const Matrix<double> Wt = random.matrix<double>(n, m);
+        const auto factor = detail::inverse_factor(H);
+        const auto swept = detail::column_sweep(Wt, factor, {{kept, group}});
+        REQUIRE(swept);
+        H.diagonal().array() += factor.damping;
+        CHECK(loss_of(H, Wt, swept->values) == Approx(swept->loss).epsilon(1e-9).margin(1e-12));
+        CHECK(fullest_group(swept->values, group) <= kept);
+      }
+    }
+}
+
+TEST_CASE("a sweep in batches is the sweep column by column", "[column_sweep]") {
+  Random random(43);
+  const Index n = 301;
+  const Matrix<double> H = gram_of(random, n, 400);
+  const Matrix<double> Wt = random.matrix<double>(n, 9);
+  const auto factor = detail::inverse_factor(H);
+  Matrix<double> plain = Wt;
+  for (Index row = 0; row < plain.cols(); ++row)
+    for (Index first = 0; first < n; first += 4) {
+      std::vector<std::pair<double, Index>> order;
+      const Index last = std::min<Index>(first + 4, n);
+      for (Index i = first; i < last; ++i)
+        order.emplace_back(-std::abs(plain(i, row)) / factor.U(i, i), i);
+      std::sort(order.begin(), order.end());
+      for (Index i = first; i < last; ++i) {
+        if (i == order[0].second || (order.size() > 1 && i == order[1].second)) continue;
+        const double e = plain(i, row) / factor.U(i, i);
+        plain.col(row).tail(n - i) -= e * factor.U.row(i).tail(n - i).transpose();
+        plain(i, row) = 0;
+      }
+    }
+  CHECK((detail::column_sweep(Wt, factor, {{2, 4}})->values - plain).norm() <= 1e-10 * Wt.norm());
+}
+
+TEST_CASE("with a diagonal Gram matrix and no damping the sweep is Wanda", "[column_sweep]") {
+  Random random(44);
+  const Index n = 131;
+  const Matrix<double> Wt = random.matrix<double>(n, 17);
+  Vector<double> d(n);
+  for (Index i = 0; i < n; ++i) d(i) = random.uniform(0.1, 3);
+  const auto swept =
+      detail::column_sweep(Wt, detail::inverse_factor(Matrix<double>(d.asDiagonal()), 0), {{2, 4}});
+  for (Index row = 0; row < Wt.cols(); ++row)
+    for (Index first = 0; first < n; first += 4) {
+      const Index width = std::min<Index>(4, n - first);
+      for (Index i = first; i < first + width; ++i) {
+        Index better = 0;
+        for (Index k = first; k < first + width; ++k)
+          better += std::abs(Wt(k, row)) * std::sqrt(d(k)) > std::abs(Wt(i, row)) * std::sqrt(d(i));
+        CHECK(swept->values(i, row) == (better < 2 ? Wt(i, row) : 0));
+      }
+    }
+}
+
+TEST_CASE("the refit solves the normal equations of every row", "[column_sweep]") {
+  Random random(45);
+  for (const Index n : {1, 2, 3, 5, 61, 130})
+    for (const Index samples : {n / 2 + 1, 3 * n}) {
+      INFO(n << " inputs, " << samples << " samples");
+      const Matrix<double> H = gram_of(random, n, samples);
+      const Matrix<double> G = regular(H);
+      const Matrix<double> Wt = random.matrix<double>(n, 6);
+      const Matrix<double> start =
+          detail::column_sweep(Wt, detail::inverse_factor(H), {{2, 4}})->values;
+      Matrix<double> exact = start;
+      detail::refit_exactly(G, Wt, exact);
+      Matrix<double> iterated = start;
+      detail::refit_iteratively(G, Wt, iterated, 400, {}, 1e-9);
+      const double before = loss_of(G, Wt, start);
+      const double after = loss_of(G, Wt, exact);
+      CHECK(after <= before * (1 + 1e-12));
+      CHECK(loss_of(G, Wt, iterated) <= before * (1 + 1e-12));
+      CHECK(loss_of(G, Wt, iterated) == Approx(after).epsilon(1e-2).margin(1e-12));
+      const Matrix<double> gradient = G * (Wt - exact);
+      for (Index row = 0; row < Wt.cols(); ++row)
+        for (Index i = 0; i < n; ++i) {
+          if (start(i, row) == 0) CHECK(exact(i, row) == 0);
+          else CHECK(std::abs(gradient(i, row)) <= 1e-8 * G.diagonal().maxCoeff() * Wt.norm());
+        }
+    }
+}
+
+TEST_CASE("one step of the descent is the best of six least-squares problems", "[column_sweep]") {
+  Random random(46);
+  for (const Index n : {1, 2, 3, 4, 5, 31, 133}) {
+    INFO(n << " inputs");
+    const Matrix<double> G = regular(gram_of(random, n, 2 * n));
+    const Matrix<double> Wt = random.matrix<double>(n, 5);
+    Matrix<double> plain = detail::column_sweep(Wt, detail::inverse_factor(G), {{2, 4}})->values;
+    Matrix<double> S = plain;
+    const double before = loss_of(G, Wt, S);
+    const double after = detail::group_descent(G, Wt, S, 1);
+    for (Index row = 0; row < Wt.cols(); ++row)
+      for (Index first = 0; first < n; first += 4) {
+        const Index width = std::min<Index>(4, n - first);
+        Matrix<double> best;
+        double least = 1e300;
+        for (Index k = 0; k < width; ++k)
+          for (Index l = std::min(k + 1, width - 1); l < width; ++l) {
+            Vector<double> trial = plain.col(row);
+            trial.segment(first, width).setZero();
+            const Vector<double> z = G * (Wt.col(row) - trial);
+            Matrix<double> block(2, 2);
+            block << G(first + k, first + k), G(first + k, first + l), G(first + k, first + l),
+                G(first + l, first + l);
+            if (k == l) block << G(first, first), 0, 0, 1;
+            const Vector<double> v =
+                block.ldlt().solve(Eigen::Vector2d(z(first + k), k == l ? 0 : z(first + l)));
+            trial(first + k) = v(0);
+            if (k != l) trial(first + l) = v(1);
+            const double loss = loss_of(G, Wt.col(row), trial);
+            if (loss < least) {
+              least = loss;
+              best = trial;
+            }
+          }
+        plain.col(row) = best;
+      }
+    CHECK((S - plain).norm() <= 1e-7 * Wt.norm());
+    CHECK(after <= before + 1e-25 * Wt.squaredNorm() * G.diagonal().maxCoeff());
+    CHECK(after == Approx(loss_of(G, Wt, S)).epsilon(1e-8).margin(1e-12));
+  }
+}
+
+TEST_CASE("sweeps of the descent never increase the loss, and keep the pattern", "[column_sweep]") {
+  Random random(47);
+  for (const Index samples : {20, 500}) {
+    const Index n = 150;
+    const Matrix<double> G = regular(gram_of(random, n, samples));
+    const Matrix<double> Wt = random.matrix<double>(n, 20);
+    Matrix<double> S = detail::column_sweep(Wt, detail::inverse_factor(G), {{2, 4}})->values;
+    double loss = loss_of(G, Wt, S);
+    for (int sweep = 0; sweep < 6; ++sweep) {
+      const double next = detail::group_descent(G, Wt, S, 1);
+      CHECK(next <= loss * (1 + 1e-12));
+      loss = next;
+    }
+    CHECK(fullest_group(S, 4) <= 2);
+  }
+}
+
+}  // namespace pleat::test
