@@ -81,6 +81,13 @@ headers 'nlohmann' include/pleat | grep -v '^include/pleat/io/' | rule 'JSON app
 headers '#include .pleat/pleat\.hpp' include/pleat | rule 'no header includes pleat.hpp'
 headers 'using namespace|\bget_(\w+)\(' include/pleat | grep -v 'get_if' |
   rule 'no using namespace, no get_'
+# <windows.h> has macros min, max, small, near and far, and <complex.h> one of I.
+limits='std::numeric_limits<[^()]*>::'
+headers "(^|[^(])(\bstd::(min|max) *\(|$limits(min|max)\()|\.(min|max)\(" include/pleat |
+  rule 'min and max are macros of some headers: (std::min)(a, b)'
+headers '\b(I|small|near|far)\b' include/pleat | sed -E 's|//.*||; s/"[^"]*"//g' |
+  grep -E '^[^:]*:[0-9]*:.*\b(I|small|near|far)\b' |
+  rule 'I, small, near and far are macros of some headers, and no names'
 headers '<(iostream|cstdio|print)>|std::(cout|cerr|clog)' include/pleat |
   grep -v '^include/pleat/io/.*<cstdio>' | rule 'the library prints nothing'
 headers '^ +mutable ' include/pleat | rule 'no mutable member: a const operator keeps no scratch'

@@ -65,12 +65,12 @@ struct Compressor<Armor<T>> {
     }
     // The smallest blocks that meet the error: twice as large until they do, then by halves.
     const auto of = [&](Index size) {
-      return Blocks{options.block_rows > 0 ? options.block_rows : std::min(size, m),
-                    options.block_cols > 0 ? options.block_cols : std::min(size, n)};
+      return Blocks{options.block_rows > 0 ? options.block_rows : (std::min)(size, m),
+                    options.block_cols > 0 ? options.block_cols : (std::min)(size, n)};
     };
-    const Index largest = std::min(largest_block, std::max(m, n));
+    const Index largest = (std::min)(largest_block, (std::max)(m, n));
     Index misses = 0;
-    for (Index size = 1;; size = std::min(2 * size, largest)) {
+    for (Index size = 1;; size = (std::min)(2 * size, largest)) {
       Armor<T> best = make(W, problem, of(size), options, report);
       const double reached = relative_error(W, best, calibration);
       if (reached > budget.max_error() && !report.stopped()) {
@@ -254,8 +254,8 @@ struct Compressor<Armor<T>> {
     Blocks best{free_rows ? 1 : options.block_rows, free_cols ? 1 : options.block_cols};
     const auto grow = [&](bool rows, bool cols, Index step) {
       for (Index size = step; size <= largest_block; size += step) {
-        const Blocks larger{rows ? std::max(best.rows, std::min(size, m)) : best.rows,
-                            cols ? std::max(best.cols, std::min(size, n)) : best.cols};
+        const Blocks larger{rows ? (std::max)(best.rows, (std::min)(size, m)) : best.rows,
+                            cols ? (std::max)(best.cols, (std::min)(size, n)) : best.cols};
         if (stored(m, n, larger, options.storage) > limit) break;
         best = larger;
       }

@@ -50,14 +50,14 @@ struct Compressor<BlockDictionary<T>> {
     // From a quarter of dense up, until it is enough: all entries over as many atoms as columns
     // lose nothing.
     const std::size_t least = detail::dictionary_bytes<T>(m, n, smallest);
-    const std::size_t most = std::max(least, maker.largest_bytes());
+    const std::size_t most = (std::max)(least, maker.largest_bytes());
     std::size_t few = least - 1;
     std::size_t enough = std::clamp(maker.dense_bytes() / 4, least, most);
     BlockDictionary<T> best = maker.within(enough);
     double reached = relative_error(W, best, calibration);
     while (reached > budget.max_error() && enough < most && !maker.stopped()) {
       few = enough;
-      enough = std::min(2 * enough, most);
+      enough = (std::min)(2 * enough, most);
       best = maker.within(enough);
       reached = relative_error(W, best, calibration);
     }
@@ -111,8 +111,8 @@ struct Compressor<BlockDictionary<T>> {
     /// Bytes beyond which nothing is gained.
     [[nodiscard]] std::size_t largest_bytes() const {
       const Index b = given_.block > 0 ? given_.block : std::min<Index>(n_, 96);
-      const Index k = given_.atoms > 0 ? given_.atoms : std::max(b, given_.nonzeros);
-      const Index s = given_.nonzeros > 0 ? given_.nonzeros : std::min(b, k);
+      const Index k = given_.atoms > 0 ? given_.atoms : (std::max)(b, given_.nonzeros);
+      const Index s = given_.nonzeros > 0 ? given_.nonzeros : (std::min)(b, k);
       return detail::dictionary_bytes<T>(m_, n_, {b, k, s});
     }
 

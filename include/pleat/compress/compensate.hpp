@@ -60,7 +60,7 @@ class Compensator {
                  stop_.monitor()}) {}
 
   [[nodiscard]] Result with_rank(Index rank) {
-    const Index most = std::min(W_.rows(), W_.cols());
+    const Index most = (std::min)(W_.rows(), W_.cols());
     require(rank >= 1 && rank <= most, [&] {
       return "compensate: the rank for a " + shape_text(W_.rows(), W_.cols()) +
              " matrix must lie between 1 and " + std::to_string(most) + ", not " +
@@ -124,7 +124,7 @@ class Compensator {
   }
 
   [[nodiscard]] Result within_error(const Budget& budget) {
-    const Index most = std::min(W_.rows(), W_.cols());
+    const Index most = (std::min)(W_.rows(), W_.cols());
     // The spectrum is that of the residual; the budget is a share of W.
     const double before = relative_error(W_, op_, calibration_);
     if (before <= budget.max_error()) return corrected(0);
@@ -134,7 +134,7 @@ class Compensator {
     // The spectrum promised the error; the factors, rounded, must keep the promise.
     double reached = relative_error(W_, best, calibration_);
     while (reached > budget.max_error() && rank < most && !stop_.stopped()) {
-      rank = std::min(most, rank + std::max<Index>(1, rank / 64));
+      rank = (std::min)(most, rank + std::max<Index>(1, rank / 64));
       best = corrected(rank);
       reached = relative_error(W_, best, calibration_);
     }

@@ -57,10 +57,10 @@ template <class Derived, LinearOperator Op>
   constexpr Index block = 64;
   double loss = 0;
   double reference = 0;
-  Matrix<T> outputs(m, std::min(block, m));
-  Matrix<T> inputs(n, std::min(block, m));
+  Matrix<T> outputs(m, (std::min)(block, m));
+  Matrix<T> inputs(n, (std::min)(block, m));
   for (Index first = 0; first < m; first += block) {
-    const Index count = std::min(block, m - first);
+    const Index count = (std::min)(block, m - first);
     outputs.leftCols(count).setZero();
     for (Index j = 0; j < count; ++j) {
       if (root.size() > 0) outputs.col(j) = root.col(first + j).template cast<T>();

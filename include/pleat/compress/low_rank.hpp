@@ -42,9 +42,9 @@ struct Compressor<LowRank<T>> {
                                                          options.storage);
     if (options.rank == 0) {
       if (options.rank_rule == RankRule::energy)
-        rank = std::min(rank, detail::energy_rank(solver.spectrum(), options.energy));
+        rank = (std::min)(rank, detail::energy_rank(solver.spectrum(), options.energy));
       if (options.rank_rule == RankRule::elbow)
-        rank = std::min(rank, detail::elbow_rank(solver.spectrum()));
+        rank = (std::min)(rank, detail::elbow_rank(solver.spectrum()));
       if (!by_rule && budget.bounds_error())
         rank = detail::error_rank(solver.spectrum(), budget.max_error());
     }
@@ -54,8 +54,8 @@ struct Compressor<LowRank<T>> {
     // The spectrum promised the error; the factors, rounded to T, must keep the promise.
     const bool fixed = options.rank > 0 || by_rule;
     double reached = relative_error(W, best, calibration);
-    while (reached > budget.max_error() && !fixed && rank < std::min(m, n) && !stop.stopped()) {
-      rank = std::min(std::min(m, n), rank + std::max<Index>(1, rank / 64));
+    while (reached > budget.max_error() && !fixed && rank < (std::min)(m, n) && !stop.stopped()) {
+      rank = (std::min)((std::min)(m, n), rank + std::max<Index>(1, rank / 64));
       best = pack(solver, rank, options.storage);
       reached = relative_error(W, best, calibration);
     }
@@ -78,7 +78,7 @@ struct Compressor<LowRank<T>> {
                     const typename LowRank<T>::Options& options) {
     const Index m = W.rows();
     const Index n = W.cols();
-    detail::require(options.rank >= 0 && options.rank <= std::min(m, n), [&] {
+    detail::require(options.rank >= 0 && options.rank <= (std::min)(m, n), [&] {
       return "compress<LowRank>: a " + detail::shape_text(m, n) + " matrix has no rank " +
              std::to_string(options.rank);
     });

@@ -48,12 +48,12 @@ template <class = void>
       const double b = columns[1][row];
       const double c = columns[2][row];
       const double d = columns[3][row];
-      const double high = std::max(a, b);
-      const double low = std::min(a, b);
-      const double other_high = std::max(c, d);
-      const double other_low = std::min(c, d);
-      sum += std::max(high, other_high) +
-             std::max(std::min(high, other_high), std::max(low, other_low));
+      const double high = (std::max)(a, b);
+      const double low = (std::min)(a, b);
+      const double other_high = (std::max)(c, d);
+      const double other_low = (std::min)(c, d);
+      sum += (std::max)(high, other_high) +
+             (std::max)((std::min)(high, other_high), (std::max)(low, other_low));
     }
     return sum;
   };
@@ -64,7 +64,7 @@ template <class = void>
     return static_cast<Index>(random.bits() % static_cast<std::uint64_t>(count));
   };
   const auto trials =
-      static_cast<Index>(std::min(8.0 * double(n) * double(n), 5e7 / double(m) + 16 * double(n)));
+      static_cast<Index>((std::min)(8.0 * double(n) * double(n), 5e7 / double(m) + 16 * double(n)));
   for (Index trial = 0; trial < trials; ++trial) {
     const Index i = draw(n);
     const Index j = draw(n);

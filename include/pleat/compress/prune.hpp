@@ -51,7 +51,7 @@ template <class Derived>
                                      {options.criterion,
                                       options.refit,
                                       2,
-                                      {pattern.kept, std::min(pattern.group, weight.cols())}},
+                                      {pattern.kept, (std::min)(pattern.group, weight.cols())}},
                                      options.monitor)
                     .transpose()
                     .template cast<T>());

@@ -23,9 +23,9 @@ class Composite : public OperatorBase<Derived, typename First::Scalar> {
   static constexpr std::size_t size = 1 + sizeof...(Rest);
 
   /// The operand at position I, from the left.
-  template <std::size_t I>
+  template <std::size_t At>
   [[nodiscard]] const auto& operand() const noexcept {
-    return std::get<I>(operands_);
+    return std::get<At>(operands_);
   }
 
   [[nodiscard]] std::size_t bytes() const {
@@ -72,7 +72,7 @@ template <Real T>
   constexpr Index least = 64;
   constexpr Index budget = Index{256 * 1024} / Index{sizeof(T)};
   const Index fitting = budget / std::max<Index>(widest, 1) / least * least;
-  return std::min(batch, std::max(least, fitting));
+  return (std::min)(batch, (std::max)(least, fitting));
 }
 
 }  // namespace detail
@@ -159,8 +159,8 @@ class Product : public detail::Composite<Product<First, Rest...>, First, Rest...
   friend OperatorBase<Product, Scalar>;
   using Buffer = Eigen::Map<Matrix<Scalar>>;
 
-  template <std::size_t... I>
-  void check(std::index_sequence<I...>) {
+  template <std::size_t... At>
+  void check(std::index_sequence<At...>) {
     const auto pair = [](const auto& left, const auto& right) {
       detail::require(left.cols() == right.rows(), [&] {
         return "Product: a " + detail::shape_text(left.rows(), left.cols()) + " and a " +
@@ -169,8 +169,8 @@ class Product : public detail::Composite<Product<First, Rest...>, First, Rest...
       return right.rows();
     };
     (void)pair;
-    ((widest_ = std::max(
-          widest_, Index{pair(this->template operand<I>(), this->template operand<I + 1>())})),
+    ((widest_ = (std::max)(
+          widest_, Index{pair(this->template operand<At>(), this->template operand<At + 1>())})),
      ...);
   }
 
@@ -182,7 +182,7 @@ class Product : public detail::Composite<Product<First, Rest...>, First, Rest...
         last > 0 ? frame.template allocate<Scalar>(widest_ * width) : nullptr,
         last > 1 ? frame.template allocate<Scalar>(widest_ * width) : nullptr};
     for (Index begin = 0; begin < batch; begin += width)
-      step(begin, std::min(width, batch - begin), buffers);
+      step(begin, (std::min)(width, batch - begin), buffers);
   }
 
   void evaluate(const ConstMatrixRef<Scalar>& X, MatrixRef<Scalar>& Y, Update update,
@@ -193,17 +193,17 @@ class Product : public detail::Composite<Product<First, Rest...>, First, Rest...
     });
   }
 
-  template <std::size_t I>
+  template <std::size_t At>
   void forward(const ConstMatrixRef<Scalar>& in, MatrixRef<Scalar> out, Update update,
                const std::array<Scalar*, 2>& buffers, Workspace& workspace) const {
-    const auto& op = this->template operand<I>();
-    if constexpr (I == 0) {
+    const auto& op = this->template operand<At>();
+    if constexpr (At == 0) {
       if (update == Update::overwrite) op.apply(in, out, workspace);
       else op.apply_add(in, out, workspace);
     } else {
-      Buffer between(buffers[I % 2 == last % 2 ? 0 : 1], op.rows(), in.cols());
+      Buffer between(buffers[At % 2 == last % 2 ? 0 : 1], op.rows(), in.cols());
       op.apply(in, between, workspace);
-      forward<I - 1>(between, out, update, buffers, workspace);
+      forward<At - 1>(between, out, update, buffers, workspace);
     }
   }
 
@@ -215,16 +215,16 @@ class Product : public detail::Composite<Product<First, Rest...>, First, Rest...
     });
   }
 
-  template <std::size_t I>
+  template <std::size_t At>
   void backward(const ConstMatrixRef<Scalar>& in, MatrixRef<Scalar> out,
                 const std::array<Scalar*, 2>& buffers, Workspace& workspace) const {
-    const auto& op = this->template operand<I>();
-    if constexpr (I == last) {
+    const auto& op = this->template operand<At>();
+    if constexpr (At == last) {
       op.apply_transpose(in, out, workspace);
     } else {
-      Buffer between(buffers[I % 2], op.cols(), in.cols());
+      Buffer between(buffers[At % 2], op.cols(), in.cols());
       op.apply_transpose(in, between, workspace);
-      backward<I + 1>(between, out, buffers, workspace);
+      backward<At + 1>(between, out, buffers, workspace);
     }
   }
 

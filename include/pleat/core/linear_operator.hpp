@@ -131,9 +131,9 @@ class OperatorBase {
   [[nodiscard]] Matrix<T> to_dense() const {
     constexpr Index block = 64;
     Matrix<T> dense(self().rows(), self().cols());
-    Matrix<T> identity = Matrix<T>::Zero(self().cols(), std::min(block, self().cols()));
+    Matrix<T> identity = Matrix<T>::Zero(self().cols(), (std::min)(block, self().cols()));
     for (Index first = 0; first < self().cols(); first += block) {
-      const Index count = std::min(block, self().cols() - first);
+      const Index count = (std::min)(block, self().cols() - first);
       for (Index j = 0; j < count; ++j) identity(first + j, j) = T(1);
       apply(identity.leftCols(count), dense.middleCols(first, count));
       for (Index j = 0; j < count; ++j) identity(first + j, j) = T(0);

@@ -285,7 +285,7 @@ class Safetensors {
       std::vector<std::byte> block;
       for (std::uint64_t at = entry.info.begin; at < entry.info.end && stream; at += block.size()) {
         constexpr std::uint64_t most = std::uint64_t{1} << 20;
-        block.resize(static_cast<std::size_t>(std::min(most, entry.info.end - at)));
+        block.resize(static_cast<std::size_t>((std::min)(most, entry.info.end - at)));
         entry.source->read(at, block);
         detail::write_bytes(stream, block);
       }

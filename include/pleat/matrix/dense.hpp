@@ -49,7 +49,7 @@ class Dense : public OperatorBase<Dense<T>, T> {
     if (cols_ == 0) return;
     T* to = panels_.data();
     for (Index first = 0; first < rows_; first += panel) {
-      const Index height = std::min(panel, rows_ - first);
+      const Index height = (std::min)(panel, rows_ - first);
       for (Index k = 0; k < cols_; ++k, to += panel)
         for (Index i = 0; i < height; ++i) to[i] = values.coeff(first + i, k);
     }
@@ -108,7 +108,7 @@ class Dense : public OperatorBase<Dense<T>, T> {
     if (cols_ == 0) return dense;
     const T* from = panels_.data();
     for (Index first = 0; first < rows_; first += panel) {
-      const Index height = std::min(panel, rows_ - first);
+      const Index height = (std::min)(panel, rows_ - first);
       for (Index k = 0; k < cols_; ++k, from += panel)
         for (Index i = 0; i < height; ++i) dense(first + i, k) = from[i];
     }

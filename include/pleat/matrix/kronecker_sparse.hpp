@@ -132,8 +132,8 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
     });
     // Nor for the samples of an operator that is next to nothing but empty rows or columns.
     constexpr Index most = Index{1} << 24;
-    const Index longest = std::max(layout.rows, layout.cols);
-    detail::require(longest <= std::max(most, layout.count()), [&] {
+    const Index longest = (std::max)(layout.rows, layout.cols);
+    detail::require(longest <= (std::max)(most, layout.count()), [&] {
       return "KroneckerSparse: " + std::to_string(layout.count()) + " values in a " +
              detail::shape_text(layout.rows, layout.cols) + " matrix";
     });
@@ -173,7 +173,7 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
     for (Index i = 0; i < layout_.blocks(); ++i)
       for (Index u = 0; u < layout_.units(); ++u) {
         const Layout::Unit unit = layout_.unit(i, u);
-        for (Index lane = 0; lane < std::min({unit.width, unit.y_size, unit.x_size}); ++lane)
+        for (Index lane = 0; lane < (std::min)({unit.width, unit.y_size, unit.x_size}); ++lane)
           for (Index p = 0; p * d + lane < unit.y_size; ++p)
             for (Index q = 0; q * d + lane < unit.x_size; ++q)
               body(Place{i, u * layout_.lanes + lane, p, q, unit.first_row + p * d + lane,
@@ -205,9 +205,9 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
       for (Index j = 0; j < batch; j += most_samples)
         for (Index at = begin; at < end;) {
           const Index first = at % pieces;
-          const Index last = std::min(pieces, first + (end - at));
+          const Index last = (std::min)(pieces, first + (end - at));
           body(Call{at / pieces / units, at / pieces % units, first, last, j,
-                    std::min(most_samples, batch - j)},
+                    (std::min)(most_samples, batch - j)},
                memory + task * scratch);
           at += last - first;
         }
@@ -224,7 +224,7 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
     const auto& table = kernel::active<T>();
     const bool add = update == Update::add;
     const Index d = pattern().d;
-    const Index samples = std::min(most_samples, X.cols());
+    const Index samples = (std::min)(most_samples, X.cols());
     const auto needed = static_cast<Index>(
         layout_.lanes == 1 ? table.dense_scratch(unsign(layout_.width), unsign(samples))
                            : table.interleaved_scratch(unsign(layout_.width), unsign(samples)));
@@ -233,7 +233,7 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
     const auto compute = [&](const Call& call, T* scratch) {
       const Layout::Unit unit = layout_.unit(call.i, call.u);
       const Index p = call.first * layout_.strip;
-      const Index rows = std::min(call.last * layout_.strip, unit.rows) - p;
+      const Index rows = (std::min)(call.last * layout_.strip, unit.rows) - p;
       if (rows <= 0) return;
       T* const y = Y.data() + call.sample * Y.outerStride() + unit.first_row + p * d;
       // Where there are no columns, there is nothing to point at either.
@@ -244,7 +244,7 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
         values += layout_.slot_of(call.i, call.u) + layout_.offset(unit, p, 0, 0);
       }
       if (layout_.lanes > 1) {
-        table.interleaved_apply(unsign(std::min(unit.y_size - p * d, rows * d)),
+        table.interleaved_apply(unsign((std::min)(unit.y_size - p * d, rows * d)),
                                 unsign(unit.x_size), unsign(d), unsign(unit.width), values,
                                 unsign(call.samples), x, unsign(X.outerStride()), y,
                                 unsign(Y.outerStride()), add, scratch);
@@ -254,7 +254,7 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
         const Index few = rows * unit.cols <= (Index{1} << 16) ? Index{8} : call.samples;
         for (Index j = 0; j < call.samples; j += few)
           table.dense_apply(unsign(rows), unsign(unit.cols), values,
-                            unsign(std::min(few, call.samples - j)), x + j * X.outerStride(),
+                            unsign((std::min)(few, call.samples - j)), x + j * X.outerStride(),
                             unsign(X.outerStride()), y + j * Y.outerStride(),
                             unsign(Y.outerStride()), add, scratch);
       } else {
@@ -277,7 +277,7 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
     const auto& table = kernel::active<T>();
     constexpr Index piece = 8;  // columns
     const Index d = pattern().d;
-    const Index samples = std::min(most_samples, Y.cols());
+    const Index samples = (std::min)(most_samples, Y.cols());
     const auto needed = static_cast<Index>(
         layout_.lanes == 1 ? 0
                            : table.interleaved_scratch(unsign(layout_.height), unsign(samples)));
@@ -286,7 +286,7 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
     const auto compute = [&](const Call& call, T* scratch) {
       const Layout::Unit unit = layout_.unit(call.i, call.u);
       const Index q = call.first * piece;
-      const Index cols = std::min(call.last * piece, unit.cols) - q;
+      const Index cols = (std::min)(call.last * piece, unit.cols) - q;
       if (cols <= 0) return;
       T* const x = X.data() + call.sample * X.outerStride() + unit.first_col;
       // Where there are no rows, there is nothing to point at either.

@@ -30,9 +30,9 @@ class ProductStructure : public OperatorBase<Derived, typename First::Scalar> {
   explicit ProductStructure(First first, Rest... rest)
       : product_(std::move(first), std::move(rest)...) {}
 
-  template <std::size_t I>
+  template <std::size_t At>
   [[nodiscard]] const auto& factor() const noexcept {
-    return product_.template operand<I>();
+    return product_.template operand<At>();
   }
 
  private:

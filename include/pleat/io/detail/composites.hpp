@@ -114,7 +114,7 @@ class LoadedProduct : public LoadedComposite<LoadedProduct<T>, T> {
         return "Product: a " + shape_text(left.rows(), left.cols()) + " and a " +
                shape_text(right.rows(), right.cols()) + " operator have no product";
       });
-      widest_ = std::max(widest_, right.rows());
+      widest_ = (std::max)(widest_, right.rows());
     }
   }
 
@@ -135,7 +135,7 @@ class LoadedProduct : public LoadedComposite<LoadedProduct<T>, T> {
     for (std::size_t i = 0; i < 2 && i + 1 < count; ++i)
       buffers[i] = frame.allocate<T>(widest_ * width);
     for (Index begin = 0; begin < X.cols(); begin += width) {
-      const Index columns = std::min(width, X.cols() - begin);
+      const Index columns = (std::min)(width, X.cols() - begin);
       const T* in = X.data() + begin * X.outerStride();
       Index stride = X.outerStride();
       Index height = X.rows();

@@ -21,14 +21,14 @@ class JsonTokens {
 
   /// Goes to the next token; commas and colons are none.
   void next() {
-    begin_ = std::min(text_.find_first_not_of(" \t\n\r,:", end_), text_.size());
-    end_ = std::min(begin_ + 1, text_.size());
+    begin_ = (std::min)(text_.find_first_not_of(" \t\n\r,:", end_), text_.size());
+    end_ = (std::min)(begin_ + 1, text_.size());
     const char first = begin_ < text_.size() ? text_[begin_] : '}';
     if (first == '"') {
       while (end_ < text_.size() && text_[end_] != '"') end_ += text_[end_] == '\\' ? 2 : 1;
-      end_ = std::min(end_ + 1, text_.size());
+      end_ = (std::min)(end_ + 1, text_.size());
     } else if (std::string_view("{}[]").find(first) == std::string_view::npos) {
-      end_ = std::min(text_.find_first_of(" \t\n\r,:]}", end_), text_.size());
+      end_ = (std::min)(text_.find_first_of(" \t\n\r,:]}", end_), text_.size());
     }
   }
 

@@ -305,7 +305,7 @@ inline void check_layout(const SafetensorsHeader& header, std::uint64_t data_byt
     throw FormatError(file,
                       "the tensors end at byte " + std::to_string(expected) +
                           " of the data, but the file holds " + std::to_string(data_bytes),
-                      data_begin + std::min(expected, data_bytes));
+                      data_begin + (std::min)(expected, data_bytes));
 }
 
 /// Reads the header at the start of `source` and checks everything that it says; returns it and the

@@ -184,7 +184,7 @@ inline constexpr std::uint64_t largest_extent = (std::uint64_t{1} << 48) - 1;
 /// a * b, or nothing where it is no longer a size of this machine.
 [[nodiscard]] constexpr std::optional<std::uint64_t> checked_product(std::uint64_t a,
                                                                      std::uint64_t b) noexcept {
-  constexpr auto most = static_cast<std::uint64_t>(std::numeric_limits<std::ptrdiff_t>::max());
+  constexpr auto most = static_cast<std::uint64_t>((std::numeric_limits<std::ptrdiff_t>::max)());
   if (b != 0 && a > most / b) return {};
   return a * b;
 }

@@ -97,8 +97,8 @@ class ColumnIndices {
  private:
   [[nodiscard]] static bool is_long(Index cols) noexcept { return cols > (Index{1} << 16); }
 
-  template <class I>
-  void copy(const std::vector<I>& from, I* to, std::string_view structure) const {
+  template <class Column>
+  void copy(const std::vector<Column>& from, Column* to, std::string_view structure) const {
     require(static_cast<Index>(from.size()) == size_, [&] {
       return std::string(structure) + ": " + std::to_string(from.size()) + " columns for " +
              std::to_string(size_) + " values";

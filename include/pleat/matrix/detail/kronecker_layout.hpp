@@ -30,7 +30,7 @@ struct KroneckerPattern {
       return "KroneckerPattern: there are no blocks of " + detail::shape_text(b, c);
     });
     const auto ceil = [](Index x, Index y) { return x / y + (x % y != 0 ? 1 : 0); };
-    return {std::max({Index{1}, ceil(rows, b), ceil(cols, c)}), b, c, 1};
+    return {(std::max)({Index{1}, ceil(rows, b), ceil(cols, c)}), b, c, 1};
   }
 
   friend bool operator==(const KroneckerPattern&, const KroneckerPattern&) = default;
@@ -90,8 +90,8 @@ struct KroneckerLayout {
     });
     lanes = d >= panel ? panel : 1;
     strip = d >= panel ? Index{kernel::strip_rows} : panel;
-    height = std::min(b, ceil(rows, d));
-    width = std::min(c, ceil(cols, d));
+    height = (std::min)(b, ceil(rows, d));
+    width = (std::min)(c, ceil(cols, d));
   }
 
   [[nodiscard]] static Index ceil(Index x, Index y) { return (x + y - 1) / y; }
@@ -99,12 +99,12 @@ struct KroneckerLayout {
   // Those of the rows and of the columns include units without any values.
   [[nodiscard]] Index row_blocks() const { return ceil(rows, pattern.b * pattern.d); }
   [[nodiscard]] Index col_blocks() const { return ceil(cols, pattern.c * pattern.d); }
-  [[nodiscard]] Index row_units() const { return ceil(std::min(pattern.d, rows), lanes); }
-  [[nodiscard]] Index col_units() const { return ceil(std::min(pattern.d, cols), lanes); }
+  [[nodiscard]] Index row_units() const { return ceil((std::min)(pattern.d, rows), lanes); }
+  [[nodiscard]] Index col_units() const { return ceil((std::min)(pattern.d, cols), lanes); }
   [[nodiscard]] Index strips() const { return ceil(height, strip); }
 
-  [[nodiscard]] Index blocks() const { return std::min(row_blocks(), col_blocks()); }
-  [[nodiscard]] Index units() const { return std::min(row_units(), col_units()); }
+  [[nodiscard]] Index blocks() const { return (std::min)(row_blocks(), col_blocks()); }
+  [[nodiscard]] Index units() const { return (std::min)(row_units(), col_units()); }
 
   /// Values of a slot.
   [[nodiscard]] Index slot() const {
@@ -115,11 +115,11 @@ struct KroneckerLayout {
   [[nodiscard]] Unit unit(Index i, Index u) const {
     const auto& [a, b, c, d] = pattern;
     Unit result{};
-    result.width = std::min(lanes, d - u * lanes);
+    result.width = (std::min)(lanes, d - u * lanes);
     result.first_row = i * b * d + u * lanes;
     result.first_col = i * c * d + u * lanes;
-    result.y_size = std::max(Index{0}, std::min(rows, (i + 1) * b * d) - result.first_row);
-    result.x_size = std::max(Index{0}, std::min(cols, (i + 1) * c * d) - result.first_col);
+    result.y_size = (std::max)(Index{0}, (std::min)(rows, (i + 1) * b * d) - result.first_row);
+    result.x_size = (std::max)(Index{0}, (std::min)(cols, (i + 1) * c * d) - result.first_col);
     result.rows = ceil(result.y_size, d);
     result.cols = ceil(result.x_size, d);
     return result;
@@ -129,20 +129,20 @@ struct KroneckerLayout {
   [[nodiscard]] Index offset(const Unit& unit, Index p, Index q, Index lane) const {
     const Index first = p / strip * strip;
     if (lanes == 1) return (first * unit.cols) + q * panel + (p - first);
-    const Index high = std::min(strip, unit.rows - first);
+    const Index high = (std::min)(strip, unit.rows - first);
     return (first * unit.cols + q * high + (p - first)) * panel + lane;
   }
 
   /// How many values there are. All blocks but the last are whole.
   [[nodiscard]] Index count() const {
     const auto& [a, b, c, d] = pattern;
-    const Index whole = std::min(rows / (b * d), cols / (c * d));
+    const Index whole = (std::min)(rows / (b * d), cols / (c * d));
     if (whole == blocks()) return whole * b * c * d;
-    const Index m = std::min(rows - whole * b * d, b * d);
-    const Index n = std::min(cols - whole * c * d, c * d);
+    const Index m = (std::min)(rows - whole * b * d, b * d);
+    const Index n = (std::min)(cols - whole * c * d, c * d);
     // A matrix k has m / d rows, and one more where k < m % d; its columns are alike.
-    const Index both = std::min(m % d, n % d);
-    const Index one = std::max(m % d, n % d) - both;
+    const Index both = (std::min)(m % d, n % d);
+    const Index one = (std::max)(m % d, n % d) - both;
     const Index more = m % d > n % d ? (m / d + 1) * (n / d) : (m / d) * (n / d + 1);
     return whole * b * c * d + both * (m / d + 1) * (n / d + 1) + one * more +
            (d - both - one) * (m / d) * (n / d);

@@ -58,7 +58,7 @@ class NarrowPanels {
         continue;
       }
       for (Index first = 0; first < cols; first += group) {
-        const Index count = std::min(group, cols - first);
+        const Index count = (std::min)(group, cols - first);
         for (Index i = 0; i < count; ++i) {
           values[static_cast<std::size_t>(i)] = entry(row, first + i);
           require(is_finite(values[static_cast<std::size_t>(i)]),
@@ -103,7 +103,7 @@ class NarrowPanels {
         });
         const GroupScale<double> grid{double(stored), storage == Storage::int8 ? -127 : -8,
                                       storage == Storage::int8 ? 127 : 7};
-        for (Index col = first; col < std::min(first + group(), cols_); ++col) {
+        for (Index col = first; col < (std::min)(first + group(), cols_); ++col) {
           const T value = values(row, col);
           require(is_finite(value), [&] { return no_place(row, column(row, col)); });
           set_integer(row, col, grid.round(double(value)));

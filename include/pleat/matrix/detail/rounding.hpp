@@ -37,11 +37,11 @@ struct GroupScale {
 template <Real T>
 [[nodiscard]] GroupScale<T> int8_scale(const T* values, Index count) {
   double largest = 0;
-  for (Index i = 0; i < count; ++i) largest = std::max(largest, std::abs(double(values[i])));
+  for (Index i = 0; i < count; ++i) largest = (std::max)(largest, std::abs(double(values[i])));
   if (largest == 0) return {1, -127, 127};
   auto scale = static_cast<float>(largest / 127);
   if (!is_finite(127 * scale)) scale = std::nextafter(scale, 0.0F);  // it was rounded up
-  return {std::max(double(scale), double(std::numeric_limits<float>::denorm_min())), -127, 127};
+  return {(std::max)(double(scale), double(std::numeric_limits<float>::denorm_min())), -127, 127};
 }
 
 /// int4: of some f16 scales around the one that takes the largest value to the end of the range,
@@ -55,7 +55,7 @@ template <Real T>
     if (std::abs(double(values[i])) > std::abs(extreme)) extreme = double(values[i]);
   if (extreme == 0) return {1, -8, 7};
   GroupScale<T> best{0, -8, 7};
-  double least = std::numeric_limits<double>::max();
+  double least = (std::numeric_limits<double>::max)();
   for (const double end : {-8.0, 7.0, -7.0, -7.5, 7.5, -8.5, 8.0, -9.0, 8.5, -9.5, 9.0}) {
     double scale = double(static_cast<float>(nearest<Eigen::half>(extreme / end)));
     if (!is_finite(scale)) return {scale, -8, 7};

@@ -17,13 +17,13 @@ struct Split {
   Split(Index size_, Index grain_, double flops, const Workspace& workspace)
       : size(size_), grain(grain_), grains((size_ + grain_ - 1) / grain_) {
     constexpr double least = 1e5;  // flops that are worth a task: some microseconds
-    const double worth = std::min(flops / least, static_cast<double>(grains));
+    const double worth = (std::min)(flops / least, static_cast<double>(grains));
     tasks = static_cast<int>(std::clamp(worth, 1.0, static_cast<double>(workspace.max_tasks())));
   }
 
   /// First and past-the-last index of a task's range.
   [[nodiscard]] std::pair<Index, Index> range(Index task) const noexcept {
-    const auto bound = [&](Index t) { return std::min(size, grains * t / tasks * grain); };
+    const auto bound = [&](Index t) { return (std::min)(size, grains * t / tasks * grain); };
     return {bound(task), bound(task + 1)};
   }
 

@@ -73,8 +73,8 @@ struct ArmorReach {
 
   /// First and past the last, for the columns from `first` on.
   [[nodiscard]] std::pair<Index, Index> operator()(Index first) const noexcept {
-    const Index last = std::min(first + armor_chunk, size) - 1;
-    return {first / block * block, std::min(size, (last / block + 1) * block)};
+    const Index last = (std::min)(first + armor_chunk, size) - 1;
+    return {first / block * block, (std::min)(size, (last / block + 1) * block)};
   }
 };
 
@@ -125,7 +125,7 @@ template <class Body>
 bool in_waves(Index count, const std::function<bool()>& proceed, Body&& body) {
   const Index width = thread_workspace().max_tasks();
   for (Index first = 0; first < count; first += width) {
-    parallel_ranges(std::min(width, count - first), [&](Index begin, Index end) {
+    parallel_ranges((std::min)(width, count - first), [&](Index begin, Index end) {
       for (Index i = begin; i < end; ++i) body(first + i);
     });
     if (proceed && !proceed()) return false;

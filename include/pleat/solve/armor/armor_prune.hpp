@@ -48,7 +48,7 @@ class ArmorPruner {
       }
     });
     for (Index first = 0; first < Wt.rows(); first += armor_chunk) {
-      const Index next = std::min(first + armor_chunk, Wt.rows());
+      const Index next = (std::min)(first + armor_chunk, Wt.rows());
       later_.emplace_back(
           roots_.block(first, next, next - first, reach_(first).second - next).transpose());
     }
@@ -62,13 +62,13 @@ class ArmorPruner {
     for (Index i = begin; i < end; ++i)
       of_rows.push_back(inverse_factor(A_[i].transpose() * A_[i], damping_).U);
     Matrix<double> w(n, end - begin);
-    Matrix<double> errors(std::min(armor_chunk, n), end - begin);
+    Matrix<double> errors((std::min)(armor_chunk, n), end - begin);
     for (Index r = 0; r < A_.width(begin); ++r) {
       // Only the last block can be smaller than the others.
       const Index rows = r < A_.width(end - 1) ? end - begin : end - begin - 1;
       for (Index t = 0; t < rows; ++t) w.col(t) = wanted_.col(A_.first(begin + t) + r);
       for (Index first = 0; first < n; first += armor_chunk) {
-        const Index count = std::min(armor_chunk, n - first);
+        const Index count = (std::min)(armor_chunk, n - first);
         for (Index t = 0; t < rows; ++t) prune_chunk(first, count, &w(first, t), &errors(0, t));
         const Index next = first + count;
         const Index bottom = reach_(first).second;

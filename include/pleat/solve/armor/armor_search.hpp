@@ -51,7 +51,7 @@ template <class = void>
 /// ones gain the most.
 [[nodiscard]] inline Index automatic_rounds(Index m, Index n, Index reach) {
   const double work = double(m) * double(n) * double(reach);
-  return std::lround(std::min(32.0, 4.6 + 27.4 * std::pow(0x1p27 / work, 0.7)));
+  return std::lround((std::min)(32.0, 4.6 + 27.4 * std::pow(0x1p27 / work, 0.7)));
 }
 
 /// What a search came to, and its loss as a share of the squared norm of W in the metric.

@@ -75,7 +75,7 @@ class ArmorSolver {
         parts(i) = (A[i] * M - 2 * C).cwiseProduct(A[i]).sum();
       }
     });
-    return total_ > 0 ? std::max(0.0, 1 + parts.sum() / total_) : 0;
+    return total_ > 0 ? (std::max)(0.0, 1 + parts.sum() / total_) : 0;
   }
 
   /// The best A given S and B. Then, to `balance` them, its columns are scaled to norm 1, and rows
@@ -110,7 +110,7 @@ class ArmorSolver {
     Matrix<double> Rt = Wt_ - B.transpose_times(Qt);
     const Index together = std::max<Index>(1, 128 / B.block());
     for (Index begin = 0; begin < B.count(); begin += together) {
-      const Index end = std::min(B.count(), begin + together);
+      const Index end = (std::min)(B.count(), begin + together);
       const Index top = B.first(begin);
       const Index height = B.first(end - 1) + B.width(end - 1) - top;
       Matrix<double> E = metric_.rows_times(top, height, Rt);  // (R G)^T
@@ -144,7 +144,7 @@ class ArmorSolver {
     groups_.clear();
     for (Index first = 0; first < n; first += chunk) {
       const auto [top, bottom] = reach_(first);
-      chunks_.emplace_back(K_.block(top, first, bottom - top, std::min(chunk, n - first)));
+      chunks_.emplace_back(K_.block(top, first, bottom - top, (std::min)(chunk, n - first)));
     }
     for (Index i = 0; i < n; i += 4) groups_.emplace_back(K_, i, std::min<Index>(4, n - i));
   }
@@ -228,7 +228,7 @@ class ArmorSolver {
     for (Index first = 0; first < X.rows(); first += chunk) {
       const auto [top, bottom] = reach_(first);
       chunks_[static_cast<std::size_t>(first / chunk)].apply_add(
-          X.middleRows(first, std::min(chunk, X.rows() - first)),
+          X.middleRows(first, (std::min)(chunk, X.rows() - first)),
           result.middleRows(top, bottom - top));
       tell();
     }
@@ -242,7 +242,7 @@ class ArmorSolver {
     return (factors_.A.count() + panel_width() - 1) / panel_width();
   }
   [[nodiscard]] std::pair<Index, Index> panel_range(Index p) const {
-    return {p * panel_width(), std::min(factors_.A.count(), (p + 1) * panel_width())};
+    return {p * panel_width(), (std::min)(factors_.A.count(), (p + 1) * panel_width())};
   }
 
   /// The sweep over the blocks of A from `begin` to `end`.
@@ -252,7 +252,7 @@ class ArmorSolver {
     Workspace serial;
     Matrix<double> start(n, end - begin);
     Matrix<double> moved(n, end - begin);
-    Matrix<double> changes(std::min(chunk, n), end - begin);
+    Matrix<double> changes((std::min)(chunk, n), end - begin);
     std::array<double, chunk> z{};
     for (Index r = 0; r < A.width(begin); ++r) {
       // Only the last block can be smaller than the others.
@@ -271,7 +271,7 @@ class ArmorSolver {
       }
       moved.setZero();
       for (Index first = 0; first < n; first += chunk) {
-        const Index count = std::min(chunk, n - first);
+        const Index count = (std::min)(chunk, n - first);
         for (Index t = 0; t < rows; ++t) {
           double* const d = &changes(0, t);
           if (!seen[static_cast<std::size_t>(t)]) {

@@ -59,15 +59,15 @@ template <Real T>
     for (const Index times : {2, 1}) {
       const Index goal = given.atoms > 0 ? given.atoms : times * block;
       const Index least = given.nonzeros > 0 ? given.nonzeros : 1;
-      const Index most = given.nonzeros > 0 ? given.nonzeros : std::min(block, goal);
+      const Index most = given.nonzeros > 0 ? given.nonzeros : (std::min)(block, goal);
       const Index fits = largest_that(least, most, [&](Index s) {
-        return dictionary_bytes<T>(m, n, {block, std::max(goal, s), s}) <= limit;
+        return dictionary_bytes<T>(m, n, {block, (std::max)(goal, s), s}) <= limit;
       });
       for (const Index s : {fits, fits + 1}) {
         if (s < least || s > most) continue;
         const Index atoms = given.atoms > 0
                                 ? given.atoms
-                                : largest_that(s, std::max(s, goal + goal / 2), [&](Index k) {
+                                : largest_that(s, (std::max)(s, goal + goal / 2), [&](Index k) {
                                     return dictionary_bytes<T>(m, n, {block, k, s}) <= limit;
                                   });
         if (atoms >= s) add({block, atoms, s});

@@ -39,7 +39,7 @@ class BlockDictionarySolver {
         shape_(shape),
         monitor_(std::move(monitor)) {
     for (Index first = 0; first < Wt_.rows(); first += shape_.block)
-      blocks_.push_back({first, std::min(shape_.block, Wt_.rows() - first), {}, {}});
+      blocks_.push_back({first, (std::min)(shape_.block, Wt_.rows() - first), {}, {}});
   }
 
   struct Block {
@@ -74,8 +74,8 @@ class BlockDictionarySolver {
       const double before = loss;
       for (Index j = 0; j < count && going; ++j) {
         loss += improve(blocks_[static_cast<std::size_t>(j)]);
-        going =
-            report("rounds", round, rounds, whole > 0 ? std::sqrt(std::max(0.0, loss / whole)) : 0);
+        going = report("rounds", round, rounds,
+                       whole > 0 ? std::sqrt((std::max)(0.0, loss / whole)) : 0);
       }
       if (loss > before * (1 - 1e-4)) break;
     }
@@ -146,8 +146,8 @@ class BlockDictionarySolver {
         moment * R * solver.eigenvectors().rowwise().reverse();  // W^T U, up to lengths
     Index found = 0;
     const double least =
-        std::numeric_limits<double>::epsilon() * std::max(0.0, solver.eigenvalues().sum());
-    for (Index l = 0; l < std::min(shape_.atoms, Tt.rows()); ++l)
+        std::numeric_limits<double>::epsilon() * (std::max)(0.0, solver.eigenvalues().sum());
+    for (Index l = 0; l < (std::min)(shape_.atoms, Tt.rows()); ++l)
       if (solver.eigenvalues()(Tt.rows() - 1 - l) > least &&
           dictionary.set(found, directions.col(l), G))
         ++found;
@@ -167,7 +167,7 @@ class BlockDictionarySolver {
     const Matrix<double> own = Wt_.middleRows(block.first, block.width);
     const auto solver = eigenpairs(G);
     // So that rounding does not come back a thousandfold from what the metric hardly sees.
-    const double least = 1e-6 * std::max(0.0, solver.eigenvalues().maxCoeff());
+    const double least = 1e-6 * (std::max)(0.0, solver.eigenvalues().maxCoeff());
     const Vector<double> inverse = solver.eigenvalues().unaryExpr(
         [least](double value) { return value > least ? 1 / value : 0; });
     const Matrix<double> part = inverse.asDiagonal() * solver.eigenvectors().transpose();

@@ -21,7 +21,7 @@ class BlockDiagonal {
   BlockDiagonal(Index size, Index block) : size_(size), block_(block) {
     for (Index i = 0; i < size; i += block)
       blocks_.push_back(
-          Matrix<double>::Identity(std::min(block, size - i), std::min(block, size - i)));
+          Matrix<double>::Identity((std::min)(block, size - i), (std::min)(block, size - i)));
   }
 
   [[nodiscard]] Index size() const noexcept { return size_; }
@@ -29,7 +29,7 @@ class BlockDiagonal {
   [[nodiscard]] Index count() const noexcept { return static_cast<Index>(blocks_.size()); }
   /// Row and column where a block begins, and how many it has.
   [[nodiscard]] Index first(Index i) const noexcept { return i * block_; }
-  [[nodiscard]] Index width(Index i) const noexcept { return std::min(block_, size_ - first(i)); }
+  [[nodiscard]] Index width(Index i) const noexcept { return (std::min)(block_, size_ - first(i)); }
   [[nodiscard]] Matrix<double>& operator[](Index i) { return blocks_[static_cast<std::size_t>(i)]; }
   [[nodiscard]] const Matrix<double>& operator[](Index i) const {
     return blocks_[static_cast<std::size_t>(i)];

@@ -94,9 +94,9 @@ template <class = void>
       }
     }
   result.diagonal = true;
-  result.damping = mean > 0 ? std::max(relative, 1e-2) * mean : 1;
+  result.damping = mean > 0 ? (std::max)(relative, 1e-2) * mean : 1;
   result.U = Matrix<double>::Zero(n, n);
-  result.U.diagonal() = (H.diagonal().array().max(0) + result.damping).sqrt().inverse();
+  result.U.diagonal() = (H.diagonal().cwiseMax(0).array() + result.damping).sqrt().inverse();
   return result;
 }
 

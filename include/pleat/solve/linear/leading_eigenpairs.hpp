@@ -64,9 +64,9 @@ struct Eigenpairs {
 /// this share, relative to the whole.
 template <class = void>
 [[nodiscard]] Eigenpairs numerically_positive(Eigenpairs pairs, Index count, double trace) {
-  const double least = 1e-8 * std::max(trace, 0.0);
+  const double least = 1e-8 * (std::max)(trace, 0.0);
   Index kept = 0;
-  while (kept < std::min(count, pairs.values.size()) && pairs.values(kept) > least) ++kept;
+  while (kept < (std::min)(count, pairs.values.size()) && pairs.values(kept) > least) ++kept;
   return {pairs.values.head(kept), pairs.vectors.leftCols(kept)};
 }
 
@@ -91,7 +91,7 @@ template <class = void>
   const Index size = K.rows();
   const double trace = K.trace();
   const Dense<double> packed(K);
-  const Index spare = std::min(size - count, oversampling);
+  const Index spare = (std::min)(size - count, oversampling);
   Matrix<double> Q = orthonormal(multiply(packed, Random(seed).normal(size, count + spare)));
   Matrix<double> Y = multiply(packed, Q);
   for (Index i = 1; i <= iterations && Q.cols() > 0; ++i) {
@@ -101,9 +101,9 @@ template <class = void>
     Y = multiply(packed, Q);
   }
   if (Q.cols() == 0) return {Vector<double>(0), Matrix<double>(size, 0)};
-  const Eigenpairs small = exact_eigenpairs(symmetric_part(multiply(Q.transpose(), Y)));
-  const Index kept = std::min(count, small.values.size());
-  return {small.values.head(kept), multiply(Q, small.vectors.leftCols(kept))};
+  const Eigenpairs inner = exact_eigenpairs(symmetric_part(multiply(Q.transpose(), Y)));
+  const Index kept = (std::min)(count, inner.values.size());
+  return {inner.values.head(kept), multiply(Q, inner.vectors.leftCols(kept))};
 }
 
 }  // namespace detail

@@ -52,7 +52,7 @@ class ProgressReport {
   /// The loss of a result.
   void reached(double loss) {
     const double share = total_ > 0 ? loss / total_ : 0;
-    now_.loss = std::min(now_.loss, std::sqrt(std::max(0.0, share)));
+    now_.loss = (std::min)(now_.loss, std::sqrt((std::max)(0.0, share)));
   }
 
   /// All of these return false to stop. A step begins:

@@ -27,7 +27,7 @@ template <class = void>
   const auto solver = eigenpairs(symmetric_part(scale.asDiagonal() * M * scale.asDiagonal()));
   const Vector<double>& values = solver.eigenvalues();
   const double cut = std::numeric_limits<double>::epsilon() * static_cast<double>(M.rows()) *
-                     std::max(values.maxCoeff(), 0.0);
+                     (std::max)(values.maxCoeff(), 0.0);
   const Vector<double> inverse =
       values.unaryExpr([cut](double value) { return value > cut ? 1 / value : 0; });
   const Matrix<double> basis = scale.asDiagonal() * solver.eigenvectors();

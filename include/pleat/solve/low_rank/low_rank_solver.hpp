@@ -56,7 +56,7 @@ class LowRankSolver {
     const double largest = W_.cwiseAbs().maxCoeff();
     scale_ = power_of_two_below(largest);
     W_ /= scale_;
-    const Index least = std::min(W_.rows(), W_.cols());
+    const Index least = (std::min)(W_.rows(), W_.cols());
     const bool weighted =
         calibration.row_weights().size() > 0 || calibration.output_metric().size() > 0;
     if (calibration.row_weights().size() > 0)
@@ -113,7 +113,7 @@ class LowRankSolver {
   /// All squared singular values of M, descending; min(m, n) of them.
   [[nodiscard]] const Vector<double>& spectrum() {
     if (spectrum_.size() > 0) return spectrum_;
-    const Index count = std::min(W_.rows(), W_.cols());
+    const Index count = (std::min)(W_.rows(), W_.cols());
     spectrum_ = Vector<double>::Zero(count);
     Vector<double> values;
     if (exact_size()) {
@@ -123,7 +123,7 @@ class LowRankSolver {
       (void)report("spectrum", 1, 1, 1);
       values = eigenpairs(K_, Eigen::EigenvaluesOnly).eigenvalues().reverse().cwiseMax(0);
     }
-    const Index found = std::min(count, values.size());
+    const Index found = (std::min)(count, values.size());
     spectrum_.head(found) = values.head(found);
     return spectrum_;
   }
@@ -139,7 +139,7 @@ class LowRankSolver {
     const Index m = W_.rows();
     const Index n = W_.cols();
     Factors result;
-    if (rank == std::min(m, n)) {  // W itself
+    if (rank == (std::min)(m, n)) {  // W itself
       if (m <= n) result = {Matrix<double>::Identity(m, m), W_};
       else result = {W_, Matrix<double>::Identity(n, n)};
     } else {
@@ -193,10 +193,10 @@ class LowRankSolver {
   }
 
   [[nodiscard]] Eigenpairs leading(Index rank) {
-    const Index count = std::min(rank, K_.rows());
-    const Index extra =
-        std::min(method_.oversampling > 0 ? method_.oversampling : std::max<Index>(10, count / 10),
-                 K_.rows());
+    const Index count = (std::min)(rank, K_.rows());
+    const Index extra = (std::min)(
+        method_.oversampling > 0 ? method_.oversampling : std::max<Index>(10, count / 10),
+        K_.rows());
     // Past half the size, the products of the iteration cost as much as the whole decomposition.
     const bool exact =
         exact_size() || (method_.svd == SvdMethod::automatic && 2 * (count + extra) > K_.rows());
@@ -209,7 +209,7 @@ class LowRankSolver {
                               [&](Index iteration, double held) {
                                 return report("power iteration", iteration,
                                               method_.power_iterations,
-                                              std::sqrt(std::max(0.0, 1 - held)));
+                                              std::sqrt((std::max)(0.0, 1 - held)));
                               }),
         count, trace_);
   }
@@ -253,8 +253,8 @@ class LowRankSolver {
   [[nodiscard]] Factors of_residual(const Matrix<double>& residual,
                                     const Calibration<T>& calibration, Index rank) const {
     constexpr double epsilon = std::numeric_limits<double>::epsilon();
-    const double noise =
-        epsilon * epsilon * static_cast<double>(std::min(W_.rows(), W_.cols())) * W_.squaredNorm();
+    const double noise = epsilon * epsilon * static_cast<double>((std::min)(W_.rows(), W_.cols())) *
+                         W_.squaredNorm();
     if (residual.squaredNorm() > noise) {
       LowRankSolver solver(residual, calibration, method_);
       if (solver.trace_ * solver.scale_ * solver.scale_ > noise * solver.gram_trace_) {

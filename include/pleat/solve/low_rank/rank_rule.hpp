@@ -68,7 +68,7 @@ namespace detail {
 /// rank 1 does.
 [[nodiscard]] inline Index largest_rank(Index m, Index n, std::size_t limit, Storage storage) {
   Index fits = 0;
-  for (Index above = std::min(m, n) + 1; fits + 1 < above;) {
+  for (Index above = (std::min)(m, n) + 1; fits + 1 < above;) {
     const Index middle = fits + (above - fits) / 2;
     (low_rank_bytes(m, n, middle, storage) <= limit ? fits : above) = middle;
   }

@@ -99,9 +99,9 @@ class Calibration {
       });
     for (Index done = 0; done < X.cols();) {
       if (held_count_ == capacity()) fold_into(gram());
-      const Index count = std::min(X.cols() - done, capacity() - held_count_);
+      const Index count = (std::min)(X.cols() - done, capacity() - held_count_);
       if (held_count_ + count > held_.cols())
-        held_.conservativeResize(inputs_, std::min(capacity(), 2 * (held_count_ + count)));
+        held_.conservativeResize(inputs_, (std::min)(capacity(), 2 * (held_count_ + count)));
       held_.middleCols(held_count_, count) = X.middleCols(done, count);
       held_count_ += count;
       done += count;
@@ -232,7 +232,7 @@ class Calibration {
     for (Index j = 0; j < moment.cols(); ++j)
       for (Index i = 0; i <= j; ++i) {
         const double bound =
-            std::sqrt(std::max(moment(i, i), 0.0)) * std::sqrt(std::max(moment(j, j), 0.0));
+            std::sqrt((std::max)(moment(i, i), 0.0)) * std::sqrt((std::max)(moment(j, j), 0.0));
         detail::require(std::abs(moment(i, j) - moment(j, i)) <= slack * largest &&
                             std::abs(moment(i, j)) <= bound + slack * largest &&
                             (i != j || moment(i, i) >= -slack * largest),

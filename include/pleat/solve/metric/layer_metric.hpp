@@ -35,7 +35,7 @@ template <Real T>
 [[nodiscard]] Matrix<double> fitting_gram(const Calibration<T>& calibration) {
   Matrix<double> H = scaled_gram(calibration);
   if (H.size() == 0) return H;
-  H.diagonal().array() = H.diagonal().array().max(0) + 1e-8 * H.diagonal().mean();
+  H.diagonal().array() = H.diagonal().cwiseMax(0).array() + 1e-8 * H.diagonal().mean();
   return H;
 }
 

@@ -28,7 +28,7 @@ namespace detail {
 /// Marks the `kept` largest of `count` scores; of equal ones the first.
 inline void mark_largest(const double* scores, Index count, Index kept, bool* mark) {
   for (Index i = 0; i < count; ++i) mark[i] = false;
-  for (Index k = 0; k < std::min(kept, count); ++k) {
+  for (Index k = 0; k < (std::min)(kept, count); ++k) {
     Index best = -1;
     for (Index i = 0; i < count; ++i)
       if (!mark[i] && (best < 0 || scores[i] > scores[best])) best = i;
@@ -77,16 +77,16 @@ template <class = void>
   const Index unit = std::lcm(group, std::max<Index>(1, grid.span));
   const Index block = std::max<Index>(1, 128 / unit) * unit;
   Swept result{{}, Matrix<double>(grid.spans(n), m), 0};
-  Matrix<double> errors(std::min(block, n), m);
+  Matrix<double> errors((std::min)(block, n), m);
   Vector<double> losses = Vector<double>::Zero(m);
   for (Index first = 0; first < n; first += block) {
-    const Index count = std::min(block, n - first);
+    const Index count = (std::min)(block, n - first);
     const Matrix<double> rows = U.block(first, first, count, count).transpose();
     parallel_ranges(m, [&](Index begin, Index end) {
-      std::vector<double> scratch(static_cast<std::size_t>(std::max(group, grid.span)));
+      std::vector<double> scratch(static_cast<std::size_t>((std::max)(group, grid.span)));
       // Marks what is kept of the columns [i, i + count) of the block.
       const auto mark = [&](const double* w, Index row, Index i, bool* marks) {
-        const Index width = std::min(group, count - i);
+        const Index width = (std::min)(group, count - i);
         if (rule.places != nullptr) {
           for (Index k = 0; k < width; ++k) marks[k] = (*rule.places)(first + i + k, row) != 0;
           return;
@@ -105,7 +105,7 @@ template <class = void>
         double scale = 1;
         for (Index i = 0; i < count; ++i) {
           if (grid.span > 0 && i % grid.span == 0) {
-            const Index width = std::min(grid.span, count - i);
+            const Index width = (std::min)(grid.span, count - i);
             for (Index k = 0; k < width; k += group) mark(w, row, i + k, marks.get() + k);
             Index taken = 0;
             for (Index k = 0; k < width; ++k)

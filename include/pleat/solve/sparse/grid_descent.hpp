@@ -33,10 +33,10 @@ double grid_descent(const Matrix<double>& H, const Matrix<double>& Wt, const Gri
   const auto current = [&] { return Z.cwiseProduct(Wt - Q.values).sum(); };
   double loss = current();
   const Index block = std::max<Index>(1, 128 / grid.span) * grid.span;
-  Matrix<double> changes(std::min(block, n), m);
+  Matrix<double> changes((std::min)(block, n), m);
   for (Index sweep = 0; sweep < sweeps; ++sweep) {
     for (Index first = 0; first < n; first += block) {
-      const Index count = std::min(block, n - first);
+      const Index count = (std::min)(block, n - first);
       const Matrix<double> square = H.block(first, first, count, count);
       parallel_ranges(m, [&](Index begin, Index end) {
         std::vector<double> gradient(static_cast<std::size_t>(count));
@@ -52,7 +52,7 @@ double grid_descent(const Matrix<double>& H, const Matrix<double>& Wt, const Gri
             for (Index k = 0; k < count; ++k) z[k] -= d * h[k];
           };
           for (Index from = 0; from < count; from += grid.span) {
-            const Index to = std::min(from + grid.span, count);
+            const Index to = (std::min)(from + grid.span, count);
             double& scale = Q.scales((first + from) / grid.span, row);
             // The scale: s = scale c, and the loss is a parabola in it.
             double* const Hc = product.data();

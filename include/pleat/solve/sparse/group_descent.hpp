@@ -92,10 +92,10 @@ double group_descent(const Matrix<double>& H, const Matrix<double>& Wt, Matrix<d
   Matrix<double> Z = multiply(H, Matrix<double>(Wt - St));
   double loss = Z.cwiseProduct(Wt - St).sum();
   constexpr Index block = 128;
-  Matrix<double> changes(std::min(block, n), m);
+  Matrix<double> changes((std::min)(block, n), m);
   for (Index sweep = 0; sweep < sweeps; ++sweep) {
     for (Index first = 0; first < n; first += block) {
-      const Index count = std::min(block, n - first);
+      const Index count = (std::min)(block, n - first);
       const Matrix<double> square = H.block(first, first, count, count);
       std::vector<PairChoice<>> groups;
       for (Index i = 0; i < count; i += 4)

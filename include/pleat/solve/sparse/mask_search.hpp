@@ -27,7 +27,7 @@ template <class = void>
   Matrix<double> result = Matrix<double>::Zero(n, n);
   constexpr Index block = 256;
   for (Index first = 0; first < n; first += block) {
-    const auto rows = U.block(first, first, std::min(block, n - first), n - first);
+    const auto rows = U.block(first, first, (std::min)(block, n - first), n - first);
     Dense<double>(rows.transpose())
         .apply_add(Matrix<double>(rows), result.bottomRightCorner(n - first, n - first));
     if (tell) tell();
@@ -100,12 +100,12 @@ template <class = void>
         S = multiply(packed, S);
       }
       parallel_ranges(m, [&](Index begin, Index end) {
-        const auto size = static_cast<std::size_t>(std::min(n, pattern.group));
+        const auto size = static_cast<std::size_t>((std::min)(n, pattern.group));
         std::vector<double> scores(size);
         const auto marks = std::make_unique<bool[]>(size);
         for (Index row = begin; row < end; ++row)
           for (Index first = 0; first < n; first += pattern.group) {
-            const Index width = std::min(pattern.group, n - first);
+            const Index width = (std::min)(pattern.group, n - first);
             double* const v = &V(first, row);
             double* const d = &D(first, row);
             for (Index k = 0; k < width; ++k) {

@@ -30,7 +30,7 @@ void refit_exactly(const Matrix<double>& H, const Matrix<double>& Wt, Matrix<dou
   const double loss = Z.cwiseProduct(Wt - St).sum();
   constexpr Index rows = 64;
   for (Index first = 0; first < m; first += rows) {
-    parallel_ranges(std::min(rows, m - first), [&](Index begin, Index end) {
+    parallel_ranges((std::min)(rows, m - first), [&](Index begin, Index end) {
       std::vector<Index> kept;
       Matrix<double> block;
       Vector<double> change;
@@ -62,7 +62,7 @@ void refit_exactly(const Matrix<double>& H, const Matrix<double>& Wt, Matrix<dou
         }
       }
     });
-    if (proceed && !proceed(double(std::min(first + rows, m)) / double(m), loss)) return;
+    if (proceed && !proceed(double((std::min)(first + rows, m)) / double(m), loss)) return;
   }
 }
 

@@ -64,7 +64,7 @@ template <class = void>
   const auto marks = std::make_unique<bool[]>(static_cast<std::size_t>(pattern.group));
   for (Index row = 0; row < Wt.cols(); ++row)
     for (Index first = 0; first < n; first += pattern.group) {
-      const Index width = std::min(pattern.group, n - first);
+      const Index width = (std::min)(pattern.group, n - first);
       mark_largest(&scores(first, row), width, pattern.kept, marks.get());
       for (Index k = 0; k < width; ++k)
         if (!marks[static_cast<std::size_t>(k)]) Wt(first + k, row) = 0;

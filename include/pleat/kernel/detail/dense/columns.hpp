@@ -14,21 +14,21 @@ namespace detail {
 // The instruction set is part of these names, or the linker could keep the wrong body.
 
 /// Columns as indices of type I.
-template <class Arch, class I>
+template <class Arch, class Column>
 struct IndexColumns {
   static constexpr std::size_t grain = 8;  // tiles are multiples of it; any would do
 
-  const I* columns;
+  const Column* columns;
 
   /// Columns of a row are found so many columns at a time.
   static constexpr std::size_t span = ~std::size_t{0};
-  using Position = I;
+  using Position = Column;
   struct Memory {};
 
   /// Where in the `span` columns from `first` on, which must be in the row, the next entries of a
   /// row lie: [entry, end) if they all do. Sets their number.
-  const I* find(std::size_t /*row*/, std::size_t entry, std::size_t end, std::size_t /*first*/,
-                Memory& /*memory*/, std::size_t& count) const {
+  const Column* find(std::size_t /*row*/, std::size_t entry, std::size_t end, std::size_t /*first*/,
+                     Memory& /*memory*/, std::size_t& count) const {
     count = end - entry;
     return columns + entry;
   }
@@ -47,7 +47,7 @@ struct IndexColumns {
   const void* address(std::size_t /*row*/, std::size_t entry, std::size_t /*first*/) const {
     return columns + entry;
   }
-  static constexpr std::size_t line_entries = 64 / sizeof(I);
+  static constexpr std::size_t line_entries = 64 / sizeof(Column);
 };
 
 /// Which bits of a byte are set: their positions in ascending order, a byte each, and their number.

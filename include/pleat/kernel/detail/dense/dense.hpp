@@ -74,18 +74,18 @@ struct Dense {
 
   /// One tile: P panels by N samples. A function of its own, whose registers nobody else competes
   /// for.
-  template <std::size_t P, std::size_t N, Inputs I>
+  template <std::size_t P, std::size_t N, Inputs In>
   [[gnu::noinline]] static void tile(const T* const* panels, std::size_t cols, const T* x,
                                      std::size_t x_sample, T* const* y, std::size_t ldy, bool add,
                                      const Ahead& ahead, const Scales& scales) {
-    if constexpr (I == Inputs::packed_scaled)
+    if constexpr (In == Inputs::packed_scaled)
       return scaled_tile<P, N>(panels, cols, x, y, ldy, add, ahead, scales);
     Batch sum[N][P][vectors];
     for (std::size_t j = 0; j < N; ++j)
       for (std::size_t p = 0; p < P; ++p)
         for (std::size_t v = 0; v < vectors; ++v)
           sum[j][p][v] = add ? Batch::load_unaligned(y[p] + j * ldy + v * lanes) : Batch(T(0));
-    multiply<P, N, I>(panels, 0, cols, x, x_sample, ahead, sum);
+    multiply<P, N, In>(panels, 0, cols, x, x_sample, ahead, sum);
     for (std::size_t j = 0; j < N; ++j)
       for (std::size_t p = 0; p < P; ++p)
         for (std::size_t v = 0; v < vectors; ++v)
@@ -130,17 +130,17 @@ struct Dense {
 
   /// Adds columns [first, last) of P panels times N samples. Inlined at once, or the compiler keeps
   /// the sums in memory.
-  template <std::size_t P, std::size_t N, Inputs I>
+  template <std::size_t P, std::size_t N, Inputs In>
   [[gnu::always_inline]] static void multiply(const T* const* panels, std::size_t first,
                                               std::size_t last, const T* x, std::size_t x_sample,
                                               const Ahead& ahead, Batch (&sum)[N][P][vectors]) {
-    constexpr bool packed = I != Inputs::in_place;
-    constexpr bool fetches = I == Inputs::packed_ahead || I == Inputs::packed_scaled;
+    constexpr bool packed = In != Inputs::in_place;
+    constexpr bool fetches = In == Inputs::packed_ahead || In == Inputs::packed_scaled;
     for (std::size_t k = first; k < last; ++k) {
       if constexpr (fetches)
         for (std::size_t p = 0; p < P; ++p)
           __builtin_prefetch(ahead.first + p * ahead.panel_bytes + k * ahead.column_bytes, 0, 2);
-      if constexpr (I == Inputs::in_place && P == 4 && N >= 3)
+      if constexpr (In == Inputs::in_place && P == 4 && N >= 3)
         for (std::size_t p = 0; p < P; ++p) {  // of this panel, or what follows it, if it exists
           const auto address = reinterpret_cast<std::uintptr_t>(panels[p]) +
                                (k + fetch_distance) * panel_rows * sizeof(T);
@@ -161,7 +161,7 @@ struct Dense {
 
   /// As `tile`, for a panel of which only the first `rows` rows exist, and the first `samples`
   /// samples: through a full copy of its outputs, so that nothing is read or written past Y.
-  template <std::size_t N, Inputs I>
+  template <std::size_t N, Inputs In>
   static void ragged_tile(const T* panel, std::size_t rows, std::size_t samples, std::size_t cols,
                           const T* x, std::size_t x_sample, T* y, std::size_t ldy, bool add,
                           const Ahead& ahead, const Scales& scales) {
@@ -170,7 +170,7 @@ struct Dense {
       for (std::size_t j = 0; j < samples; ++j)
         for (std::size_t i = 0; i < rows; ++i) copy[j * panel_rows + i] = y[j * ldy + i];
     T* target = copy;
-    tile<1, N, I>(&panel, cols, x, x_sample, &target, panel_rows, add, ahead, scales);
+    tile<1, N, In>(&panel, cols, x, x_sample, &target, panel_rows, add, ahead, scales);
     for (std::size_t j = 0; j < samples; ++j)
       for (std::size_t i = 0; i < rows; ++i) y[j * ldy + i] = copy[j * panel_rows + i];
   }
@@ -178,33 +178,34 @@ struct Dense {
   /// All rows by N samples, of which packed ones may be padding: then only `samples` exist. Reading
   /// four panels that lie a quarter of the matrix apart keeps four streams of memory busy; it pays
   /// while the tile has accumulators to spare.
-  template <std::size_t N, Inputs I>
+  template <std::size_t N, Inputs In>
   static void all_rows(std::size_t samples, std::size_t rows, std::size_t cols, const T* panels,
                        std::size_t panel_stride, const T* x, std::size_t x_sample, T* y,
                        std::size_t ldy, bool add, const Ahead& ahead, const Scales& scales) {
     // A block of packed samples comes with `tile_panels` panels at a time.
-    constexpr std::size_t most = I == Inputs::in_place ? accumulators / (vectors * N) : tile_panels;
-    constexpr std::size_t far = most >= 4 ? 4 : most >= 2 ? 2 : 1;
+    constexpr std::size_t most =
+        In == Inputs::in_place ? accumulators / (vectors * N) : tile_panels;
+    constexpr std::size_t streams = most >= 4 ? 4 : most >= 2 ? 2 : 1;
     const std::size_t full = samples == N ? rows / panel_rows : 0;
-    const std::size_t part = full / far;
+    const std::size_t part = full / streams;
     for (std::size_t i = 0; i < part; ++i) {
-      const T* panel[far];
-      T* target[far];
-      for (std::size_t p = 0; p < far; ++p) {
+      const T* panel[streams];
+      T* target[streams];
+      for (std::size_t p = 0; p < streams; ++p) {
         panel[p] = panels + (p * part + i) * panel_stride;
         target[p] = y + (p * part + i) * panel_rows;
       }
-      tile<far, N, I>(panel, cols, x, x_sample, target, ldy, add, ahead, scales.from(i));
+      tile<streams, N, In>(panel, cols, x, x_sample, target, ldy, add, ahead, scales.from(i));
     }
-    for (std::size_t p = part * far; p < full; ++p) {
+    for (std::size_t p = part * streams; p < full; ++p) {
       const T* panel = panels + p * panel_stride;
       T* target = y + p * panel_rows;
-      tile<1, N, I>(&panel, cols, x, x_sample, &target, ldy, add, ahead, scales.from(p));
+      tile<1, N, In>(&panel, cols, x, x_sample, &target, ldy, add, ahead, scales.from(p));
     }
     for (std::size_t p = full; p * panel_rows < rows; ++p) {
       const std::size_t left = rows - p * panel_rows;
-      ragged_tile<N, I>(panels + p * panel_stride, left < panel_rows ? left : panel_rows, samples,
-                        cols, x, x_sample, y + p * panel_rows, ldy, add, ahead, scales.from(p));
+      ragged_tile<N, In>(panels + p * panel_stride, left < panel_rows ? left : panel_rows, samples,
+                         cols, x, x_sample, y + p * panel_rows, ldy, add, ahead, scales.from(p));
     }
   }
 
@@ -215,19 +216,19 @@ struct Dense {
   }
 
   /// `all_rows` for a number of samples that only the run knows, at most `tile_samples`.
-  template <Inputs I, std::size_t N = tile_samples>
+  template <Inputs In, std::size_t N = tile_samples>
   static void few_samples(std::size_t samples, std::size_t rows, std::size_t cols, const T* panels,
                           std::size_t panel_stride, const T* x, std::size_t x_sample, T* y,
                           std::size_t ldy, bool add, const Ahead& ahead = {},
                           const Scales& scales = {}) {
-    constexpr std::size_t less = I == Inputs::in_place ? 1 : quantum;
+    constexpr std::size_t less = In == Inputs::in_place ? 1 : quantum;
     if constexpr (N > 0) {
       if (samples + less > N)
-        all_rows<N, I>(samples, rows, cols, panels, panel_stride, x, x_sample, y, ldy, add, ahead,
-                       scales);
+        all_rows<N, In>(samples, rows, cols, panels, panel_stride, x, x_sample, y, ldy, add, ahead,
+                        scales);
       else
-        few_samples<I, N - less>(samples, rows, cols, panels, panel_stride, x, x_sample, y, ldy,
-                                 add, ahead, scales);
+        few_samples<In, N - less>(samples, rows, cols, panels, panel_stride, x, x_sample, y, ldy,
+                                  add, ahead, scales);
     }
   }
 

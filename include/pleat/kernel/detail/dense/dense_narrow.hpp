@@ -109,20 +109,20 @@ struct DenseNarrow {
   static void all_rows(std::size_t rows, std::size_t cols, const std::uint8_t* panels, const T* x,
                        std::size_t ldx, T* y, std::size_t ldy, bool add) {
     constexpr std::size_t most = Wide::accumulators / (vectors * N);
-    constexpr std::size_t far = most >= 4 ? 4 : most >= 2 ? 2 : 1;
+    constexpr std::size_t streams = most >= 4 ? 4 : most >= 2 ? 2 : 1;
     const std::size_t stride = narrow_panel_bytes(F, cols);
     const std::size_t full = rows / panel_rows;
-    const std::size_t part = full / far;
+    const std::size_t part = full / streams;
     for (std::size_t i = 0; i < part; ++i) {
-      const std::uint8_t* panel[far];
-      T* target[far];
-      for (std::size_t p = 0; p < far; ++p) {
+      const std::uint8_t* panel[streams];
+      T* target[streams];
+      for (std::size_t p = 0; p < streams; ++p) {
         panel[p] = panels + (p * part + i) * stride;
         target[p] = y + (p * part + i) * panel_rows;
       }
-      tile<F, far, N>(panel, cols, x, ldx, target, ldy, add);
+      tile<F, streams, N>(panel, cols, x, ldx, target, ldy, add);
     }
-    for (std::size_t p = part * far; p * panel_rows < rows; ++p) {
+    for (std::size_t p = part * streams; p * panel_rows < rows; ++p) {
       const std::uint8_t* panel = panels + p * stride;
       T* target = y + p * panel_rows;
       if (p < full) {

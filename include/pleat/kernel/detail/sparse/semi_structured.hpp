@@ -114,22 +114,22 @@ struct SemiStructured {
                        const Values& values, const std::uint32_t* codes, const T* x,
                        std::size_t ldx, T* y, std::size_t ldy, bool add) {
     constexpr std::size_t most = registers / 2 / (vectors * N);
-    constexpr std::size_t far = most >= 4 ? 4 : most >= 2 ? 2 : 1;
+    constexpr std::size_t streams = most >= 4 ? 4 : most >= 2 ? 2 : 1;
     const std::size_t code_stride = code_words(cols);
     const std::size_t full = rows / panel_rows;
-    const std::size_t part = full / far;
+    const std::size_t part = full / streams;
     for (std::size_t i = 0; i < part; ++i) {
-      Values value[far];
-      const std::uint32_t* code[far];
-      T* target[far];
-      for (std::size_t p = 0; p < far; ++p) {
+      Values value[streams];
+      const std::uint32_t* code[streams];
+      T* target[streams];
+      for (std::size_t p = 0; p < streams; ++p) {
         value[p] = values.panel(p * part + i);
         code[p] = codes + (p * part + i) * code_stride;
         target[p] = y + (p * part + i) * panel_rows;
       }
-      tiles<far, N>(whole, rest, value, code, cols, x, ldx, target, ldy, add);
+      tiles<streams, N>(whole, rest, value, code, cols, x, ldx, target, ldy, add);
     }
-    for (std::size_t p = part * far; p * panel_rows < rows; ++p) {
+    for (std::size_t p = part * streams; p * panel_rows < rows; ++p) {
       const Values value = values.panel(p);
       const std::uint32_t* code = codes + p * code_stride;
       T* target = y + p * panel_rows;
