@@ -713,6 +713,52 @@ TEMPLATE_TEST_CASE("apply allocates nothing after its first call with a batch",
   }
 }
 
+TEMPLATE_TEST_CASE("after reserve, no apply of up to so many samples allocates",
+                   "[conformance][allocation]", float, double) {
+  using T = TestType;
+  const std::string reason = why_not_counted();
+  if (!reason.empty()) {
+    WARN(reason);
+    return;
+  }
+  int reserved = 0;
+  const auto check = [&](const Subject<T>& op, Index batch, Workspace workspace) {
+    if (!op.reserve(workspace, batch)) return;
+    ++reserved;
+    const Matrix<T> X = Matrix<T>::Ones(op.cols(), batch);
+    const Matrix<T> Y = Matrix<T>::Ones(op.rows(), batch);
+    Matrix<T> out = Y;
+    Matrix<T> back = X;
+    const std::size_t before = allocation_count();
+    for (Index samples = 1; samples <= batch; samples += 1 + samples / 3) {
+      op.apply_transpose(Y.leftCols(samples), back.leftCols(samples), workspace);
+      op.apply(X.leftCols(samples), out.leftCols(samples), workspace);
+      op.apply_add(X.leftCols(samples), out.leftCols(samples), workspace);
+    }
+    op.apply(X, out, workspace);
+    const std::size_t after = allocation_count();
+    CAPTURE(op.describe(), batch);
+    CHECK(after == before);
+    const std::size_t held = workspace.bytes();
+    (void)op.reserve(workspace, batch);
+    CHECK(workspace.bytes() == held);
+    CHECK_THROWS_AS(op.reserve(workspace, -1), std::invalid_argument);
+  };
+  for_each_trial<T>([&](const Trial<T>& trial) {
+    const SubjectOf<AnyOperator<T>> any(trial.subject->any(), *trial.subject);
+    for (const Index batch : {Index{0}, Index{1}, Index{64}}) {
+      check(*trial.subject, batch, Workspace());
+      check(any, batch, Workspace());
+    }
+  });
+  for (const auto& subject : large_subjects<T>()) {
+    INFO(subject->name << ", in tasks");
+    int seen = 1;
+    check(*subject, large_batch, Workspace(Backwards{&seen}, 3));
+  }
+  CHECK(reserved > 100);
+}
+
 // -------------------------------------------------------------------------------------------------
 // Files.
 
@@ -747,6 +793,11 @@ TEMPLATE_TEST_CASE("an operator that is saved and loaded computes the same, to t
       const Matrix<T> X = trial.X.leftCols(batch);
       const Matrix<T> Y = trial.Y.leftCols(batch);
       Workspace workspace;
+      loaded.reserve(workspace, batch);
+      const std::size_t held = workspace.bytes();
+      CHECK(Results<T>(SubjectOf<AnyOperator<T>>(loaded, op), X, Y, workspace)
+                .differ(Results<T>(op, X, Y, workspace)) == "");
+      CHECK(workspace.bytes() == held);
       CHECK(Results<T>(op, X, Y, workspace)
                 .differ(Results<T>(SubjectOf<AnyOperator<T>>(loaded, op), X, Y, workspace)) == "");
     }

@@ -105,7 +105,7 @@ TEMPLATE_TEST_CASE("tiles over the batch do not show", "[core]", float, double) 
 TEST_CASE("a product through nothing is zero", "[core]") {
   const Product product{zeros(5, 0), zeros(0, 4)};
   Matrix<float> Y = Matrix<float>::Constant(5, 70, std::numeric_limits<float>::quiet_NaN());
-  product.apply(Matrix<float>::Constant(4, 70, 2), Y);
+  product.apply(Matrix<float>(Matrix<float>::Constant(4, 70, 2)), Y);
   CHECK((Y.array() == 0).all());
   CHECK(product.bytes() == 0);
 }

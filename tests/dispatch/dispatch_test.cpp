@@ -57,7 +57,8 @@ TEST_CASE("all tables compute the same product", "[dispatch]") {
 
 TEST_CASE("using the kernels", "[.][forced]") {
   Matrix<float> y(2, 1);
-  Dense<float>(Matrix<float>::Ones(2, 3)).apply(Matrix<float>::Ones(3, 1), y);
+  const Matrix<float> x = Matrix<float>::Ones(3, 1);
+  Dense<float>(Matrix<float>::Ones(2, 3)).apply(x, y);
 }
 
 }  // namespace pleat::test

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The outputs of an apply are written, so they cannot be const.
-// Expected: THIS_EXPRESSION_IS_NOT_A_LVALUE__IT_IS_READ_ONLY
+// Expected: the output is written, so it is neither const nor a temporary
 #include "pleat/matrix/dense.hpp"
 
 #ifdef PLEAT_SHOULD_FAIL

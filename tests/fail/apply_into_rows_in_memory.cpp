@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // A row-major output is not written through a copy that nobody would see.
-// Expected: no matching (member )?function
+// Expected: the output is written in place, so it is column-major
 #include "pleat/matrix/dense.hpp"
 
 #ifdef PLEAT_SHOULD_FAIL

@@ -121,7 +121,7 @@ void check_apply(const Problem<T>& problem, const T* panels, std::size_t rows, s
   else
     for (std::size_t j = 0; j < batch; ++j)  // what is overwritten must not be read
       for (std::size_t i = 0; i < rows; ++i) y[j * ldy + i] = std::numeric_limits<T>::quiet_NaN();
-  const std::size_t needed = table.dense_scratch(cols, batch);
+  const std::size_t needed = table.dense_scratch(rows, cols, batch);
   std::vector<T> scratch(needed + 1, canary<T>);
   table.dense_apply(rows, cols, panels, batch, x.data(), ldx, y.data(), ldy, add, scratch.data());
   CAPTURE(rows, cols, batch, gap, add);
@@ -224,7 +224,7 @@ TEMPLATE_TEST_CASE("dense_apply: cutting rows or samples changes no bit", "[kern
   const Matrix<T> base = random.matrix<T>(rows, batch);
   Aligned<T> panels(panels_size(rows, cols));
   fill_panels<T>(W, rows, panels.data());
-  std::vector<T> scratch(table.dense_scratch(cols, batch) + 1);
+  std::vector<T> scratch(table.dense_scratch(rows, cols, batch) + 1);
   for (const bool add : {false, true}) {
     Matrix<T> whole = base;
     table.dense_apply(rows, cols, panels.data(), batch, X.data(), cols, whole.data(), rows, add,
@@ -296,7 +296,7 @@ TEMPLATE_TEST_CASE("the dense kernels touch nothing outside what they are given"
             const Guarded<T> panels(laid_out, guard);
             const Guarded<T> x(compact(problem.X, cols), guard);
             const Guarded<T> y(compact(problem.Y, rows), guard);
-            const Guarded<T> scratch(table.dense_scratch(cols, batch), guard);
+            const Guarded<T> scratch(table.dense_scratch(rows, cols, batch), guard);
             CAPTURE(guard == Guard::before, rows, cols, batch, gap);
             const auto y_is = [&](const Matrix<T>& expected) {
               for (std::size_t j = 0; j < batch; ++j)

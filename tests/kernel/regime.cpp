@@ -37,9 +37,10 @@ TEST_CASE("dense tiles fill the registers of each instruction set", "[kernel][re
 }
 
 TEST_CASE("small batches are read in place, large ones in blocks", "[kernel][regime]") {
-  const auto dense = [](VectorUnit unit, std::size_t bytes, std::size_t cols) {
+  const auto dense = [](VectorUnit unit, std::size_t bytes, std::size_t cols,
+                        std::size_t rows = 9999) {
     return first_blocked(
-        [=](std::size_t batch) { return kernel::dense_regime(unit, bytes, cols, batch); });
+        [=](std::size_t batch) { return kernel::dense_regime(unit, bytes, rows, cols, batch); });
   };
   // Few columns: two tiles.
   CHECK(dense(sse2, 4, 512) == 7);
@@ -48,13 +49,23 @@ TEST_CASE("small batches are read in place, large ones in blocks", "[kernel][reg
   CHECK(dense(avx2, 8, 512) == 7);
   CHECK(dense(avx512, 4, 512) == 25);
   CHECK(dense(avx512, 8, 64) == 25);
-  CHECK(dense(avx512, 4, 0) == 25);
   // Many columns: half a tile.
   CHECK(dense(sse2, 4, 4096) == 3);
   CHECK(dense(sse2, 8, 9999) == 2);
   CHECK(dense(avx2, 4, 4096) == 4);
   CHECK(dense(avx512, 4, 4096) == 7);
   CHECK(dense(avx512, 8, 512) == 7);
+  // Any batch of a small matrix, and so of a part of it.
+  CHECK(kernel::dense_regime(avx512, 4, 128, 128, 999) == Regime::in_place);
+  CHECK(dense(avx512, 4, 128, 129) == 25);
+  CHECK(kernel::dense_regime(avx512, 8, 64, 128, 999) == Regime::in_place);
+  CHECK(kernel::dense_regime(sse2, 4, 9999, 0, 999) == Regime::in_place);
+  CHECK(dense(avx2, 4, 9999, 1) == 4);
+  for (const std::size_t cols : {1U, 100U, 1000U})
+    for (const std::size_t batch : {1U, 7U, 20U, 100U})
+      for (std::size_t rows = 1; rows < 300; ++rows)
+        if (kernel::dense_regime(avx2, 4, rows, cols, batch) == Regime::in_place)
+          CHECK(kernel::dense_regime(avx2, 4, rows - 1, cols, batch) == Regime::in_place);
   const auto semi_structured = [](VectorUnit unit, std::size_t bytes, bool narrow) {
     return first_blocked([=](std::size_t batch) {
       return kernel::semi_structured_regime(unit, bytes, narrow, batch);
@@ -67,6 +78,18 @@ TEST_CASE("small batches are read in place, large ones in blocks", "[kernel][reg
   CHECK(semi_structured(avx512, 8, false) == 24);
   CHECK(first_blocked([](std::size_t batch) { return kernel::narrow_regime(4, batch); }) == 9);
   CHECK(kernel::narrow_regime(8, 1) == Regime::blocked);
+}
+
+TEST_CASE("small 2:4 matrices are multiplied as dense ones", "[kernel][regime]") {
+  const auto as_dense = kernel::semi_structured_as_dense;
+  CHECK(as_dense(4, true, 64, 64));
+  CHECK(!as_dense(4, true, 65, 64));
+  CHECK(!as_dense(4, true, 64, 65));
+  CHECK(as_dense(8, true, 32, 64));
+  CHECK(!as_dense(8, true, 64, 64));
+  CHECK(as_dense(4, false, 128, 256));
+  CHECK(as_dense(8, false, 128, 128));
+  CHECK(!as_dense(8, false, 129, 128));
 }
 
 }  // namespace pleat::test

@@ -110,7 +110,7 @@ TEMPLATE_TEST_CASE("every 16-bit number is widened as it is", "[matrix][storage]
     }
     const Dense<T> special(W, is_half ? Storage::f16 : Storage::bf16);
     Vector<T> y(256);
-    special.apply(Vector<T>::Ones(256), y);
+    special.apply(Vector<T>(Vector<T>::Ones(256)), y);
     for (Index i = 0; i < 256; ++i) {
       const bool has_nan = (W.row(i).array() != W.row(i).array()).any();
       const T sum = W.row(i).sum();

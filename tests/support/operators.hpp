@@ -426,6 +426,8 @@ struct Subject {
   virtual void apply_add(const ConstMatrixRef<T>& X, MatrixRef<T> Y, Workspace& w) const = 0;
   virtual void apply_transpose(const ConstMatrixRef<T>& Y, MatrixRef<T> X) const = 0;
   virtual void apply_transpose(const ConstMatrixRef<T>& Y, MatrixRef<T> X, Workspace& w) const = 0;
+  /// False where the type has no `reserve`.
+  virtual bool reserve(Workspace& w, Index batch) const = 0;
   [[nodiscard]] virtual Index rows() const = 0;
   [[nodiscard]] virtual Index cols() const = 0;
   [[nodiscard]] virtual std::size_t bytes() const = 0;
@@ -470,6 +472,10 @@ struct SubjectOf final : Subject<T> {
   }
   void apply_transpose(const ConstMatrixRef<T>& Y, MatrixRef<T> X, Workspace& w) const override {
     op.apply_transpose(Y, X, w);
+  }
+  bool reserve(Workspace& w, Index batch) const override {
+    if constexpr (ReservesScratch<Op>) op.reserve(w, batch);
+    return ReservesScratch<Op>;
   }
   [[nodiscard]] Index rows() const override { return op.rows(); }
   [[nodiscard]] Index cols() const override { return op.cols(); }

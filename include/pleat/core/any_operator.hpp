@@ -23,15 +23,17 @@ class AnyOperator : public OperatorBase<AnyOperator<T>, T> {
   /// Holds `op`. Implicit, as for `std::function`: an AnyOperator means nothing but what it holds.
   template <detail::OtherThan<AnyOperator> Op>
   requires OperatorOf<Op, T> AnyOperator(Op op)  // NOLINT(google-explicit-constructor)
-      : held_(std::make_shared<const Holder<Op>>(std::move(op))) {}
+      : held_(std::make_shared<const Holder<Op>>(std::move(op))),
+        rows_(held_->rows()),
+        cols_(held_->cols()) {}
 
   // Copies only: what was moved from stays as it was.
   AnyOperator(const AnyOperator&) = default;
   AnyOperator& operator=(const AnyOperator&) = default;
   ~AnyOperator() = default;
 
-  [[nodiscard]] Index rows() const { return held_ ? held_->rows() : 0; }
-  [[nodiscard]] Index cols() const { return held_ ? held_->cols() : 0; }
+  [[nodiscard]] Index rows() const { return rows_; }
+  [[nodiscard]] Index cols() const { return cols_; }
   [[nodiscard]] std::size_t bytes() const { return held_ ? held_->bytes() : 0; }
   [[nodiscard]] double flops() const { return held_ ? held_->flops() : 0; }
   [[nodiscard]] Matrix<T> to_dense() const { return held_ ? held_->to_dense() : Matrix<T>(0, 0); }
@@ -59,12 +61,16 @@ class AnyOperator : public OperatorBase<AnyOperator<T>, T> {
  private:
   friend OperatorBase<AnyOperator, T>;
 
-  void evaluate(const ConstMatrixRef<T>& X, MatrixRef<T>& Y, Update update,
+  void evaluate(const ConstMatrixView<T>& X, MatrixView<T> Y, Update update,
                 Workspace& workspace) const {
     if (held_) held_->evaluate(X, Y, update, workspace);
   }
-  void evaluate_transpose(const ConstMatrixRef<T>& Y, MatrixRef<T>& X, Workspace& workspace) const {
+  void evaluate_transpose(const ConstMatrixView<T>& Y, MatrixView<T> X,
+                          Workspace& workspace) const {
     if (held_) held_->evaluate_transpose(Y, X, workspace);
+  }
+  void reserve_scratch(Workspace& workspace, Index batch) const {
+    if (held_) held_->reserve(workspace, batch);
   }
 
   struct Interface {
@@ -81,8 +87,9 @@ class AnyOperator : public OperatorBase<AnyOperator<T>, T> {
     virtual std::string parameters() const = 0;
     virtual Parts parts() const = 0;
     virtual const std::type_info& type() const noexcept = 0;
-    virtual void evaluate(const ConstMatrixRef<T>&, MatrixRef<T>&, Update, Workspace&) const = 0;
-    virtual void evaluate_transpose(const ConstMatrixRef<T>&, MatrixRef<T>&, Workspace&) const = 0;
+    virtual void evaluate(const ConstMatrixView<T>&, MatrixView<T>, Update, Workspace&) const = 0;
+    virtual void evaluate_transpose(const ConstMatrixView<T>&, MatrixView<T>, Workspace&) const = 0;
+    virtual void reserve(Workspace&, Index) const = 0;
   };
 
   template <class Op>
@@ -108,20 +115,24 @@ class AnyOperator : public OperatorBase<AnyOperator<T>, T> {
                                     " operator has no parts(), so it cannot be saved");
     }
     const std::type_info& type() const noexcept override { return typeid(Op); }
-    void evaluate(const ConstMatrixRef<T>& X, MatrixRef<T>& Y, Update update,
+    void evaluate(const ConstMatrixView<T>& X, MatrixView<T> Y, Update update,
                   Workspace& workspace) const override {
-      if (update == Update::overwrite) op.apply(X, Y, workspace);
-      else op.apply_add(X, Y, workspace);
+      detail::Unchecked::apply(op, X, Y, update, workspace);
     }
-    void evaluate_transpose(const ConstMatrixRef<T>& Y, MatrixRef<T>& X,
+    void evaluate_transpose(const ConstMatrixView<T>& Y, MatrixView<T> X,
                             Workspace& workspace) const override {
-      op.apply_transpose(Y, X, workspace);
+      detail::Unchecked::apply_transpose(op, Y, X, workspace);
+    }
+    void reserve(Workspace& workspace, Index batch) const override {
+      detail::Unchecked::reserve(op, workspace, batch);
     }
 
     Op op;
   };
 
   std::shared_ptr<const Interface> held_;
+  Index rows_ = 0;
+  Index cols_ = 0;
 };
 
 template <LinearOperator Op>

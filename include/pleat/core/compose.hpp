@@ -57,6 +57,11 @@ class Composite : public OperatorBase<Derived, typename First::Scalar> {
   }
 
  protected:
+  void reserve_operands(Workspace& workspace, Index batch) const {
+    std::apply([&](const auto&... op) { (Unchecked::reserve(op, workspace, batch), ...); },
+               operands_);
+  }
+
   using Operands = std::tuple<First, Rest...>;
   explicit Composite(First first, Rest... rest) : operands_(std::move(first), std::move(rest)...) {}
 
@@ -70,6 +75,7 @@ class Composite : public OperatorBase<Derived, typename First::Scalar> {
 template <Real T>
 [[nodiscard]] constexpr Index product_tile(Index widest, Index batch) noexcept {
   constexpr Index least = 64;
+  if (batch <= least) return batch;  // and no division
   constexpr Index budget = Index{256 * 1024} / Index{sizeof(T)};
   const Index fitting = budget / std::max<Index>(widest, 1) / least * least;
   return (std::min)(batch, (std::max)(least, fitting));
@@ -108,30 +114,35 @@ class Sum : public detail::Composite<Sum<First, Rest...>, First, Rest...> {
  private:
   friend OperatorBase<Sum, Scalar>;
 
-  void evaluate(const ConstMatrixRef<Scalar>& X, MatrixRef<Scalar>& Y, Update update,
+  void evaluate(const ConstMatrixView<Scalar>& X, MatrixView<Scalar> Y, Update update,
                 Workspace& workspace) const {
     std::apply(
         [&](const auto& head, const auto&... tail) {
-          if (update == Update::overwrite) head.apply(X, Y, workspace);
-          else head.apply_add(X, Y, workspace);
-          (tail.apply_add(X, Y, workspace), ...);
+          detail::Unchecked::apply(head, X, Y, update, workspace);
+          (detail::Unchecked::apply(tail, X, Y, Update::add, workspace), ...);
         },
         this->operands_);
   }
 
-  void evaluate_transpose(const ConstMatrixRef<Scalar>& Y, MatrixRef<Scalar>& X,
+  void evaluate_transpose(const ConstMatrixView<Scalar>& Y, MatrixView<Scalar> X,
                           Workspace& workspace) const {
-    this->template operand<0>().apply_transpose(Y, X, workspace);
+    detail::Unchecked::apply_transpose(this->template operand<0>(), Y, X, workspace);
     if constexpr (Base::size > 1) {
       Workspace::Frame frame(workspace);
-      Eigen::Map<Matrix<Scalar>> term(frame.allocate<Scalar>(X.rows() * X.cols()), X.rows(),
-                                      X.cols());
+      const MatrixView<Scalar> term(frame.allocate<Scalar>(X.rows() * X.cols()), X.rows(), X.cols(),
+                                    Eigen::OuterStride<>(X.rows()));
       std::apply(
           [&](const auto&, const auto&... tail) {
-            ((tail.apply_transpose(Y, term, workspace), X += term), ...);
+            ((detail::Unchecked::apply_transpose(tail, Y, term, workspace), X += term), ...);
           },
           this->operands_);
     }
+  }
+
+  void reserve_scratch(Workspace& workspace, Index batch) const {
+    Workspace::Frame frame(workspace);
+    if constexpr (Base::size > 1) (void)frame.template allocate<Scalar>(cols() * batch);
+    this->reserve_operands(workspace, batch);
   }
 };
 
@@ -157,7 +168,6 @@ class Product : public detail::Composite<Product<First, Rest...>, First, Rest...
 
  private:
   friend OperatorBase<Product, Scalar>;
-  using Buffer = Eigen::Map<Matrix<Scalar>>;
 
   template <std::size_t... At>
   void check(std::index_sequence<At...>) {
@@ -185,46 +195,56 @@ class Product : public detail::Composite<Product<First, Rest...>, First, Rest...
       step(begin, (std::min)(width, batch - begin), buffers);
   }
 
-  void evaluate(const ConstMatrixRef<Scalar>& X, MatrixRef<Scalar>& Y, Update update,
+  void reserve_scratch(Workspace& workspace, Index batch) const {
+    // The widest tile is that of the largest batch.
+    tiled((std::min)(batch, detail::product_tile<Scalar>(widest_, batch)), workspace,
+          [&](Index, Index count, const auto&) { this->reserve_operands(workspace, count); });
+  }
+
+  void evaluate(const ConstMatrixView<Scalar>& X, MatrixView<Scalar> Y, Update update,
                 Workspace& workspace) const {
     tiled(X.cols(), workspace, [&](Index begin, Index count, const auto& buffers) {
-      forward<last>(ConstMatrixRef<Scalar>(X.middleCols(begin, count)),
-                    MatrixRef<Scalar>(Y.middleCols(begin, count)), update, buffers, workspace);
+      forward<last>(detail::columns(X, begin, count), detail::columns(Y, begin, count), update,
+                    buffers, workspace);
     });
   }
 
   template <std::size_t At>
-  void forward(const ConstMatrixRef<Scalar>& in, MatrixRef<Scalar> out, Update update,
+  void forward(const ConstMatrixView<Scalar>& in, MatrixView<Scalar> out, Update update,
                const std::array<Scalar*, 2>& buffers, Workspace& workspace) const {
     const auto& op = this->template operand<At>();
     if constexpr (At == 0) {
-      if (update == Update::overwrite) op.apply(in, out, workspace);
-      else op.apply_add(in, out, workspace);
+      detail::Unchecked::apply(op, in, out, update, workspace);
     } else {
-      Buffer between(buffers[At % 2 == last % 2 ? 0 : 1], op.rows(), in.cols());
-      op.apply(in, between, workspace);
-      forward<At - 1>(between, out, update, buffers, workspace);
+      const Index height = op.rows();
+      Scalar* const buffer = buffers[At % 2 == last % 2 ? 0 : 1];
+      const Eigen::OuterStride<> stride(height);
+      detail::Unchecked::apply(op, in, {buffer, height, in.cols(), stride}, Update::overwrite,
+                               workspace);
+      forward<At - 1>({buffer, height, in.cols(), stride}, out, update, buffers, workspace);
     }
   }
 
-  void evaluate_transpose(const ConstMatrixRef<Scalar>& Y, MatrixRef<Scalar>& X,
+  void evaluate_transpose(const ConstMatrixView<Scalar>& Y, MatrixView<Scalar> X,
                           Workspace& workspace) const {
     tiled(Y.cols(), workspace, [&](Index begin, Index count, const auto& buffers) {
-      backward<0>(ConstMatrixRef<Scalar>(Y.middleCols(begin, count)),
-                  MatrixRef<Scalar>(X.middleCols(begin, count)), buffers, workspace);
+      backward<0>(detail::columns(Y, begin, count), detail::columns(X, begin, count), buffers,
+                  workspace);
     });
   }
 
   template <std::size_t At>
-  void backward(const ConstMatrixRef<Scalar>& in, MatrixRef<Scalar> out,
+  void backward(const ConstMatrixView<Scalar>& in, MatrixView<Scalar> out,
                 const std::array<Scalar*, 2>& buffers, Workspace& workspace) const {
     const auto& op = this->template operand<At>();
     if constexpr (At == last) {
-      op.apply_transpose(in, out, workspace);
+      detail::Unchecked::apply_transpose(op, in, out, workspace);
     } else {
-      Buffer between(buffers[At % 2], op.cols(), in.cols());
-      op.apply_transpose(in, between, workspace);
-      backward<At + 1>(between, out, buffers, workspace);
+      const Index height = op.cols();
+      Scalar* const buffer = buffers[At % 2];
+      const Eigen::OuterStride<> stride(height);
+      detail::Unchecked::apply_transpose(op, in, {buffer, height, in.cols(), stride}, workspace);
+      backward<At + 1>({buffer, height, in.cols(), stride}, out, buffers, workspace);
     }
   }
 

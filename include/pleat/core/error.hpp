@@ -76,45 +76,6 @@ void require_finite(const Eigen::DenseBase<Derived>& values, std::string_view wh
                                     ", column " + std::to_string(col) + " is NaN or infinite");
 }
 
-/// A strided column-major block of memory, in bytes: where it begins, how long a column is, how far
-/// the next one lies, how many there are.
-struct Extent {
-  std::uintptr_t begin;
-  std::uintptr_t column;
-  std::uintptr_t stride;
-  std::uintptr_t count;
-};
-
-template <class Derived>
-Extent extent_of(const Derived& matrix) {
-  constexpr std::uintptr_t size = sizeof(typename Derived::Scalar);
-  const auto rows = static_cast<std::uintptr_t>(matrix.rows()) * size;
-  const auto stride = static_cast<std::uintptr_t>(matrix.outerStride()) * size;
-  return {reinterpret_cast<std::uintptr_t>(matrix.data()), rows, stride > rows ? stride : rows,
-          rows == 0 ? 0 : static_cast<std::uintptr_t>(matrix.cols())};
-}
-
-/// Whether two strided blocks share a byte. Exact: two blocks of rows of one matrix interleave in
-/// memory and yet do not overlap. O(1) where the address ranges are disjoint, else O(columns).
-inline bool overlap(const Extent& a, const Extent& b) noexcept {
-  if (a.count == 0 || b.count == 0) return false;
-  const std::uintptr_t a_end = a.begin + (a.count - 1) * a.stride + a.column;
-  const std::uintptr_t b_end = b.begin + (b.count - 1) * b.stride + b.column;
-  if (a_end <= b.begin || b_end <= a.begin) return false;
-  for (std::uintptr_t j = 0; j < a.count; ++j) {
-    const std::uintptr_t begin = a.begin + j * a.stride;
-    const std::uintptr_t end = begin + a.column;
-    if (end <= b.begin || begin >= b_end) continue;
-    // The last column of b that begins before `end` is the only one that can reach into [begin,
-    // end) from the left; all later ones begin at or after `end`.
-    const std::uintptr_t last = (end - 1 - b.begin) / b.stride;
-    const std::uintptr_t column = last < b.count - 1 ? last : b.count - 1;
-    if (b.begin + column * b.stride + b.column > begin) return true;
-  }
-  return false;
-}
-
 }  // namespace detail
-
 }  // namespace PLEAT_ABI
 }  // namespace pleat

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "pleat/core/error.hpp"
+#include "pleat/core/matrix_view.hpp"
 #include "pleat/core/scalar.hpp"
 #include "pleat/core/workspace.hpp"
 
@@ -33,7 +34,8 @@ inline namespace PLEAT_ABI {
 // * Samples are columns, and one sample's result does not depend on its neighbours.
 // * Immutable: every member is const and keeps no scratch in the operator, so any number of threads
 //   may apply one operator at once, each with a workspace of its own.
-// * After the first call with a batch size, apply allocates nothing.
+// * After the first call with a batch size, apply allocates nothing. An operator may also have
+//   reserve(workspace, batch), as ours do: then not even the first one does.
 // * Arguments that do not fit throw std::invalid_argument before Y is touched.
 // * The result is bit-identical for any number of tasks that the workspace's executor runs.
 //
@@ -67,64 +69,111 @@ concept OperatorOf = LinearOperator<Op> && std::same_as<typename Op::Scalar, T>;
 /// Whether an `apply` replaces its output or adds to it.
 enum class Update : bool { overwrite, add };
 
+/// What is optional: `op.reserve(workspace, batch)`, after which no `apply`, `apply_add` or
+/// `apply_transpose` of up to so many samples with that workspace allocates.
+template <class Op>
+concept ReservesScratch = requires(const Op& op, Workspace& workspace, Index batch) {
+  op.reserve(workspace, batch);
+};
+
 namespace detail {
 
-template <class T>
-void require_fit(const char* call, Index rows, Index cols, const ConstMatrixRef<T>& in,
-                 Index in_rows, const MatrixRef<T>& out, Index out_rows) {
-  require(in.rows() == in_rows && out.rows() == out_rows && in.cols() == out.cols(), [&] {
-    return std::string(call) + ": a " + shape_text(rows, cols) + " operator takes " +
-           std::to_string(in_rows) + " x batch to " + std::to_string(out_rows) +
-           " x batch, but the input is " + shape_text(in.rows(), in.cols()) + " and the output " +
-           shape_text(out.rows(), out.cols());
-  });
-  require(!overlap(extent_of(in), extent_of(out)), [&] {
-    return std::string(call) + ": the input (" + shape_text(in.rows(), in.cols()) +
-           ") and the output (" + shape_text(out.rows(), out.cols()) + ") share memory";
-  });
+/// Calls of an operator whose arguments are known to fit, from inside another one's: past the
+/// checks of those that are made of `OperatorBase`.
+struct Unchecked {
+  template <LinearOperator Op>
+  static void apply(const Op& op, const ConstMatrixView<typename Op::Scalar>& X,
+                    MatrixView<typename Op::Scalar> Y, Update update, Workspace& workspace);
+  template <LinearOperator Op>
+  static void apply_transpose(const Op& op, const ConstMatrixView<typename Op::Scalar>& Y,
+                              MatrixView<typename Op::Scalar> X, Workspace& workspace);
+  template <LinearOperator Op>
+  static void reserve(const Op& op, Workspace& workspace, Index batch) {
+    if constexpr (ReservesScratch<Op>) op.reserve(workspace, batch);
+  }
+};
+
+/// Takes, and gives back, what the hungriest of the calls with up to `batch` samples needs:
+/// `needed(samples)` values of T.
+template <class T, class Needed>
+void reserve_most(Workspace& workspace, Index batch, Needed needed) {
+  Index most = 0;
+  for (Index samples = 1; samples <= batch; ++samples)
+    most = (std::max)(most, Index{needed(samples)});
+  Workspace::Frame frame(workspace);
+  if (most > 0) (void)frame.allocate<T>(most);
 }
 
 }  // namespace detail
 
-/// The six forms of `apply`, and `to_dense`, made of two calls: `Derived` has, protected or private
-/// with this class as a friend,
+/// The six forms of `apply`, `reserve`, and `to_dense`, made of two calls: `Derived` has, protected
+/// or private with this class as a friend,
 ///
 ///     void evaluate(in, out, Update, Workspace&) const;            // out (+)= What in
 ///     void evaluate_transpose(in, out, Workspace&) const;          // out = What^T in
 ///
-/// which are called with arguments that fit, do not overlap, and hold at least one column.
+/// which are called with a `ConstMatrixView` and a `MatrixView` (where they take a `ConstMatrixRef`
+/// and a `MatrixRef&` instead, with these) that fit, do not overlap, and hold at least one column.
+/// If they take scratch memory from the workspace, it has
+///
+///     void reserve_scratch(Workspace&, Index batch) const;
+///
+/// which takes as much, once.
 template <class Derived, Real T>
 class OperatorBase {
  public:
   using Scalar = T;
 
-  /// Y = What X. X: cols() x batch, Y: rows() x batch; a batch of 0 is a no-op.
-  /// Throws `std::invalid_argument` on shapes that do not match, or if X and Y overlap.
-  void apply(const ConstMatrixRef<T>& X, MatrixRef<T> Y) const { apply(X, Y, thread_workspace()); }
-  void apply(const ConstMatrixRef<T>& X, MatrixRef<T> Y, Workspace& workspace) const {
-    detail::require_fit<T>("apply", self().rows(), self().cols(), X, self().cols(), Y,
-                           self().rows());
-    if (X.cols() > 0) self().evaluate(X, Y, Update::overwrite, workspace);
+  /// Y = What X. X: cols() x batch, Y: rows() x batch; a batch of 0 is a no-op. Takes whatever an
+  /// `Eigen::Ref` of `ConstMatrixRef` and `MatrixRef` binds to without a copy; anything else does
+  /// not compile. Without a workspace, the calling thread's own is used. Throws
+  /// `std::invalid_argument` on shapes that do not match, if X and Y overlap, or columns of Y do.
+  template <class In, class Out>
+  void apply(const Eigen::MatrixBase<In>& X, Out&& Y) const {
+    apply(X, std::forward<Out>(Y), thread_workspace());
+  }
+  template <class In, class Out>
+  void apply(const Eigen::MatrixBase<In>& X, Out&& Y, Workspace& workspace) const {
+    forward("apply", detail::view_input<T>(X), detail::view_output<T>(std::forward<Out>(Y)),
+            Update::overwrite, workspace);
   }
 
   /// Y += What X, with the shapes and errors of `apply`.
-  void apply_add(const ConstMatrixRef<T>& X, MatrixRef<T> Y) const {
-    apply_add(X, Y, thread_workspace());
+  template <class In, class Out>
+  void apply_add(const Eigen::MatrixBase<In>& X, Out&& Y) const {
+    apply_add(X, std::forward<Out>(Y), thread_workspace());
   }
-  void apply_add(const ConstMatrixRef<T>& X, MatrixRef<T> Y, Workspace& workspace) const {
-    detail::require_fit<T>("apply_add", self().rows(), self().cols(), X, self().cols(), Y,
-                           self().rows());
-    if (X.cols() > 0) self().evaluate(X, Y, Update::add, workspace);
+  template <class In, class Out>
+  void apply_add(const Eigen::MatrixBase<In>& X, Out&& Y, Workspace& workspace) const {
+    forward("apply_add", detail::view_input<T>(X), detail::view_output<T>(std::forward<Out>(Y)),
+            Update::add, workspace);
   }
 
   /// X = What^T Y. Y: rows() x batch, X: cols() x batch.
-  void apply_transpose(const ConstMatrixRef<T>& Y, MatrixRef<T> X) const {
-    apply_transpose(Y, X, thread_workspace());
+  template <class In, class Out>
+  void apply_transpose(const Eigen::MatrixBase<In>& Y, Out&& X) const {
+    apply_transpose(Y, std::forward<Out>(X), thread_workspace());
   }
-  void apply_transpose(const ConstMatrixRef<T>& Y, MatrixRef<T> X, Workspace& workspace) const {
-    detail::require_fit<T>("apply_transpose", self().rows(), self().cols(), Y, self().rows(), X,
-                           self().cols());
-    if (Y.cols() > 0) self().evaluate_transpose(Y, X, workspace);
+  template <class In, class Out>
+  void apply_transpose(const Eigen::MatrixBase<In>& Y, Out&& X, Workspace& workspace) const {
+    const auto in = detail::view_input<T>(Y);
+    const auto out = detail::view_output<T>(std::forward<Out>(X));
+    const Index m = self().rows();
+    const Index n = self().cols();
+    detail::require_fit<T>("apply_transpose", m, n, in, m, out, n);
+    if (in.cols() > 0) compute_transpose(in, out, workspace);
+  }
+
+  /// After it, no call of the above with this workspace and up to `batch` samples allocates memory.
+  /// Throws `std::invalid_argument` if `batch` is negative. Cost: at most some nanoseconds a
+  /// sample.
+  void reserve(Workspace& workspace, Index batch) const {
+    detail::require(batch >= 0, [&] {
+      return "reserve: there is no batch of " + std::to_string(batch) + " samples";
+    });
+    workspace.run(workspace.max_tasks(), [](Index) {});  // threads that start at the first call
+    if constexpr (requires { self().reserve_scratch(workspace, batch); })
+      self().reserve_scratch(workspace, batch);
   }
 
   /// What, by applying the operator to the columns of the identity, a block at a time.
@@ -150,8 +199,56 @@ class OperatorBase {
   OperatorBase& operator=(OperatorBase&&) noexcept = default;
 
  private:
+  friend detail::Unchecked;
+
   const Derived& self() const noexcept { return static_cast<const Derived&>(*this); }
+
+  void forward(const char* call, const ConstMatrixView<T>& X, MatrixView<T> Y, Update update,
+               Workspace& workspace) const {
+    const Index m = self().rows();
+    const Index n = self().cols();
+    detail::require_fit<T>(call, m, n, X, n, Y, m);
+    if (X.cols() > 0) compute(X, Y, update, workspace);
+  }
+  void compute(const ConstMatrixView<T>& X, MatrixView<T> Y, Update update,
+               Workspace& workspace) const {
+    if constexpr (requires { self().evaluate(X, Y, update, workspace); }) {
+      self().evaluate(X, Y, update, workspace);
+    } else {
+      MatrixRef<T> out(Y);
+      self().evaluate(X, out, update, workspace);
+    }
+  }
+  void compute_transpose(const ConstMatrixView<T>& Y, MatrixView<T> X, Workspace& workspace) const {
+    if constexpr (requires { self().evaluate_transpose(Y, X, workspace); }) {
+      self().evaluate_transpose(Y, X, workspace);
+    } else {
+      MatrixRef<T> out(X);
+      self().evaluate_transpose(Y, out, workspace);
+    }
+  }
 };
+
+namespace detail {
+
+template <LinearOperator Op>
+void Unchecked::apply(const Op& op, const ConstMatrixView<typename Op::Scalar>& X,
+                      MatrixView<typename Op::Scalar> Y, Update update, Workspace& workspace) {
+  if constexpr (std::derived_from<Op, OperatorBase<Op, typename Op::Scalar>>)
+    op.compute(X, Y, update, workspace);
+  else if (update == Update::overwrite) op.apply(X, Y, workspace);
+  else op.apply_add(X, Y, workspace);
+}
+
+template <LinearOperator Op>
+void Unchecked::apply_transpose(const Op& op, const ConstMatrixView<typename Op::Scalar>& Y,
+                                MatrixView<typename Op::Scalar> X, Workspace& workspace) {
+  if constexpr (std::derived_from<Op, OperatorBase<Op, typename Op::Scalar>>)
+    op.compute_transpose(Y, X, workspace);
+  else op.apply_transpose(Y, X, workspace);
+}
+
+}  // namespace detail
 
 /// One line for people: structure, shape, hyperparameters, storage, bytes, and their share of
 /// dense. An operator may have `structure()` (its name) and `parameters()` (its hyperparameters,

@@ -140,6 +140,7 @@ class Workspace {
 
   explicit Workspace(Kind kind) : kind_(kind) {}
   friend Workspace& thread_workspace();
+  [[gnu::cold]] static Workspace& start_of_thread();
 
   void swap(Workspace& other) noexcept {
     executor_.swap(other.executor_);
@@ -164,11 +165,26 @@ class Workspace {
   std::vector<Block> blocks_;  // more than one only until the outermost frame ends
 };
 
+namespace detail {
+
+/// Where the workspace of a thread is, while it is; without a destructor, so that it can be asked
+/// at any time.
+struct ThreadWorkspace {
+  Workspace* current = nullptr;
+  bool ended = false;
+};
+inline constinit thread_local ThreadWorkspace thread_workspace_state;
+
+}  // namespace detail
+
 /// The workspace of the calling thread, as the calls without one use it; its executor follows
-/// `set_num_threads`.
+/// `set_num_threads`. It lives until the thread ends. What is called later still, from destructors
+/// of static objects, gets one that is never destroyed.
 inline Workspace& thread_workspace() {
-  thread_local Workspace workspace(Workspace::Kind::process_default);
-  return workspace;
+  Workspace* const current = detail::thread_workspace_state.current;
+  if (current != nullptr) [[likely]]
+    return *current;
+  return Workspace::start_of_thread();
 }
 
 /// A stack frame of scratch memory: what it hands out lives until it ends. Frames nest like calls.
@@ -225,6 +241,24 @@ class Workspace::Frame {
   std::size_t blocks_;
   std::size_t used_;
 };
+
+inline Workspace& Workspace::start_of_thread() {
+  detail::ThreadWorkspace& state = detail::thread_workspace_state;
+  if (state.ended) {
+    state.current = new Workspace(Kind::process_default);
+    return *state.current;
+  }
+  struct Owner {
+    Workspace workspace{Kind::process_default};
+    Owner() = default;
+    Owner(const Owner&) = delete;
+    Owner& operator=(const Owner&) = delete;
+    ~Owner() { detail::thread_workspace_state = {nullptr, true}; }
+  };
+  thread_local Owner owner;
+  state.current = &owner.workspace;
+  return owner.workspace;
+}
 
 }  // namespace PLEAT_ABI
 }  // namespace pleat

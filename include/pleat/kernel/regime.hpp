@@ -33,15 +33,18 @@ enum class Regime {
   return unit.registers * 3 / 4 / (vectors == 1 ? 2 : vectors);
 }
 
-/// Half a tile of samples is read in place, and so are two tiles if the inputs of one fit 32 KiB:
-/// then packing would not pay. Columns of X that do not fit, and lie a power of two apart, push
-/// each other out of the first-level cache.
+/// Half a tile of samples is read in place. So are two tiles if the inputs of one fit 32 KiB, and
+/// any number if the weights are small besides: then packing would not pay. Columns of X that do
+/// not fit, and lie a power of two apart, push each other out of the first-level cache. What holds
+/// for a matrix holds for some of its rows.
 [[nodiscard]] constexpr Regime dense_regime(VectorUnit unit, std::size_t scalar_bytes,
-                                            std::size_t cols, std::size_t batch) noexcept {
+                                            std::size_t rows, std::size_t cols,
+                                            std::size_t batch) noexcept {
   const std::size_t tile = dense_tile_samples(unit, scalar_bytes);
   const bool fits = tile * cols * scalar_bytes <= 32 * 1024;
-  return batch <= (tile + 1) / 2 || (fits && batch <= 2 * tile) ? Regime::in_place
-                                                                : Regime::blocked;
+  const bool is_small = rows * cols * scalar_bytes <= 64 * 1024;
+  return batch <= (tile + 1) / 2 || (fits && (is_small || batch <= 2 * tile)) ? Regime::in_place
+                                                                              : Regime::blocked;
 }
 
 /// From here on a 2:4 kernel transposes the samples: when they fill three vectors, and no less than
@@ -51,6 +54,15 @@ enum class Regime {
                                                       bool narrow, std::size_t batch) noexcept {
   const std::size_t vectors = (narrow ? 2 : 3) * unit.bytes / scalar_bytes;
   return batch < (vectors > 24 ? vectors : 24) ? Regime::in_place : Regime::blocked;
+}
+
+/// Whether a 2:4 matrix is multiplied as a dense one, whose panels it then keeps: where these fit
+/// half of the first-level cache, finding the inputs takes longer than the multiplications saved.
+/// Without an instruction that permutes lanes it does so up to the size of the second-level cache.
+[[nodiscard]] constexpr bool semi_structured_as_dense(std::size_t scalar_bytes, bool permutes,
+                                                      std::size_t rows, std::size_t cols) noexcept {
+  const std::size_t panels = (rows + 15) / 16 * 16 * cols * scalar_bytes;
+  return panels <= (permutes ? std::size_t{16} : std::size_t{128}) * 1024;
 }
 
 /// Narrow weights are widened as they are multiplied for up to eight samples of float, four at a

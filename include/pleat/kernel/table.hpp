@@ -76,12 +76,14 @@ struct Table {
   ///   panels            ceil(rows / panel_rows) panels of cols * panel_rows values
   ///   x, ldx            cols x batch, column-major
   ///   y, ldy            rows x batch, column-major; written only, unless `add`
-  ///   scratch           dense_scratch(cols, batch) values, for this call alone
+  ///   scratch           dense_scratch(rows, cols, batch) values, for this call alone; enough for
+  ///   fewer
+  ///                     rows, too
   void (*dense_apply)(std::size_t rows, std::size_t cols, const T* panels, std::size_t batch,
                       const T* x, std::size_t ldx, T* y, std::size_t ldy, bool add, T* scratch);
 
   /// How many values of scratch one `dense_apply` needs.
-  std::size_t (*dense_scratch)(std::size_t cols, std::size_t batch);
+  std::size_t (*dense_scratch)(std::size_t rows, std::size_t cols, std::size_t batch);
 
   /// X = W^T Y for a range of the columns of W.
   ///   rows, cols        rows of W; columns that this call covers
@@ -125,6 +127,9 @@ struct Table {
 
   /// How many values of scratch one `semi_structured_apply` needs.
   std::size_t (*semi_structured_scratch)(std::size_t cols, std::size_t batch);
+
+  /// Whether a matrix of this shape is faster as a dense one, by `dense_apply`.
+  bool (*semi_structured_as_dense)(std::size_t rows, std::size_t cols);
 
   /// X = W^T Y for the groups of four columns [first, last) of W; x points at column 0.
   void (*semi_structured_apply_transpose)(std::size_t rows, std::size_t cols, std::size_t first,

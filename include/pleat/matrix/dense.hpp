@@ -144,61 +144,84 @@ class Dense : public OperatorBase<Dense<T>, T> {
            static_cast<std::size_t>(cols);
   }
 
-  void evaluate(const ConstMatrixRef<T>& X, MatrixRef<T>& Y, Update update,
-                Workspace& workspace) const {
+  [[nodiscard]] detail::Split split_rows(Index batch, const Workspace& workspace) const {
+    return {rows_, panel, flops() * static_cast<double>(batch), workspace};
+  }
+  [[nodiscard]] detail::Split split_cols(Index batch, const Workspace& workspace) const {
+    return {cols_, is_narrow(storage_) ? 64 : 8, flops() * static_cast<double>(batch), workspace};
+  }
+  [[nodiscard]] std::size_t scratch(Index batch) const {
     const auto& table = kernel::active<T>();
+    const auto rows = static_cast<std::size_t>(rows_);
     const auto cols = static_cast<std::size_t>(cols_);
-    const auto batch = static_cast<std::size_t>(X.cols());
-    const detail::Split split(rows_, panel, flops() * static_cast<double>(X.cols()), workspace);
-    const auto needed = static_cast<Index>(is_narrow(storage_) ? table.narrow_scratch(cols, batch)
-                                                               : table.dense_scratch(cols, batch));
-    // A multiple of 16 values keeps every task's scratch aligned.
-    const Index scratch = (needed + 15) / 16 * 16;
-    Workspace::Frame frame(workspace);
-    T* memory = frame.allocate<T>(scratch * split.tasks);
-    workspace.run(split.tasks, [&](Index task) {
-      const auto [begin, end] = split.range(task);
-      const auto rows = static_cast<std::size_t>(end - begin);
-      T* const own = memory + task * scratch;
-      const auto ldx = static_cast<std::size_t>(X.outerStride());
-      const auto ldy = static_cast<std::size_t>(Y.outerStride());
-      const bool add = update == Update::add;
-      if (is_narrow(storage_))
-        table.narrow_apply(narrow_.format(), rows, cols, narrow_.data(begin), batch, X.data(), ldx,
-                           Y.data() + begin, ldy, add, own);
-      else
-        table.dense_apply(rows, cols, panels_.data() + begin * cols_, batch, X.data(), ldx,
-                          Y.data() + begin, ldy, add, own);
+    const auto samples = static_cast<std::size_t>(batch);
+    return is_narrow(storage_) ? table.narrow_scratch(cols, samples)
+                               : table.dense_scratch(rows, cols, samples);
+  }
+  [[nodiscard]] std::size_t transpose_scratch() const {
+    return is_narrow(storage_) ? kernel::narrow_transpose_scratch : 0;
+  }
+  void reserve_scratch(Workspace& workspace, Index batch) const {
+    detail::reserve_most<T>(workspace, batch, [&](Index samples) {
+      return (std::max)(
+          split_rows(samples, workspace).tasks * detail::task_scratch(scratch(samples)),
+          split_cols(samples, workspace).tasks * detail::task_scratch(transpose_scratch()));
     });
   }
 
-  void evaluate_transpose(const ConstMatrixRef<T>& Y, MatrixRef<T>& X, Workspace& workspace) const {
+  void evaluate(const ConstMatrixView<T>& X, MatrixView<T> Y, Update update,
+                Workspace& workspace) const {
+    const std::size_t needed = scratch(X.cols());
+    if (detail::is_direct(needed, workspace)) return multiply(0, rows_, X, Y, update, nullptr);
+    detail::in_tasks<T>(
+        split_rows(X.cols(), workspace), needed, workspace,
+        [&](Index begin, Index end, T* memory) { multiply(begin, end, X, Y, update, memory); });
+  }
+
+  /// Some of the rows.
+  void multiply(Index begin, Index end, const ConstMatrixView<T>& X, MatrixView<T> Y, Update update,
+                T* memory) const {
+    const auto& table = kernel::active<T>();
+    const auto rows = static_cast<std::size_t>(end - begin);
+    const auto cols = static_cast<std::size_t>(cols_);
+    const auto batch = static_cast<std::size_t>(X.cols());
+    const auto ldx = static_cast<std::size_t>(X.outerStride());
+    const auto ldy = static_cast<std::size_t>(Y.outerStride());
+    T* const y = Y.data() + begin;
+    const bool add = update == Update::add;
+    if (is_narrow(storage_)) [[unlikely]]
+      table.narrow_apply(narrow_.format(), rows, cols, narrow_.data(begin), batch, X.data(), ldx, y,
+                         ldy, add, memory);
+    else
+      table.dense_apply(rows, cols, panels_.data() + begin * cols_, batch, X.data(), ldx, y, ldy,
+                        add, memory);
+  }
+
+  void evaluate_transpose(const ConstMatrixView<T>& Y, MatrixView<T> X,
+                          Workspace& workspace) const {
     if (rows_ == 0) {
       X.setZero();
       return;
     }
     const auto& table = kernel::active<T>();
-    const detail::Split split(cols_, is_narrow(storage_) ? 64 : 8,
-                              flops() * static_cast<double>(Y.cols()), workspace);
-    const Index scratch = is_narrow(storage_) ? Index{kernel::narrow_transpose_scratch} : 0;
-    Workspace::Frame frame(workspace);
-    T* memory = frame.allocate<T>(scratch * split.tasks);
-    workspace.run(split.tasks, [&](Index task) {
-      const auto [begin, end] = split.range(task);
-      if (is_narrow(storage_)) {
-        table.narrow_apply_transpose(
-            narrow_.format(), static_cast<std::size_t>(rows_), static_cast<std::size_t>(cols_),
-            static_cast<std::size_t>(begin), static_cast<std::size_t>(end), narrow_.data(0),
-            static_cast<std::size_t>(Y.cols()), Y.data(), static_cast<std::size_t>(Y.outerStride()),
-            X.data(), static_cast<std::size_t>(X.outerStride()), memory + task * scratch);
-        return;
-      }
-      table.dense_apply_transpose(
-          static_cast<std::size_t>(rows_), static_cast<std::size_t>(end - begin),
-          panels_.data() + begin * panel, static_cast<std::size_t>(cols_ * panel),
-          static_cast<std::size_t>(Y.cols()), Y.data(), static_cast<std::size_t>(Y.outerStride()),
-          X.data() + begin, static_cast<std::size_t>(X.outerStride()));
-    });
+    const auto rows = static_cast<std::size_t>(rows_);
+    const auto batch = static_cast<std::size_t>(Y.cols());
+    const auto ldy = static_cast<std::size_t>(Y.outerStride());
+    const auto ldx = static_cast<std::size_t>(X.outerStride());
+    detail::in_tasks<T>(
+        split_cols(Y.cols(), workspace), transpose_scratch(), workspace,
+        [&](Index begin, Index end, T* memory) {
+          const auto first = static_cast<std::size_t>(begin);
+          const auto last = static_cast<std::size_t>(end);
+          if (is_narrow(storage_))
+            table.narrow_apply_transpose(narrow_.format(), rows, static_cast<std::size_t>(cols_),
+                                         first, last, narrow_.data(0), batch, Y.data(), ldy,
+                                         X.data(), ldx, memory);
+          else
+            table.dense_apply_transpose(rows, last - first, panels_.data() + begin * panel,
+                                        static_cast<std::size_t>(cols_ * panel), batch, Y.data(),
+                                        ldy, X.data() + begin, ldx);
+        });
   }
 
   Index rows_ = 0;

@@ -102,7 +102,7 @@ class Diagonal : public OperatorBase<Diagonal<T>, T> {
  private:
   friend OperatorBase<Diagonal, T>;
 
-  void evaluate(const ConstMatrixRef<T>& X, MatrixRef<T>& Y, Update update,
+  void evaluate(const ConstMatrixView<T>& X, MatrixView<T> Y, Update update,
                 Workspace& workspace) const {
     const detail::Split split(size_, Index{16}, flops() * static_cast<double>(X.cols()), workspace);
     workspace.run(split.tasks, [&](Index task) {
@@ -114,7 +114,8 @@ class Diagonal : public OperatorBase<Diagonal<T>, T> {
     });
   }
 
-  void evaluate_transpose(const ConstMatrixRef<T>& Y, MatrixRef<T>& X, Workspace& workspace) const {
+  void evaluate_transpose(const ConstMatrixView<T>& Y, MatrixView<T> X,
+                          Workspace& workspace) const {
     evaluate(Y, X, Update::overwrite, workspace);
   }
 

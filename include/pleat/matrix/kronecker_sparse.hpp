@@ -189,29 +189,28 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
     Index sample, samples;
   };
 
+  [[nodiscard]] detail::Split split_pieces(Index count, Index batch,
+                                           const Workspace& workspace) const {
+    return {count, 1, flops() * static_cast<double>(batch), workspace};
+  }
+
   /// Cuts what there is to compute, `pieces` pieces of each of the units of each i, into tasks:
   /// `body(call, memory)`, where the memory holds `scratch` values.
   template <class Body>
   void in_tasks(Index blocks, Index units, Index pieces, Index batch, Index scratch,
                 Workspace& workspace, Body body) const {
-    const detail::Split split(blocks * units * pieces, 1, flops() * static_cast<double>(batch),
-                              workspace);
-    // A multiple of 16 values keeps the memory of every task aligned.
-    scratch = (scratch + 15) / 16 * 16;
-    Workspace::Frame frame(workspace);
-    T* const memory = frame.allocate<T>(scratch * split.tasks);
-    workspace.run(split.tasks, [&](Index task) {
-      const auto [begin, end] = split.range(task);
-      for (Index j = 0; j < batch; j += most_samples)
-        for (Index at = begin; at < end;) {
-          const Index first = at % pieces;
-          const Index last = (std::min)(pieces, first + (end - at));
-          body(Call{at / pieces / units, at / pieces % units, first, last, j,
-                    (std::min)(most_samples, batch - j)},
-               memory + task * scratch);
-          at += last - first;
-        }
-    });
+    detail::in_tasks<T>(split_pieces(blocks * units * pieces, batch, workspace), unsign(scratch),
+                        workspace, [&](Index begin, Index end, T* memory) {
+                          for (Index j = 0; j < batch; j += most_samples)
+                            for (Index at = begin; at < end;) {
+                              const Index first = at % pieces;
+                              const Index last = (std::min)(pieces, first + (end - at));
+                              body(Call{at / pieces / units, at / pieces % units, first, last, j,
+                                        (std::min)(most_samples, batch - j)},
+                                   memory);
+                              at += last - first;
+                            }
+                        });
   }
 
   /// For 1 < d < 16, the inputs and outputs of a matrix are gathered for the dense kernels.
@@ -219,15 +218,16 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
 
   static std::size_t unsign(Index value) noexcept { return static_cast<std::size_t>(value); }
 
-  void evaluate(const ConstMatrixRef<T>& X, MatrixRef<T>& Y, Update update,
+  void evaluate(const ConstMatrixView<T>& X, MatrixView<T> Y, Update update,
                 Workspace& workspace) const {
     const auto& table = kernel::active<T>();
     const bool add = update == Update::add;
     const Index d = pattern().d;
     const Index samples = (std::min)(most_samples, X.cols());
     const auto needed = static_cast<Index>(
-        layout_.lanes == 1 ? table.dense_scratch(unsign(layout_.width), unsign(samples))
-                           : table.interleaved_scratch(unsign(layout_.width), unsign(samples)));
+        layout_.lanes == 1
+            ? table.dense_scratch(unsign(layout_.height), unsign(layout_.width), unsign(samples))
+            : table.interleaved_scratch(unsign(layout_.width), unsign(samples)));
     const Index inputs = gathers() ? layout_.width * samples : 0;
     const Index outputs = gathers() ? layout_.height * samples : 0;
     const auto compute = [&](const Call& call, T* scratch) {
@@ -273,7 +273,8 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
              needed + inputs + outputs, workspace, compute);
   }
 
-  void evaluate_transpose(const ConstMatrixRef<T>& Y, MatrixRef<T>& X, Workspace& workspace) const {
+  void evaluate_transpose(const ConstMatrixView<T>& Y, MatrixView<T> X,
+                          Workspace& workspace) const {
     const auto& table = kernel::active<T>();
     constexpr Index piece = 8;  // columns
     const Index d = pattern().d;

@@ -175,7 +175,7 @@ class Permutation : public OperatorBase<Permutation<T>, T> {
     });
   }
 
-  void evaluate(const ConstMatrixRef<T>& X, MatrixRef<T>& Y, Update update,
+  void evaluate(const ConstMatrixView<T>& X, MatrixView<T> Y, Update update,
                 Workspace& workspace) const {
     in_tasks(X.cols(), workspace, [&](const auto* indices, Index begin, Index end) {
       for (Index j = 0; j < X.cols(); ++j) {
@@ -190,7 +190,8 @@ class Permutation : public OperatorBase<Permutation<T>, T> {
   }
 
   // Each task writes entries of its own, because no index appears twice.
-  void evaluate_transpose(const ConstMatrixRef<T>& Y, MatrixRef<T>& X, Workspace& workspace) const {
+  void evaluate_transpose(const ConstMatrixView<T>& Y, MatrixView<T> X,
+                          Workspace& workspace) const {
     in_tasks(Y.cols(), workspace, [&](const auto* indices, Index begin, Index end) {
       for (Index j = 0; j < Y.cols(); ++j) {
         const T* const y = Y.data() + j * Y.outerStride();

@@ -263,12 +263,16 @@ class RowSparse : public OperatorBase<RowSparse<T>, T> {
             masks_.data()};
   }
 
-  void evaluate(const ConstMatrixRef<T>& X, MatrixRef<T>& Y, Update update,
+  void evaluate(const ConstMatrixView<T>& X, MatrixView<T> Y, Update update,
                 Workspace& workspace) const {
     detail::sparse_apply(sparse_rows(), flops(), X, Y, update, workspace);
   }
-  void evaluate_transpose(const ConstMatrixRef<T>& Y, MatrixRef<T>& X, Workspace& workspace) const {
+  void evaluate_transpose(const ConstMatrixView<T>& Y, MatrixView<T> X,
+                          Workspace& workspace) const {
     detail::sparse_apply_transpose(sparse_rows(), flops(), Y, X, workspace);
+  }
+  void reserve_scratch(Workspace& workspace, Index batch) const {
+    detail::sparse_reserve<T>(rows_, cols_, flops(), workspace, batch);
   }
 
   Index rows_ = 0;

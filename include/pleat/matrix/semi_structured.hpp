@@ -6,9 +6,11 @@
 #include "pleat/core/parts.hpp"
 #include "pleat/core/progress.hpp"
 #include "pleat/kernel/active.hpp"
+#include "pleat/matrix/dense.hpp"
 #include "pleat/matrix/detail/aligned_array.hpp"
 #include "pleat/matrix/detail/narrow_panels.hpp"
 #include "pleat/matrix/detail/split.hpp"
+#include "pleat/matrix/sparse_pattern.hpp"
 
 #include <algorithm>
 #include <cstddef>
@@ -19,26 +21,6 @@
 namespace pleat {
 inline namespace PLEAT_ABI {
 
-/// How `compress<SemiStructured>` chooses which weights to keep. With a calibration of inputs x and
-/// d_j the sum of x_j^2, each row keeps in each group the largest
-///
-///     magnitude  |w_ij|
-///     wanda      |w_ij| sqrt(d_j)                    (Sun et al., ICLR 2024)
-///     nowag      |w_ij| sqrt(d_j) / ||W_:j||         (Liu et al., 2025)
-///     sparsegpt  w_ij^2 / [H^-1]_jj of the weights as they are after all columns to the left were
-///                pruned and made up for              (Frantar and Alistarh, ICML 2023)
-///
-/// and `search` begins with the last and moves all masks at once by operator splitting (ALPS, Meng
-/// et al., NeurIPS 2024), then group by group.
-enum class PruneCriterion : std::uint8_t {
-  automatic,  ///< `search` with a calibration, `magnitude` without
-  magnitude,
-  wanda,
-  nowag,
-  sparsegpt,
-  search
-};
-
 /// A 2:4 (semi-structured) m x n matrix: the two kept values of each group of four columns and, in
 /// two bits each, where in the group they lie. Any m and n; a last group of fewer than four columns
 /// may keep two as well.
@@ -46,7 +28,8 @@ enum class PruneCriterion : std::uint8_t {
 /// Stored: 2 ceil(n / 4) values a row, as they are or narrower (see `Storage`; the groups that
 /// share a scale are of stored values), and ceil(ceil(n / 4) / 2) bytes of codes: 8.5 bytes for
 /// four floats. Cost of `apply`: 4 m ceil(n / 4) flops a sample, half of dense; `apply_transpose`
-/// is not vectorised.
+/// is not vectorised. In memory, matrices of up to 64 x 64 floats are dense besides, and without
+/// AVX2 or NEON up to 128 KiB of them: for so small ones that is faster.
 template <Real T>
 class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
  public:
@@ -103,6 +86,7 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
         }
         set(row, group, kept, code);
       }
+    make_dense();
   }
 
   /// The same, each value rounded to the nearest that the storage has. Throws also what
@@ -118,10 +102,8 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
     result.narrow_ = {};
     if (is_narrow(storage)) {
       result.values_ = {};
-      result.narrow_ = detail::NarrowPanels<T>(
-          storage, rows_, 2 * groups(),
-          [this](Index row, Index i) { return value(row, i / 2, static_cast<int>(i % 2)); },
-          column());
+      result.narrow_ =
+          detail::NarrowPanels<T>(storage, rows_, 2 * groups(), stored_value(), column());
     } else if (is_narrow(storage_)) {
       result.values_ = detail::AlignedArray<T>(values_size());
       for (Index row = 0; row < rows_; ++row)
@@ -129,6 +111,7 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
           for (int kept = 0; kept < 2; ++kept)
             result.values_.data()[value_index(row, group) + kept * panel] = value(row, group, kept);
     }
+    result.make_dense();
     return result;
   }
 
@@ -255,6 +238,7 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
       result.narrow_ = narrow;
       result.values_ = {};
     }
+    result.make_dense();
     return result;
   }
 
@@ -297,10 +281,11 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
       return i / 2 * 4 + code(row, i / 2, static_cast<int>(i % 2));
     };
   }
+  [[nodiscard]] auto stored_value() const noexcept {
+    return [this](Index row, Index i) { return value(row, i / 2, static_cast<int>(i % 2)); };
+  }
   [[nodiscard]] Matrix<T> stored_values() const {
-    return Matrix<T>::NullaryExpr(rows_, 2 * groups(), [this](Index row, Index i) {
-      return value(row, i / 2, static_cast<int>(i % 2));
-    });
+    return Matrix<T>::NullaryExpr(rows_, 2 * groups(), stored_value());
   }
   void set(Index row, Index group, const T (&kept)[2], const std::uint32_t (&code)[2]) noexcept {
     values_.data()[value_index(row, group)] = kept[0];
@@ -308,36 +293,61 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
     codes_.data()[code_index(row, group)] |= (code[0] | code[1] << 2U) << (4 * (group % block));
   }
 
-  void evaluate(const ConstMatrixRef<T>& X, MatrixRef<T>& Y, Update update,
-                Workspace& workspace) const {
-    const auto& table = kernel::active<T>();
-    const auto batch = static_cast<std::size_t>(X.cols());
-    const detail::Split split(rows_, panel, flops() * static_cast<double>(X.cols()), workspace);
-    // A multiple of 16 values keeps every task's scratch aligned.
-    const auto needed =
-        static_cast<Index>(table.semi_structured_scratch(static_cast<std::size_t>(cols_), batch));
-    const Index scratch = (needed + 15) / 16 * 16;
-    Workspace::Frame frame(workspace);
-    T* memory = frame.allocate<T>(scratch * split.tasks);
-    workspace.run(split.tasks, [&](Index task) {
-      const auto [begin, end] = split.range(task);
-      const auto rows = static_cast<std::size_t>(end - begin);
-      const auto cols = static_cast<std::size_t>(cols_);
-      const std::uint32_t* const codes = codes_.data() + begin * blocks();
-      const auto ldx = static_cast<std::size_t>(X.outerStride());
-      const auto ldy = static_cast<std::size_t>(Y.outerStride());
-      const bool add = update == Update::add;
-      T* const own = memory + task * scratch;
-      if (is_narrow(storage_))
-        table.semi_structured_narrow_apply(narrow_.format(), rows, cols, narrow_.data(begin), codes,
-                                           batch, X.data(), ldx, Y.data() + begin, ldy, add, own);
-      else
-        table.semi_structured_apply(rows, cols, values_.data() + begin * 2 * groups(), codes, batch,
-                                    X.data(), ldx, Y.data() + begin, ldy, add, own);
+  /// Small matrices are multiplied as dense ones where that is faster.
+  void make_dense() {
+    dense_ = {};
+    if (!is_narrow(storage_) &&
+        kernel::active<T>().semi_structured_as_dense(static_cast<std::size_t>(rows_),
+                                                     static_cast<std::size_t>(cols_)))
+      dense_ = Dense<T>(to_dense());
+  }
+
+  [[nodiscard]] detail::Split split_rows(Index batch, const Workspace& workspace) const {
+    return {rows_, panel, flops() * static_cast<double>(batch), workspace};
+  }
+  [[nodiscard]] std::size_t scratch(Index batch) const {
+    return kernel::active<T>().semi_structured_scratch(static_cast<std::size_t>(cols_),
+                                                       static_cast<std::size_t>(batch));
+  }
+  void reserve_scratch(Workspace& workspace, Index batch) const {
+    if (dense_.rows() > 0) dense_.reserve(workspace, batch);
+    detail::reserve_most<T>(workspace, batch, [&](Index samples) {
+      return split_rows(samples, workspace).tasks * detail::task_scratch(scratch(samples));
     });
   }
 
-  void evaluate_transpose(const ConstMatrixRef<T>& Y, MatrixRef<T>& X, Workspace& workspace) const {
+  void evaluate(const ConstMatrixView<T>& X, MatrixView<T> Y, Update update,
+                Workspace& workspace) const {
+    if (dense_.rows() > 0) return detail::Unchecked::apply(dense_, X, Y, update, workspace);
+    const std::size_t needed = scratch(X.cols());
+    if (detail::is_direct(needed, workspace)) return multiply(0, rows_, X, Y, update, nullptr);
+    detail::in_tasks<T>(
+        split_rows(X.cols(), workspace), needed, workspace,
+        [&](Index begin, Index end, T* memory) { multiply(begin, end, X, Y, update, memory); });
+  }
+
+  /// Some of the rows.
+  void multiply(Index begin, Index end, const ConstMatrixView<T>& X, MatrixView<T> Y, Update update,
+                T* memory) const {
+    const auto& table = kernel::active<T>();
+    const auto rows = static_cast<std::size_t>(end - begin);
+    const auto cols = static_cast<std::size_t>(cols_);
+    const auto batch = static_cast<std::size_t>(X.cols());
+    const auto ldx = static_cast<std::size_t>(X.outerStride());
+    const auto ldy = static_cast<std::size_t>(Y.outerStride());
+    const std::uint32_t* const codes = codes_.data() + begin * blocks();
+    T* const y = Y.data() + begin;
+    const bool add = update == Update::add;
+    if (is_narrow(storage_)) [[unlikely]]
+      table.semi_structured_narrow_apply(narrow_.format(), rows, cols, narrow_.data(begin), codes,
+                                         batch, X.data(), ldx, y, ldy, add, memory);
+    else
+      table.semi_structured_apply(rows, cols, values_.data() + begin * 2 * groups(), codes, batch,
+                                  X.data(), ldx, y, ldy, add, memory);
+  }
+
+  void evaluate_transpose(const ConstMatrixView<T>& Y, MatrixView<T> X,
+                          Workspace& workspace) const {
     const auto& table = kernel::active<T>();
     const detail::Split split(groups(), 1, flops() * static_cast<double>(Y.cols()), workspace);
     workspace.run(split.tasks, [&](Index task) {
@@ -365,6 +375,7 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
   detail::AlignedArray<T> values_;  // in the native storage,
   detail::NarrowPanels<T> narrow_;  // and in any other
   detail::AlignedArray<std::uint32_t> codes_;
+  Dense<T> dense_;  // empty, unless it is faster
 };
 
 template <class Derived>

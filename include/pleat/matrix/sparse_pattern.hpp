@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
-// The patterns that weights are pruned to.
+// The patterns that weights are pruned to, and the scores by which they are.
 #pragma once
 
 #include "pleat/core/scalar.hpp"
+
+#include <cstdint>
 
 namespace pleat {
 inline namespace PLEAT_ABI {
@@ -13,6 +15,26 @@ inline namespace PLEAT_ABI {
 struct SparsePattern {
   Index kept = 2;
   Index group = 4;
+};
+
+/// How `compress<SemiStructured>` chooses which weights to keep. With a calibration of inputs x and
+/// d_j the sum of x_j^2, each row keeps in each group the largest
+///
+///     magnitude  |w_ij|
+///     wanda      |w_ij| sqrt(d_j)                    (Sun et al., ICLR 2024)
+///     nowag      |w_ij| sqrt(d_j) / ||W_:j||         (Liu et al., 2025)
+///     sparsegpt  w_ij^2 / [H^-1]_jj of the weights as they are after all columns to the left were
+///                pruned and made up for              (Frantar and Alistarh, ICML 2023)
+///
+/// and `search` begins with the last and moves all masks at once by operator splitting (ALPS, Meng
+/// et al., NeurIPS 2024), then group by group.
+enum class PruneCriterion : std::uint8_t {
+  automatic,  ///< `search` with a calibration, `magnitude` without
+  magnitude,
+  wanda,
+  nowag,
+  sparsegpt,
+  search
 };
 
 }  // namespace PLEAT_ABI

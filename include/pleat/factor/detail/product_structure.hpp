@@ -38,13 +38,16 @@ class ProductStructure : public OperatorBase<Derived, typename First::Scalar> {
  private:
   friend OperatorBase<Derived, T>;
 
-  void evaluate(const ConstMatrixRef<T>& X, MatrixRef<T>& Y, Update update,
+  void evaluate(const ConstMatrixView<T>& X, MatrixView<T> Y, Update update,
                 Workspace& workspace) const {
-    if (update == Update::overwrite) product_.apply(X, Y, workspace);
-    else product_.apply_add(X, Y, workspace);
+    Unchecked::apply(product_, X, Y, update, workspace);
   }
-  void evaluate_transpose(const ConstMatrixRef<T>& Y, MatrixRef<T>& X, Workspace& workspace) const {
-    product_.apply_transpose(Y, X, workspace);
+  void evaluate_transpose(const ConstMatrixView<T>& Y, MatrixView<T> X,
+                          Workspace& workspace) const {
+    Unchecked::apply_transpose(product_, Y, X, workspace);
+  }
+  void reserve_scratch(Workspace& workspace, Index batch) const {
+    product_.reserve(workspace, batch);
   }
 
   Product<First, Rest...> product_;

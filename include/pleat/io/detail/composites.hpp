@@ -79,24 +79,31 @@ class LoadedSum : public LoadedComposite<LoadedSum<T>, T> {
  private:
   friend OperatorBase<LoadedSum, T>;
 
-  void evaluate(const ConstMatrixRef<T>& X, MatrixRef<T>& Y, Update update,
+  void evaluate(const ConstMatrixView<T>& X, MatrixView<T> Y, Update update,
                 Workspace& workspace) const {
     for (const auto& op : this->operands_) {
-      if (update == Update::overwrite) op.apply(X, Y, workspace);
-      else op.apply_add(X, Y, workspace);
+      Unchecked::apply(op, X, Y, update, workspace);
       update = Update::add;
     }
   }
 
-  void evaluate_transpose(const ConstMatrixRef<T>& Y, MatrixRef<T>& X, Workspace& workspace) const {
-    this->operands_.front().apply_transpose(Y, X, workspace);
+  void evaluate_transpose(const ConstMatrixView<T>& Y, MatrixView<T> X,
+                          Workspace& workspace) const {
+    Unchecked::apply_transpose(this->operands_.front(), Y, X, workspace);
     if (this->operands_.size() == 1) return;
     Workspace::Frame frame(workspace);
-    Eigen::Map<Matrix<T>> term(frame.allocate<T>(X.rows() * X.cols()), X.rows(), X.cols());
+    const MatrixView<T> term(frame.allocate<T>(X.rows() * X.cols()), X.rows(), X.cols(),
+                             Eigen::OuterStride<>(X.rows()));
     for (std::size_t i = 1; i < this->operands_.size(); ++i) {
-      this->operands_[i].apply_transpose(Y, term, workspace);
+      Unchecked::apply_transpose(this->operands_[i], Y, term, workspace);
       X += term;
     }
+  }
+
+  void reserve_scratch(Workspace& workspace, Index batch) const {
+    Workspace::Frame frame(workspace);
+    if (this->operands_.size() > 1) (void)frame.allocate<T>(cols() * batch);
+    for (const auto& op : this->operands_) op.reserve(workspace, batch);
   }
 };
 
@@ -126,7 +133,7 @@ class LoadedProduct : public LoadedComposite<LoadedProduct<T>, T> {
 
   /// Takes each tile of X through the operands in order: `step(operand, in, out, is_last)`.
   template <class Order, class Size, class Step>
-  void tiled(const ConstMatrixRef<T>& X, MatrixRef<T>& Y, Workspace& workspace, Order order,
+  void tiled(const ConstMatrixView<T>& X, MatrixView<T> Y, Workspace& workspace, Order order,
              Size size, Step step) const {
     const std::size_t count = this->operands_.size();
     const Index width = product_tile<T>(widest_, X.cols());
@@ -135,43 +142,51 @@ class LoadedProduct : public LoadedComposite<LoadedProduct<T>, T> {
     for (std::size_t i = 0; i < 2 && i + 1 < count; ++i)
       buffers[i] = frame.allocate<T>(widest_ * width);
     for (Index begin = 0; begin < X.cols(); begin += width) {
-      const Index columns = (std::min)(width, X.cols() - begin);
+      const Index samples = (std::min)(width, X.cols() - begin);
       const T* in = X.data() + begin * X.outerStride();
       Index stride = X.outerStride();
       Index height = X.rows();
       for (std::size_t i = 0; i < count; ++i) {
         const AnyOperator<T>& op = this->operands_[order(i)];
-        const Eigen::Map<const Matrix<T>, 0, Eigen::OuterStride<>> from(
-            in, height, columns, Eigen::OuterStride<>(stride));
+        const ConstMatrixView<T> from(in, height, samples, Eigen::OuterStride<>(stride));
         if (i + 1 == count) {
-          step(op, from, MatrixRef<T>(Y.middleCols(begin, columns)), true);
+          step(op, from, columns(Y, begin, samples), true);
         } else {
           height = stride = size(op);
           T* const out = buffers[i % 2];
-          step(op, from, MatrixRef<T>(Eigen::Map<Matrix<T>>(out, height, columns)), false);
+          step(op, from, MatrixView<T>(out, height, samples, Eigen::OuterStride<>(height)), false);
           in = out;
         }
       }
     }
   }
 
-  void evaluate(const ConstMatrixRef<T>& X, MatrixRef<T>& Y, Update update,
+  void reserve_scratch(Workspace& workspace, Index batch) const {
+    const Index width = product_tile<T>(widest_, batch);
+    Workspace::Frame frame(workspace);
+    for (std::size_t i = 0; i < 2 && i + 1 < this->operands_.size(); ++i)
+      (void)frame.allocate<T>(widest_ * width);
+    for (const auto& op : this->operands_) op.reserve(workspace, width);
+  }
+
+  void evaluate(const ConstMatrixView<T>& X, MatrixView<T> Y, Update update,
                 Workspace& workspace) const {
     tiled(
         X, Y, workspace, [&](std::size_t i) { return this->operands_.size() - 1 - i; },
         [](const AnyOperator<T>& op) { return op.rows(); },
-        [&](const AnyOperator<T>& op, const ConstMatrixRef<T>& in, MatrixRef<T> out, bool is_last) {
-          if (is_last && update == Update::add) op.apply_add(in, out, workspace);
-          else op.apply(in, out, workspace);
+        [&](const AnyOperator<T>& op, const ConstMatrixView<T>& in, MatrixView<T> out,
+            bool is_last) {
+          Unchecked::apply(op, in, out, is_last ? update : Update::overwrite, workspace);
         });
   }
 
-  void evaluate_transpose(const ConstMatrixRef<T>& Y, MatrixRef<T>& X, Workspace& workspace) const {
+  void evaluate_transpose(const ConstMatrixView<T>& Y, MatrixView<T> X,
+                          Workspace& workspace) const {
     tiled(
         Y, X, workspace, [](std::size_t i) { return i; },
         [](const AnyOperator<T>& op) { return op.cols(); },
-        [&](const AnyOperator<T>& op, const ConstMatrixRef<T>& in, MatrixRef<T> out, bool) {
-          op.apply_transpose(in, out, workspace);
+        [&](const AnyOperator<T>& op, const ConstMatrixView<T>& in, MatrixView<T> out, bool) {
+          Unchecked::apply_transpose(op, in, out, workspace);
         });
   }
 

@@ -38,6 +38,8 @@ struct Kernels {
       &SemiStructured<Arch, T>::apply;
   static constexpr decltype(Contract::semi_structured_scratch) semi_structured_scratch =
       &SemiStructured<Arch, T>::scratch;
+  static constexpr decltype(Contract::semi_structured_as_dense) semi_structured_as_dense =
+      &SemiStructured<Arch, T>::as_dense;
   static constexpr decltype(Contract::semi_structured_apply_transpose)
       semi_structured_apply_transpose = &SemiStructuredTranspose<Arch, T>::apply;
   static constexpr decltype(Contract::semi_structured_narrow_apply) semi_structured_narrow_apply =
@@ -71,6 +73,7 @@ template <class Arch, class T>
       .narrow_apply_transpose = K::narrow_apply_transpose,
       .semi_structured_apply = K::semi_structured_apply,
       .semi_structured_scratch = K::semi_structured_scratch,
+      .semi_structured_as_dense = K::semi_structured_as_dense,
       .semi_structured_apply_transpose = K::semi_structured_apply_transpose,
       .semi_structured_narrow_apply = K::semi_structured_narrow_apply,
       .semi_structured_narrow_apply_transpose = K::semi_structured_narrow_apply_transpose,

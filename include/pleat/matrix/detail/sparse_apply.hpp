@@ -40,30 +40,37 @@ template <Real T>
 
 /// Y = W X or Y += W X for the W with these rows.
 template <Real T>
-void sparse_apply(const kernel::SparseRows<T>& matrix, double flops, const ConstMatrixRef<T>& X,
-                  MatrixRef<T>& Y, Update update, Workspace& workspace) {
+void sparse_apply(const kernel::SparseRows<T>& matrix, double flops, const ConstMatrixView<T>& X,
+                  MatrixView<T> Y, Update update, Workspace& workspace) {
   const auto& table = kernel::active<T>();
   const auto cols = static_cast<std::size_t>(X.rows());
   const auto batch = static_cast<std::size_t>(X.cols());
   const Split split(Y.rows(), Index{kernel::panel_rows}, flops * static_cast<double>(X.cols()),
                     workspace);
-  // A multiple of 16 values keeps every task's scratch aligned.
-  const Index scratch = (static_cast<Index>(table.sparse_scratch(cols, batch)) + 15) / 16 * 16;
-  Workspace::Frame frame(workspace);
-  T* memory = frame.allocate<T>(scratch * split.tasks);
-  workspace.run(split.tasks, [&](Index task) {
-    const auto [begin, end] = split.range(task);
-    table.sparse_apply(rows_from(matrix, begin, X.rows()), static_cast<std::size_t>(end - begin),
-                       cols, batch, X.data(), static_cast<std::size_t>(X.outerStride()),
-                       Y.data() + begin, static_cast<std::size_t>(Y.outerStride()),
-                       update == Update::add, memory + task * scratch);
+  in_tasks<T>(split, table.sparse_scratch(cols, batch), workspace,
+              [&](Index begin, Index end, T* scratch) {
+                table.sparse_apply(
+                    rows_from(matrix, begin, X.rows()), static_cast<std::size_t>(end - begin), cols,
+                    batch, X.data(), static_cast<std::size_t>(X.outerStride()), Y.data() + begin,
+                    static_cast<std::size_t>(Y.outerStride()), update == Update::add, scratch);
+              });
+}
+
+/// Takes the scratch memory of `sparse_apply`.
+template <Real T>
+void sparse_reserve(Index rows, Index cols, double flops, Workspace& workspace, Index batch) {
+  reserve_most<T>(workspace, batch, [&](Index samples) {
+    const Split split(rows, Index{kernel::panel_rows}, flops * static_cast<double>(samples),
+                      workspace);
+    return split.tasks * task_scratch(kernel::active<T>().sparse_scratch(
+                             static_cast<std::size_t>(cols), static_cast<std::size_t>(samples)));
   });
 }
 
 /// X = W^T Y; each task has columns of W, and so rows of X, of its own.
 template <Real T>
 void sparse_apply_transpose(const kernel::SparseRows<T>& matrix, double flops,
-                            const ConstMatrixRef<T>& Y, MatrixRef<T>& X, Workspace& workspace) {
+                            const ConstMatrixView<T>& Y, MatrixView<T> X, Workspace& workspace) {
   const auto& table = kernel::active<T>();
   const Split split(X.rows(), Index{kernel::mask_cols}, flops * static_cast<double>(Y.cols()),
                     workspace);

@@ -94,7 +94,7 @@ template <class = void>
       tell();
       if (single) {
         Matrix<float> product(n, m);
-        packed_single.apply(S.cast<float>(), product);
+        packed_single.apply(Matrix<float>(S.cast<float>()), product);
         S = product.cast<double>();
       } else {
         S = multiply(packed, S);

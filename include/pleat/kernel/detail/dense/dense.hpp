@@ -2,7 +2,7 @@
 // Dense times activations, from panels with rows in lanes; no horizontal sums and no transposes.
 #pragma once
 
-#include "pleat/kernel/detail/simd/multiply_add.hpp"
+#include "pleat/kernel/detail/dense/dense_tile.hpp"
 #include "pleat/kernel/regime.hpp"
 #include "pleat/kernel/table.hpp"
 
@@ -15,149 +15,30 @@ namespace pleat::kernel {
 inline namespace v0 {
 namespace detail {
 
-/// Kernels over dense panels. In every one, an output is one chain of multiply-adds over the
-/// columns in ascending order that starts from zero, or from the output itself where it is added
-/// to. Breaking the chain into blocks of columns stores and reloads the same number, so results do
-/// not depend on the batch, on the tile, or on the split between threads.
+/// Kernels over dense panels. Breaking the chain of multiply-adds of an output into blocks of
+/// columns stores and reloads the same number, so results do not depend on the batch, on the tile,
+/// or on the split between threads.
 template <class Arch, class T>
-struct Dense {
-  using Batch = xsimd::batch<T, Arch>;
-  static constexpr std::size_t lanes = Batch::size;
-  static constexpr std::size_t vectors = panel_rows / lanes;  // registers for a column of a panel
-  static_assert(panel_rows % lanes == 0);
-
-  // Accumulators that fit the register file, leaving room for one column of panel and a broadcast.
-  static constexpr VectorUnit unit = VectorUnit::of(sizeof(Batch));
-  static constexpr std::size_t accumulators = unit.registers * 3 / 4;
-
-  /// Panels that a tile spans, and samples that it takes: `panels * vectors * samples`
-  /// accumulators.
-  static constexpr std::size_t tile_panels = vectors == 1 ? 2 : 1;
-  static constexpr std::size_t tall = tile_panels * panel_rows;  // rows of a tile
-  static constexpr std::size_t tile_samples = dense_tile_samples(unit, sizeof(T));
-  static_assert(tile_samples >= 1 && tile_samples == accumulators / (tile_panels * vectors));
+struct Dense : DenseTile<Arch, T> {
+  using Tile = DenseTile<Arch, T>;
+  using Tile::accumulators;
+  using Tile::lanes;
+  using Tile::near_bytes;
+  using Tile::tall;
+  using Tile::tile_panels;
+  using Tile::tile_samples;
+  using Tile::unit;
+  using Tile::vectors;
+  using typename Tile::Ahead;
+  using typename Tile::Batch;
+  using typename Tile::Inputs;
+  using typename Tile::Scales;
 
   // Columns per block and samples per block of a large batch: the packed samples of a block (400 to
   // 800 KiB with AVX, 200 without) stay in the second-level cache. Deep blocks, because Y is read
   // and written once for each, and its columns often lie a power of two apart.
   static constexpr std::size_t block_cols = 4096 / sizeof(T);
   static constexpr std::size_t block_samples = 16 * tile_samples;
-
-  /// How a tile reads X: in place, with `x_sample` values from one sample to the next; from packed
-  /// samples; from these while it fetches what comes next; or while it also multiplies the sum of
-  /// each group of columns by a scale of its row.
-  enum class Inputs { in_place, packed, packed_ahead, packed_scaled };
-
-  /// What a tile asks the second-level cache for while it computes: so many bytes for each of its
-  /// columns, in as many streams as it has panels. Panels that are still in memory then arrive in
-  /// the time that the arithmetic takes.
-  struct Ahead {
-    const std::uint8_t* first = nullptr;
-    std::size_t column_bytes = 0;
-    std::size_t panel_bytes = 0;  // from one stream to the next
-  };
-
-  /// The scales of a tile, if it has any: for each group of so many columns those of `tile_panels`
-  /// panels, one after the other.
-  struct Scales {
-    const T* values = nullptr;
-    std::size_t group = 0;
-
-    [[nodiscard]] Scales from(std::size_t panel) const {
-      return values == nullptr ? Scales() : Scales{values + panel * panel_rows, group};
-    }
-  };
-
-  // Columns ahead of the current one that a tile of four streams fetches, if it has the samples to
-  // fill the time. It also keeps g++ from reading the panels again for each sample.
-  static constexpr std::size_t fetch_distance = 64;
-
-  /// One tile: P panels by N samples. A function of its own, whose registers nobody else competes
-  /// for.
-  template <std::size_t P, std::size_t N, Inputs In>
-  [[gnu::noinline]] static void tile(const T* const* panels, std::size_t cols, const T* x,
-                                     std::size_t x_sample, T* const* y, std::size_t ldy, bool add,
-                                     const Ahead& ahead, const Scales& scales) {
-    if constexpr (In == Inputs::packed_scaled)
-      return scaled_tile<P, N>(panels, cols, x, y, ldy, add, ahead, scales);
-    Batch sum[N][P][vectors];
-    for (std::size_t j = 0; j < N; ++j)
-      for (std::size_t p = 0; p < P; ++p)
-        for (std::size_t v = 0; v < vectors; ++v)
-          sum[j][p][v] = add ? Batch::load_unaligned(y[p] + j * ldy + v * lanes) : Batch(T(0));
-    multiply<P, N, In>(panels, 0, cols, x, x_sample, ahead, sum);
-    for (std::size_t j = 0; j < N; ++j)
-      for (std::size_t p = 0; p < P; ++p)
-        for (std::size_t v = 0; v < vectors; ++v)
-          sum[j][p][v].store_unaligned(y[p] + j * ldy + v * lanes);
-  }
-
-  /// The same, group by group: the registers hold the sums of one group, the stack their totals.
-  template <std::size_t P, std::size_t N>
-  [[gnu::always_inline]] static void scaled_tile(const T* const* panels, std::size_t cols,
-                                                 const T* x, T* const* y, std::size_t ldy, bool add,
-                                                 const Ahead& ahead, const Scales& scales) {
-    alignas(64) T total[N][P][panel_rows];
-    for (std::size_t j = 0; j < N; ++j)
-      for (std::size_t p = 0; p < P; ++p)
-        for (std::size_t v = 0; v < vectors; ++v)
-          (add ? Batch::load_unaligned(y[p] + j * ldy + v * lanes) : Batch(T(0)))
-              .store_aligned(total[j][p] + v * lanes);
-    const T* scale = scales.values;
-    for (std::size_t begin = 0; begin < cols; begin += scales.group) {
-      const std::size_t end = cols - begin < scales.group ? cols : begin + scales.group;
-      Batch sum[N][P][vectors];
-      for (std::size_t j = 0; j < N; ++j)
-        for (std::size_t p = 0; p < P; ++p)
-          for (std::size_t v = 0; v < vectors; ++v) sum[j][p][v] = Batch(T(0));
-      multiply<P, N, Inputs::packed_scaled>(panels, begin, end, x, 0, ahead, sum);
-      for (std::size_t j = 0; j < N; ++j)
-        for (std::size_t p = 0; p < P; ++p)
-          for (std::size_t v = 0; v < vectors; ++v) {
-            T* const to = total[j][p] + v * lanes;
-            MultiplyAdd<Arch, T>::of(sum[j][p][v],
-                                     Batch::load_unaligned(scale + p * panel_rows + v * lanes),
-                                     Batch::load_aligned(to))
-                .store_aligned(to);
-          }
-      scale += tall;
-    }
-    for (std::size_t j = 0; j < N; ++j)
-      for (std::size_t p = 0; p < P; ++p)
-        for (std::size_t v = 0; v < vectors; ++v)
-          Batch::load_aligned(total[j][p] + v * lanes).store_unaligned(y[p] + j * ldy + v * lanes);
-  }
-
-  /// Adds columns [first, last) of P panels times N samples. Inlined at once, or the compiler keeps
-  /// the sums in memory.
-  template <std::size_t P, std::size_t N, Inputs In>
-  [[gnu::always_inline]] static void multiply(const T* const* panels, std::size_t first,
-                                              std::size_t last, const T* x, std::size_t x_sample,
-                                              const Ahead& ahead, Batch (&sum)[N][P][vectors]) {
-    constexpr bool packed = In != Inputs::in_place;
-    constexpr bool fetches = In == Inputs::packed_ahead || In == Inputs::packed_scaled;
-    for (std::size_t k = first; k < last; ++k) {
-      if constexpr (fetches)
-        for (std::size_t p = 0; p < P; ++p)
-          __builtin_prefetch(ahead.first + p * ahead.panel_bytes + k * ahead.column_bytes, 0, 2);
-      if constexpr (In == Inputs::in_place && P == 4 && N >= 3)
-        for (std::size_t p = 0; p < P; ++p) {  // of this panel, or what follows it, if it exists
-          const auto address = reinterpret_cast<std::uintptr_t>(panels[p]) +
-                               (k + fetch_distance) * panel_rows * sizeof(T);
-          __builtin_prefetch(reinterpret_cast<const void*>(address), 0, 2);
-        }
-      Batch w[P][vectors];
-      for (std::size_t p = 0; p < P; ++p)
-        for (std::size_t v = 0; v < vectors; ++v)
-          w[p][v] = Batch::load_aligned(panels[p] + k * panel_rows + v * lanes);
-      for (std::size_t j = 0; j < N; ++j) {
-        const Batch xj(packed ? x[k * N + j] : x[j * x_sample + k]);
-        for (std::size_t p = 0; p < P; ++p)
-          for (std::size_t v = 0; v < vectors; ++v)
-            sum[j][p][v] = MultiplyAdd<Arch, T>::of(w[p][v], xj, sum[j][p][v]);
-      }
-    }
-  }
 
   /// As `tile`, for a panel of which only the first `rows` rows exist, and the first `samples`
   /// samples: through a full copy of its outputs, so that nothing is read or written past Y.
@@ -170,7 +51,8 @@ struct Dense {
       for (std::size_t j = 0; j < samples; ++j)
         for (std::size_t i = 0; i < rows; ++i) copy[j * panel_rows + i] = y[j * ldy + i];
     T* target = copy;
-    tile<1, N, In>(&panel, cols, x, x_sample, &target, panel_rows, add, ahead, scales);
+    Tile::template tile<1, N, In>(&panel, cols, x, x_sample, &target, panel_rows, add, ahead,
+                                  scales);
     for (std::size_t j = 0; j < samples; ++j)
       for (std::size_t i = 0; i < rows; ++i) y[j * ldy + i] = copy[j * panel_rows + i];
   }
@@ -182,6 +64,10 @@ struct Dense {
   static void all_rows(std::size_t samples, std::size_t rows, std::size_t cols, const T* panels,
                        std::size_t panel_stride, const T* x, std::size_t x_sample, T* y,
                        std::size_t ldy, bool add, const Ahead& ahead, const Scales& scales) {
+    if constexpr (In == Inputs::in_place)
+      if (rows * cols * sizeof(T) <= near_bytes)
+        return Tile::template near_rows<N>(rows, cols, panels, panel_stride, x, x_sample, y, ldy,
+                                           add);
     // A block of packed samples comes with `tile_panels` panels at a time.
     constexpr std::size_t most =
         In == Inputs::in_place ? accumulators / (vectors * N) : tile_panels;
@@ -195,12 +81,14 @@ struct Dense {
         panel[p] = panels + (p * part + i) * panel_stride;
         target[p] = y + (p * part + i) * panel_rows;
       }
-      tile<streams, N, In>(panel, cols, x, x_sample, target, ldy, add, ahead, scales.from(i));
+      Tile::template tile<streams, N, In>(panel, cols, x, x_sample, target, ldy, add, ahead,
+                                          scales.from(i));
     }
     for (std::size_t p = part * streams; p < full; ++p) {
       const T* panel = panels + p * panel_stride;
       T* target = y + p * panel_rows;
-      tile<1, N, In>(&panel, cols, x, x_sample, &target, ldy, add, ahead, scales.from(p));
+      Tile::template tile<1, N, In>(&panel, cols, x, x_sample, &target, ldy, add, ahead,
+                                    scales.from(p));
     }
     for (std::size_t p = full; p * panel_rows < rows; ++p) {
       const std::size_t left = rows - p * panel_rows;
@@ -285,7 +173,9 @@ struct Dense {
   static void apply(std::size_t rows, std::size_t cols, const T* panels, std::size_t batch,
                     const T* x, std::size_t ldx, T* y, std::size_t ldy, bool add, T* scratch) {
     const std::size_t stride = cols * panel_rows;
-    if (dense_regime(unit, sizeof(T), cols, batch) == Regime::in_place) {
+    if (batch == 1 && rows * cols * sizeof(T) <= near_bytes)  // the least time to be found in
+      return Tile::template near_rows<1>(rows, cols, panels, stride, x, ldx, y, ldy, add);
+    if (dense_regime(unit, sizeof(T), rows, cols, batch) == Regime::in_place) {
       const std::size_t parts = (batch + tile_samples - 1) / tile_samples;
       for (std::size_t part = 0, j = 0; part < parts; ++part) {
         const std::size_t width = (batch - j + parts - part - 1) / (parts - part);
@@ -324,8 +214,8 @@ struct Dense {
     }
   }
 
-  static std::size_t scratch(std::size_t cols, std::size_t batch) {
-    if (dense_regime(unit, sizeof(T), cols, batch) == Regime::in_place) return 0;
+  static std::size_t scratch(std::size_t rows, std::size_t cols, std::size_t batch) {
+    if (dense_regime(unit, sizeof(T), rows, cols, batch) == Regime::in_place) return 0;
     return (cols < block_cols ? cols : block_cols) * packed_samples(batch);
   }
 

@@ -15,11 +15,13 @@ namespace detail {
 /// Picks, for each lane, one of four inputs by the two low bits of a 32-bit code.
 ///
 /// `Codes` are the codes of a batch of lanes, `Inputs` four inputs in a form that `pick` is fast
-/// with. This is the portable form; instruction sets that permute at run time have their own below.
+/// with; `permutes` says whether it is one instruction or two. This is the portable form;
+/// instruction sets that permute at run time have their own below.
 template <class Arch, class T>
 struct Lanes {
   using Batch = xsimd::batch<T, Arch>;
   static constexpr std::size_t size = Batch::size;
+  static constexpr bool permutes = false;
 
   struct Codes {
     std::uint32_t lane[size];
@@ -53,6 +55,7 @@ template <>
 struct Lanes<xsimd::sse2, float> {
   using Batch = xsimd::batch<float, xsimd::sse2>;
   static constexpr std::size_t size = 4;
+  static constexpr bool permutes = false;
   using Codes = __m128i;
   struct Inputs {
     __m128 value[4];
@@ -84,6 +87,7 @@ template <>
 struct Lanes<xsimd::fma3<xsimd::avx2>, float> {
   using Batch = xsimd::batch<float, xsimd::fma3<xsimd::avx2>>;
   static constexpr std::size_t size = 8;
+  static constexpr bool permutes = true;
   using Codes = __m256i;
   using Inputs = __m256;
 
@@ -101,6 +105,7 @@ template <>
 struct Lanes<xsimd::fma3<xsimd::avx2>, double> {
   using Batch = xsimd::batch<double, xsimd::fma3<xsimd::avx2>>;
   static constexpr std::size_t size = 4;
+  static constexpr bool permutes = true;
   using Codes = __m256i;
   using Inputs = __m256;  // four doubles as eight halves, which one instruction permutes freely
 
@@ -124,6 +129,7 @@ template <>
 struct Lanes<xsimd::avx512bw, float> {
   using Batch = xsimd::batch<float, xsimd::avx512bw>;
   static constexpr std::size_t size = 16;
+  static constexpr bool permutes = true;
   using Codes = __m512i;
   using Inputs = __m512;
 
@@ -137,6 +143,7 @@ template <>
 struct Lanes<xsimd::avx512bw, double> {
   using Batch = xsimd::batch<double, xsimd::avx512bw>;
   static constexpr std::size_t size = 8;
+  static constexpr bool permutes = true;
   using Codes = __m512i;
   using Inputs = __m512d;
 
@@ -155,6 +162,7 @@ template <>
 struct Lanes<xsimd::neon64, float> {
   using Batch = xsimd::batch<float, xsimd::neon64>;
   static constexpr std::size_t size = 4;
+  static constexpr bool permutes = true;
   using Codes = uint32x4_t;
   using Inputs = uint8x16_t;
 

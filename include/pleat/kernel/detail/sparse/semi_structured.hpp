@@ -4,6 +4,7 @@
 
 #include "pleat/kernel/detail/simd/lanes.hpp"
 #include "pleat/kernel/detail/simd/multiply_add.hpp"
+#include "pleat/kernel/detail/simd/partial.hpp"
 #include "pleat/kernel/detail/simd/transpose.hpp"
 #include "pleat/kernel/detail/sparse/semi_structured_values.hpp"
 #include "pleat/kernel/regime.hpp"
@@ -41,18 +42,20 @@ struct SemiStructured {
   static constexpr bool is_few(bool narrow, std::size_t batch) {
     return semi_structured_regime(unit, sizeof(T), narrow, batch) == Regime::in_place;
   }
-  static constexpr std::size_t most_few = 47;
-  static_assert(!is_few(false, most_few + 1) && !is_few(true, most_few + 1));
 
   /// P panels, far apart, by N samples that are read in place, or from a copy of the last columns.
+  /// The last panel has `height` rows.
   template <std::size_t P, std::size_t N, class Values>
   static void tile(const Values* values, const std::uint32_t* const* codes, std::size_t cols,
-                   const T* x, std::size_t ldx, T* const* y, std::size_t ldy, bool add) {
+                   std::size_t height, const T* x, std::size_t ldx, T* const* y, std::size_t ldy,
+                   bool add) {
+    using Rows = PanelRows<Arch, T>;
+    const auto rows_of = [=](std::size_t p) { return p + 1 < P ? panel_rows : height; };
     Batch sum[N][P][vectors];
     for (std::size_t j = 0; j < N; ++j)
       for (std::size_t p = 0; p < P; ++p)
         for (std::size_t v = 0; v < vectors; ++v)
-          sum[j][p][v] = add ? Batch::load_unaligned(y[p] + j * ldy + v * lanes) : Batch(T(0));
+          sum[j][p][v] = add ? Rows::load(y[p] + j * ldy, v, rows_of(p)) : Batch(T(0));
     T last[N][4] = {};
     for (std::size_t j = 0; j < N; ++j)
       for (std::size_t k = cols / 4 * 4; k < cols; ++k) last[j][k % 4] = x[j * ldx + k];
@@ -88,20 +91,20 @@ struct SemiStructured {
     for (std::size_t j = 0; j < N; ++j)
       for (std::size_t p = 0; p < P; ++p)
         for (std::size_t v = 0; v < vectors; ++v)
-          sum[j][p][v].store_unaligned(y[p] + j * ldy + v * lanes);
+          Rows::store(sum[j][p][v], y[p] + j * ldy, v, rows_of(p));
   }
 
   /// N samples, `whole` times, then N - 1 samples, `rest` times.
   template <std::size_t P, std::size_t N, class Values>
   static void tiles(std::size_t whole, std::size_t rest, const Values* values,
-                    const std::uint32_t* const* codes, std::size_t cols, const T* x,
-                    std::size_t ldx, T* const* y, std::size_t ldy, bool add) {
+                    const std::uint32_t* const* codes, std::size_t cols, std::size_t height,
+                    const T* x, std::size_t ldx, T* const* y, std::size_t ldy, bool add) {
     T* to[P];
     for (std::size_t p = 0; p < P; ++p) to[p] = y[p];
     for (std::size_t i = 0; i < whole + rest; ++i) {
       const std::size_t samples = i < whole ? N : N - 1;
-      if (i < whole) tile<P, N>(values, codes, cols, x, ldx, to, ldy, add);
-      else if constexpr (N > 1) tile<P, N - 1>(values, codes, cols, x, ldx, to, ldy, add);
+      if (i < whole) tile<P, N>(values, codes, cols, height, x, ldx, to, ldy, add);
+      else if constexpr (N > 1) tile<P, N - 1>(values, codes, cols, height, x, ldx, to, ldy, add);
       x += samples * ldx;
       for (std::size_t p = 0; p < P; ++p) to[p] += samples * ldy;
     }
@@ -127,27 +130,15 @@ struct SemiStructured {
         code[p] = codes + (p * part + i) * code_stride;
         target[p] = y + (p * part + i) * panel_rows;
       }
-      tiles<streams, N>(whole, rest, value, code, cols, x, ldx, target, ldy, add);
+      tiles<streams, N>(whole, rest, value, code, cols, panel_rows, x, ldx, target, ldy, add);
     }
     for (std::size_t p = part * streams; p * panel_rows < rows; ++p) {
       const Values value = values.panel(p);
       const std::uint32_t* code = codes + p * code_stride;
       T* target = y + p * panel_rows;
-      if (p < full) {
-        tiles<1, N>(whole, rest, &value, &code, cols, x, ldx, &target, ldy, add);
-        continue;
-      }
-      // The last panel is short of rows: through a copy, so that nothing past Y is touched.
-      const std::size_t height = rows - full * panel_rows;
-      T copy[most_few * panel_rows] = {};
-      T* copied = copy;
-      const std::size_t samples = whole * N + rest * (N - 1);
-      if (add)
-        for (std::size_t j = 0; j < samples; ++j)
-          for (std::size_t i = 0; i < height; ++i) copy[j * panel_rows + i] = target[j * ldy + i];
-      tiles<1, N>(whole, rest, &value, &code, cols, x, ldx, &copied, panel_rows, add);
-      for (std::size_t j = 0; j < samples; ++j)
-        for (std::size_t i = 0; i < height; ++i) target[j * ldy + i] = copy[j * panel_rows + i];
+      const std::size_t left = rows - p * panel_rows;
+      tiles<1, N>(whole, rest, &value, &code, cols, left < panel_rows ? left : panel_rows, x, ldx,
+                  &target, ldy, add);
     }
   }
 
@@ -179,6 +170,12 @@ struct SemiStructured {
   static_assert(tile_size >= block_cols * width);
   static constexpr std::size_t tall = 512;  // rows of the private panel
 
+  /// Rows that are computed at once: their sums are chains of multiply-adds of their own, and it
+  /// takes eight of these to hide how long one takes.
+  static constexpr std::size_t rows_at_once(std::size_t vectors_of_samples) {
+    return vectors_of_samples > 4 ? 1 : vectors_of_samples > 2 ? 2 : 4;
+  }
+
   /// Up to `panel_rows` rows of one panel, by R vectors of samples: some blocks of columns, whose
   /// inputs lie in `inputs`.
   template <std::size_t R, class Values>
@@ -186,6 +183,7 @@ struct SemiStructured {
                          std::size_t cols, const Values& values, const std::uint32_t* codes,
                          const T* inputs, T* panel) {
     constexpr std::size_t pitch = R * lanes;
+    constexpr std::size_t together = rows_at_once(R);
     const std::size_t groups = (cols + 3) / 4;
     // One block at a time where values are widened: then its columns stay the inner loop.
     const std::size_t step = Values::narrow ? 1 : blocks;
@@ -197,30 +195,50 @@ struct SemiStructured {
       const std::size_t left = groups - first;
       const T* const value =
           values.block(begin, left < block_groups ? left : block_groups, widened);
-      for (std::size_t r = 0; r < rows; ++r) {
-        T* const to = panel + r * pitch;
-        Batch sum[R];
-        for (std::size_t v = 0; v < R; ++v) sum[v] = Batch::load_aligned(to + v * lanes);
-        if (next != nullptr)
-          for (std::size_t b = 0; b < step; ++b)
-            __builtin_prefetch(next + (begin + b) * block_groups * group_values + r * panel_rows);
-        const T* input = inputs + (begin - first_block) * block_cols * pitch;
-        const T* w = value + r;
-        for (std::size_t b = begin; b < begin + step; ++b) {
-          std::uint32_t word = codes[b * panel_rows + r];
-          const std::size_t count =
-              groups - b * block_groups < block_groups ? groups - b * block_groups : block_groups;
-          for (std::size_t g = 0; g < count; ++g, input += 4 * pitch)
-            for (std::size_t kept = 0; kept < 2; ++kept, word >>= 2U, w += panel_rows) {
-              const T* in = input + (word & 3U) * pitch;
-              const Batch wv(*w);
-              for (std::size_t v = 0; v < R; ++v)
-                sum[v] = MultiplyAdd<Arch, T>::of(wv, Batch::load_aligned(in + v * lanes), sum[v]);
-            }
-        }
-        for (std::size_t v = 0; v < R; ++v) sum[v].store_aligned(to + v * lanes);
-      }
+      const T* const input = inputs + (begin - first_block) * block_cols * pitch;
+      std::size_t r = 0;
+      for (; r + together <= rows; r += together)
+        some_rows<together, R>(begin, step, groups, value + r, codes + r,
+                               next == nullptr ? nullptr : next + r * panel_rows, input,
+                               panel + r * pitch);
+      for (; r < rows; ++r)
+        some_rows<1, R>(begin, step, groups, value + r, codes + r,
+                        next == nullptr ? nullptr : next + r * panel_rows, input,
+                        panel + r * pitch);
     }
+  }
+
+  /// Q rows by R vectors of samples, while the panel that comes next is fetched.
+  template <std::size_t Q, std::size_t R>
+  static void some_rows(std::size_t begin, std::size_t step, std::size_t groups, const T* w,
+                        const std::uint32_t* codes, const T* next, const T* input, T* to) {
+    constexpr std::size_t pitch = R * lanes;
+    Batch sum[Q][R];
+    for (std::size_t q = 0; q < Q; ++q)
+      for (std::size_t v = 0; v < R; ++v)
+        sum[q][v] = Batch::load_aligned(to + q * pitch + v * lanes);
+    if (next != nullptr)
+      for (std::size_t b = begin; b < begin + step; ++b)
+        for (std::size_t q = 0; q < Q; ++q)
+          __builtin_prefetch(next + b * block_groups * group_values + q * panel_rows);
+    for (std::size_t b = begin; b < begin + step; ++b) {
+      std::uint32_t word[Q];
+      for (std::size_t q = 0; q < Q; ++q) word[q] = codes[b * panel_rows + q];
+      const std::size_t count =
+          groups - b * block_groups < block_groups ? groups - b * block_groups : block_groups;
+      for (std::size_t g = 0; g < count; ++g, input += 4 * pitch)
+        for (std::size_t kept = 0; kept < 2; ++kept, w += panel_rows)
+          for (std::size_t q = 0; q < Q; ++q) {
+            const T* in = input + (word[q] & 3U) * pitch;
+            word[q] >>= 2U;
+            const Batch wv(w[q]);
+            for (std::size_t v = 0; v < R; ++v)
+              sum[q][v] =
+                  MultiplyAdd<Arch, T>::of(wv, Batch::load_aligned(in + v * lanes), sum[q][v]);
+          }
+    }
+    for (std::size_t q = 0; q < Q; ++q)
+      for (std::size_t v = 0; v < R; ++v) sum[q][v].store_aligned(to + q * pitch + v * lanes);
   }
 
   /// All rows of a private panel of Y by so many vectors of samples as only the run knows.
@@ -309,6 +327,10 @@ struct SemiStructured {
     const std::size_t stride = narrow_panel_bytes(format, (cols + 3) / 4 * 2);
     apply_values(rows, cols, Widened{format, values, stride}, codes, batch, x, ldx, y, ldy, add,
                  scratch);
+  }
+
+  static bool as_dense(std::size_t rows, std::size_t cols) {
+    return semi_structured_as_dense(sizeof(T), Pick::permutes, rows, cols);
   }
 
   static std::size_t scratch(std::size_t cols, std::size_t batch) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Activations have the operator's scalar: doubles are not rounded to floats unasked.
-// Expected: no matching (member )?function|YOU_MIXED_DIFFERENT_NUMERIC_TYPES
+// Outputs have the operator's scalar: floats are not made doubles unasked.
+// Expected: the output is not of the operator's scalar
 #include "pleat/matrix/dense.hpp"
 
 #ifdef PLEAT_SHOULD_FAIL
