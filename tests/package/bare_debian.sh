@@ -76,7 +76,7 @@ if [[ -n ${NODE_EXTRA_CA_CERTS-} ]]; then
 fi
 
 for directory in proc dev; do
-  mount --rbind "/$directory" "$root/$directory"
+  mount --bind "/$directory" "$root/$directory"
   mounted+=("$root/$directory")
 done
 git clone --quiet "$PWD" "$root/pleat"
