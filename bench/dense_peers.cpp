@@ -144,6 +144,8 @@ Peers find_dense_peers(int threads) {
     const auto* const version = call<const char*>(openblas, "openblas_get_config");
     const std::string text = version == nullptr ? "OpenBLAS" : version;
     found.versions += ", " + text.substr(0, text.find(' ', text.find(' ') + 1));
+    if (const auto* const core = call<const char*>(openblas, "openblas_get_corename"))
+      found.versions += std::string(" (") + core + ")";
   }
   if (void* const blis = add_blas(found, "BLIS", {"libblis.so.4", "libblis.so.3", "libblis.so"})) {
     call<void>(blis, "bli_thread_set_num_threads", long{threads});

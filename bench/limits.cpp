@@ -3,6 +3,7 @@
 #include "limits.hpp"
 
 #include "pleat/core/workspace.hpp"
+#include "pleat/kernel/active.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -10,6 +11,7 @@
 #include <cstdlib>
 #include <iterator>
 #include <new>
+#include <string>
 
 #ifdef __linux__
 #include <sys/mman.h>
@@ -71,10 +73,12 @@ struct Loops {
 template <class Width>
 constexpr Loops loops_of{Width::multiply_add, Width::read, Width::width};
 
-Loops widest() {
+/// As wide as the kernels, which are the best of the machine unless something forces others.
+Loops loops_of_kernels() {
 #ifdef __x86_64__
-  if (__builtin_cpu_supports("avx512f")) return loops_of<Avx512>;
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return loops_of<Avx2>;
+  const std::string arch = kernel::active<float>().arch;
+  if (arch == "avx512") return loops_of<Avx512>;
+  if (arch == "fma3+avx2") return loops_of<Avx2>;
 #endif
   return loops_of<Baseline>;
 }
@@ -110,7 +114,7 @@ Limits::Limits(int threads) : threads_(threads) {
 }
 
 void Limits::measure() {
-  const Loops loops = widest();
+  const Loops loops = loops_of_kernels();
   const auto threads = static_cast<std::size_t>(threads_);
   constexpr std::size_t rounds = 2'000'000;
   const double multiplied = least_seconds(threads_, [&](Index) { loops.multiply_add(rounds); });

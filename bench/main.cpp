@@ -3,6 +3,7 @@
 // and whatever is left out, goes to stderr.
 #include "heat.hpp"
 #include "limits.hpp"
+#include "machine.hpp"
 #include "pleat/kernel/active.hpp"
 
 #include <algorithm>

@@ -4,11 +4,8 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <ctime>
-#include <fstream>
 #include <functional>
 #include <optional>
-#include <thread>
 
 namespace pleat::bench {
 namespace {
@@ -71,26 +68,6 @@ void print_table(const std::vector<Cell>& cells, const char* title, const Column
 
 std::string text_of(Shape shape) {
   return std::to_string(shape.rows) + " x " + std::to_string(shape.cols);
-}
-
-std::string describe_machine() {
-  std::string processor = "unknown processor";
-  std::ifstream file("/proc/cpuinfo");
-  for (std::string line; std::getline(file, line);)
-    if (line.starts_with("model name")) {
-      processor = line.substr(line.find(':') + 2);
-      break;
-    }
-  char date[32];
-  const std::time_t now = std::time(nullptr);
-  std::strftime(date, sizeof date, "%Y-%m-%d", std::localtime(&now));
-#ifdef __clang__
-  const std::string compiler = "clang " __clang_version__;
-#else
-  const std::string compiler = "g++ " __VERSION__;
-#endif
-  return processor + " (" + std::to_string(std::thread::hardware_concurrency()) + " cores), " +
-         compiler + ", " + date;
 }
 
 void print_tables(const std::vector<Cell>& cells, const Limits& limits) {

@@ -28,7 +28,4 @@ void print_tables(const std::vector<Cell>& cells, const Limits& limits);
 /// "1536 x 512".
 [[nodiscard]] std::string text_of(Shape shape);
 
-/// The machine, the compiler, and today.
-[[nodiscard]] std::string describe_machine();
-
 }  // namespace pleat::bench
