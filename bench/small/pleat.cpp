@@ -66,7 +66,7 @@ void add_kernel(Contestants& contestants, const Layer<T>& layer) {
   constexpr auto height = Index{kernel::panel_rows};
   const auto n = static_cast<std::size_t>(layer.n);
   const auto batch = static_cast<std::size_t>(layer.batch);
-  const auto scratch = static_cast<Index>(kernel::active<T>().dense_scratch(n, batch));
+  const auto scratch = static_cast<Index>(kernel::active<T>().dense_scratch(n, n, batch));
   const Index panels = (layer.n + height - 1) / height;
   const auto state = std::make_shared<Arguments>(
       Arguments{n, batch, layer.X, Matrix<T>(layer.n, layer.batch),
