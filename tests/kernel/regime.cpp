@@ -82,11 +82,11 @@ TEST_CASE("small batches are read in place, large ones in blocks", "[kernel][reg
 
 TEST_CASE("small 2:4 matrices are multiplied as dense ones", "[kernel][regime]") {
   const auto as_dense = kernel::semi_structured_as_dense;
-  CHECK(as_dense(4, true, 64, 64));
-  CHECK(!as_dense(4, true, 65, 64));
-  CHECK(!as_dense(4, true, 64, 65));
-  CHECK(as_dense(8, true, 32, 64));
-  CHECK(!as_dense(8, true, 64, 64));
+  CHECK(as_dense(8, true, 64, 64));
+  CHECK(!as_dense(8, true, 65, 64));
+  CHECK(!as_dense(8, true, 64, 65));
+  CHECK(as_dense(4, true, 64, 128));
+  CHECK(!as_dense(4, true, 128, 128));
   CHECK(as_dense(4, false, 128, 256));
   CHECK(as_dense(8, false, 128, 128));
   CHECK(!as_dense(8, false, 129, 128));

@@ -61,13 +61,17 @@ class AnyOperator : public OperatorBase<AnyOperator<T>, T> {
  private:
   friend OperatorBase<AnyOperator, T>;
 
-  void evaluate(const ConstMatrixView<T>& X, MatrixView<T> Y, Update update,
-                Workspace& workspace) const {
-    if (held_) held_->evaluate(X, Y, update, workspace);
+  [[gnu::always_inline]] void evaluate(const ConstMatrixView<T>& X, MatrixView<T> Y, Update update,
+                                       Workspace& workspace) const {
+    if (held_)
+      held_->evaluate(X.data(), X.outerStride(), Y.data(), Y.outerStride(), X.cols(), update,
+                      workspace);
   }
   void evaluate_transpose(const ConstMatrixView<T>& Y, MatrixView<T> X,
                           Workspace& workspace) const {
-    if (held_) held_->evaluate_transpose(Y, X, workspace);
+    if (held_)
+      held_->evaluate_transpose(Y.data(), Y.outerStride(), X.data(), X.outerStride(), Y.cols(),
+                                workspace);
   }
   void reserve_scratch(Workspace& workspace, Index batch) const {
     if (held_) held_->reserve(workspace, batch);
@@ -87,8 +91,11 @@ class AnyOperator : public OperatorBase<AnyOperator<T>, T> {
     virtual std::string parameters() const = 0;
     virtual Parts parts() const = 0;
     virtual const std::type_info& type() const noexcept = 0;
-    virtual void evaluate(const ConstMatrixView<T>&, MatrixView<T>, Update, Workspace&) const = 0;
-    virtual void evaluate_transpose(const ConstMatrixView<T>&, MatrixView<T>, Workspace&) const = 0;
+    // Pointers and the distance between columns, which go through registers as views would not.
+    virtual void evaluate(const T* x, Index x_stride, T* y, Index y_stride, Index batch, Update,
+                          Workspace&) const = 0;
+    virtual void evaluate_transpose(const T* y, Index y_stride, T* x, Index x_stride, Index batch,
+                                    Workspace&) const = 0;
     virtual void reserve(Workspace&, Index) const = 0;
   };
 
@@ -115,13 +122,17 @@ class AnyOperator : public OperatorBase<AnyOperator<T>, T> {
                                     " operator has no parts(), so it cannot be saved");
     }
     const std::type_info& type() const noexcept override { return typeid(Op); }
-    void evaluate(const ConstMatrixView<T>& X, MatrixView<T> Y, Update update,
+    void evaluate(const T* x, Index x_stride, T* y, Index y_stride, Index batch, Update update,
                   Workspace& workspace) const override {
-      detail::Unchecked::apply(op, X, Y, update, workspace);
+      detail::Unchecked::apply(op, {x, cols(), batch, Eigen::OuterStride<>(x_stride)},
+                               {y, rows(), batch, Eigen::OuterStride<>(y_stride)}, update,
+                               workspace);
     }
-    void evaluate_transpose(const ConstMatrixView<T>& Y, MatrixView<T> X,
+    void evaluate_transpose(const T* y, Index y_stride, T* x, Index x_stride, Index batch,
                             Workspace& workspace) const override {
-      detail::Unchecked::apply_transpose(op, Y, X, workspace);
+      detail::Unchecked::apply_transpose(op, {y, rows(), batch, Eigen::OuterStride<>(y_stride)},
+                                         {x, cols(), batch, Eigen::OuterStride<>(x_stride)},
+                                         workspace);
     }
     void reserve(Workspace& workspace, Index batch) const override {
       detail::Unchecked::reserve(op, workspace, batch);

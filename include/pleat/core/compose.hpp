@@ -184,8 +184,16 @@ class Product : public detail::Composite<Product<First, Rest...>, First, Rest...
      ...);
   }
 
+  /// Values of an intermediate that is so small that it lies on the stack.
+  static constexpr Index few = 256;
+
   template <class Step>
-  void tiled(Index batch, Workspace& workspace, Step&& step) const {
+  [[gnu::always_inline]] void tiled(Index batch, Workspace& workspace, Step&& step) const {
+    if (widest_ * batch <= few) {
+      alignas(64) Scalar memory[last > 1 ? 2 * few : few];
+      step(Index{0}, batch, std::array<Scalar*, 2>{memory, memory + (last > 1 ? few : 0)});
+      return;
+    }
     const Index width = detail::product_tile<Scalar>(widest_, batch);
     Workspace::Frame frame(workspace);
     const std::array<Scalar*, 2> buffers{
@@ -201,8 +209,8 @@ class Product : public detail::Composite<Product<First, Rest...>, First, Rest...
           [&](Index, Index count, const auto&) { this->reserve_operands(workspace, count); });
   }
 
-  void evaluate(const ConstMatrixView<Scalar>& X, MatrixView<Scalar> Y, Update update,
-                Workspace& workspace) const {
+  [[gnu::always_inline]] void evaluate(const ConstMatrixView<Scalar>& X, MatrixView<Scalar> Y,
+                                       Update update, Workspace& workspace) const {
     tiled(X.cols(), workspace, [&](Index begin, Index count, const auto& buffers) {
       forward<last>(detail::columns(X, begin, count), detail::columns(Y, begin, count), update,
                     buffers, workspace);

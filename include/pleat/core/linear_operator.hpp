@@ -203,15 +203,16 @@ class OperatorBase {
 
   const Derived& self() const noexcept { return static_cast<const Derived&>(*this); }
 
-  void forward(const char* call, const ConstMatrixView<T>& X, MatrixView<T> Y, Update update,
-               Workspace& workspace) const {
+  // Inlined where it is called, down to the kernel: of a small layer these are the larger part.
+  [[gnu::always_inline]] void forward(const char* call, const ConstMatrixView<T>& X,
+                                      MatrixView<T> Y, Update update, Workspace& workspace) const {
     const Index m = self().rows();
     const Index n = self().cols();
     detail::require_fit<T>(call, m, n, X, n, Y, m);
     if (X.cols() > 0) compute(X, Y, update, workspace);
   }
-  void compute(const ConstMatrixView<T>& X, MatrixView<T> Y, Update update,
-               Workspace& workspace) const {
+  [[gnu::always_inline]] void compute(const ConstMatrixView<T>& X, MatrixView<T> Y, Update update,
+                                      Workspace& workspace) const {
     if constexpr (requires { self().evaluate(X, Y, update, workspace); }) {
       self().evaluate(X, Y, update, workspace);
     } else {
@@ -232,8 +233,10 @@ class OperatorBase {
 namespace detail {
 
 template <LinearOperator Op>
-void Unchecked::apply(const Op& op, const ConstMatrixView<typename Op::Scalar>& X,
-                      MatrixView<typename Op::Scalar> Y, Update update, Workspace& workspace) {
+[[gnu::always_inline]] inline void Unchecked::apply(const Op& op,
+                                                    const ConstMatrixView<typename Op::Scalar>& X,
+                                                    MatrixView<typename Op::Scalar> Y,
+                                                    Update update, Workspace& workspace) {
   if constexpr (std::derived_from<Op, OperatorBase<Op, typename Op::Scalar>>)
     op.compute(X, Y, update, workspace);
   else if (update == Update::overwrite) op.apply(X, Y, workspace);
@@ -241,8 +244,9 @@ void Unchecked::apply(const Op& op, const ConstMatrixView<typename Op::Scalar>& 
 }
 
 template <LinearOperator Op>
-void Unchecked::apply_transpose(const Op& op, const ConstMatrixView<typename Op::Scalar>& Y,
-                                MatrixView<typename Op::Scalar> X, Workspace& workspace) {
+[[gnu::always_inline]] inline void Unchecked::apply_transpose(
+    const Op& op, const ConstMatrixView<typename Op::Scalar>& Y, MatrixView<typename Op::Scalar> X,
+    Workspace& workspace) {
   if constexpr (std::derived_from<Op, OperatorBase<Op, typename Op::Scalar>>)
     op.compute_transpose(Y, X, workspace);
   else op.apply_transpose(Y, X, workspace);

@@ -143,11 +143,12 @@ template <class View>
   return false;
 }
 
-/// Says what is wrong with the arguments of an operator, if something is.
+/// Says what is wrong with the arguments of an operator, if something is. By value, as what the
+/// fast path hands on: it then keeps them in registers.
 template <class T>
-[[gnu::cold]] void require_fit_exactly(const char* call, Index rows, Index cols,
-                                       const ConstMatrixView<T>& in, Index in_rows,
-                                       const MatrixView<T>& out, Index out_rows) {
+[[gnu::cold, gnu::noinline]] void require_fit_exactly(const char* call, Index rows, Index cols,
+                                                      ConstMatrixView<T> in, Index in_rows,
+                                                      MatrixView<T> out, Index out_rows) {
   const auto text = [](const auto& matrix) { return shape_text(matrix.rows(), matrix.cols()); };
   require(in.rows() == in_rows && out.rows() == out_rows && in.cols() == out.cols(), [&] {
     return std::string(call) + ": a " + shape_text(rows, cols) + " operator takes " +
@@ -167,8 +168,9 @@ template <class T>
 /// Throws `std::invalid_argument` unless shapes agree, and the output overlaps neither the input
 /// nor itself. The common case, two ranges of memory that are apart, is seen in a few instructions.
 template <class T>
-void require_fit(const char* call, Index rows, Index cols, const ConstMatrixView<T>& in,
-                 Index in_rows, const MatrixView<T>& out, Index out_rows) {
+[[gnu::always_inline]] inline void require_fit(const char* call, Index rows, Index cols,
+                                               const ConstMatrixView<T>& in, Index in_rows,
+                                               const MatrixView<T>& out, Index out_rows) {
   const Index batch = in.cols();
   const Index in_stride = in.outerStride();
   const Index out_stride = out.outerStride();

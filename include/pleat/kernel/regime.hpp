@@ -57,12 +57,12 @@ enum class Regime {
 }
 
 /// Whether a 2:4 matrix is multiplied as a dense one, whose panels it then keeps: where these fit
-/// half of the first-level cache, finding the inputs takes longer than the multiplications saved.
+/// the first-level cache, finding the inputs takes longer than the multiplications saved.
 /// Without an instruction that permutes lanes it does so up to the size of the second-level cache.
 [[nodiscard]] constexpr bool semi_structured_as_dense(std::size_t scalar_bytes, bool permutes,
                                                       std::size_t rows, std::size_t cols) noexcept {
   const std::size_t panels = (rows + 15) / 16 * 16 * cols * scalar_bytes;
-  return panels <= (permutes ? std::size_t{16} : std::size_t{128}) * 1024;
+  return panels <= (permutes ? std::size_t{32} : std::size_t{128}) * 1024;
 }
 
 /// Narrow weights are widened as they are multiplied for up to eight samples of float, four at a

@@ -82,7 +82,7 @@ struct Table {
   void (*dense_apply)(std::size_t rows, std::size_t cols, const T* panels, std::size_t batch,
                       const T* x, std::size_t ldx, T* y, std::size_t ldy, bool add, T* scratch);
 
-  /// How many values of scratch one `dense_apply` needs.
+  /// How many values of scratch one `dense_apply` needs; none for one sample.
   std::size_t (*dense_scratch)(std::size_t rows, std::size_t cols, std::size_t batch);
 
   /// X = W^T Y for a range of the columns of W.

@@ -169,18 +169,24 @@ class Dense : public OperatorBase<Dense<T>, T> {
     });
   }
 
-  void evaluate(const ConstMatrixView<T>& X, MatrixView<T> Y, Update update,
-                Workspace& workspace) const {
-    const std::size_t needed = scratch(X.cols());
-    if (detail::is_direct(needed, workspace)) return multiply(0, rows_, X, Y, update, nullptr);
+  [[gnu::always_inline]] void evaluate(const ConstMatrixView<T>& X, MatrixView<T> Y, Update update,
+                                       Workspace& workspace) const {
+    // One sample needs no scratch.
+    if (!is_narrow(storage_) && workspace.max_tasks() == 1 &&
+        (X.cols() == 1 || scratch(X.cols()) == 0)) [[likely]]
+      multiply(0, rows_, X, Y, update, nullptr);
+    else evaluate_in_tasks(X, Y, update, workspace);
+  }
+  [[gnu::noinline]] void evaluate_in_tasks(ConstMatrixView<T> X, MatrixView<T> Y, Update update,
+                                           Workspace& workspace) const {
     detail::in_tasks<T>(
-        split_rows(X.cols(), workspace), needed, workspace,
+        split_rows(X.cols(), workspace), scratch(X.cols()), workspace,
         [&](Index begin, Index end, T* memory) { multiply(begin, end, X, Y, update, memory); });
   }
 
   /// Some of the rows.
-  void multiply(Index begin, Index end, const ConstMatrixView<T>& X, MatrixView<T> Y, Update update,
-                T* memory) const {
+  [[gnu::always_inline]] void multiply(Index begin, Index end, const ConstMatrixView<T>& X,
+                                       MatrixView<T> Y, Update update, T* memory) const {
     const auto& table = kernel::active<T>();
     const auto rows = static_cast<std::size_t>(end - begin);
     const auto cols = static_cast<std::size_t>(cols_);

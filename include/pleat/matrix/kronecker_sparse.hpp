@@ -217,19 +217,91 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
   [[nodiscard]] bool gathers() const noexcept { return layout_.lanes == 1 && pattern().d > 1; }
 
   static std::size_t unsign(Index value) noexcept { return static_cast<std::size_t>(value); }
+  /// Scratch of one task, in values: what the kernels need for so many samples, then gathered
+  /// inputs and outputs.
+  struct Scratch {
+    Index kernel;
+    Index inputs;
+    Index outputs;
+    [[nodiscard]] Index sum() const noexcept { return kernel + inputs + outputs; }
+  };
+  [[nodiscard]] Scratch scratch(Index batch) const {
+    const auto& table = kernel::active<T>();
+    const std::size_t samples = unsign((std::min)(most_samples, batch));
+    const std::size_t width = unsign(layout_.width);
+    const std::size_t needed = layout_.lanes == 1
+                                   ? table.dense_scratch(unsign(layout_.height), width, samples)
+                                   : table.interleaved_scratch(width, samples);
+    const Index gathered = gathers() ? static_cast<Index>(samples) : 0;
+    return {static_cast<Index>(needed), layout_.width * gathered, layout_.height * gathered};
+  }
+  [[nodiscard]] Scratch transpose_scratch(Index batch) const {
+    const std::size_t samples = unsign((std::min)(most_samples, batch));
+    const std::size_t needed = layout_.lanes == 1 ? 0
+                                                  : kernel::active<T>().interleaved_scratch(
+                                                        unsign(layout_.height), samples);
+    const Index gathered = gathers() ? static_cast<Index>(samples) : 0;
+    return {static_cast<Index>(needed), layout_.height * gathered, layout_.width * gathered};
+  }
+
+  [[nodiscard]] Index row_pieces() const {
+    return layout_.row_blocks() * layout_.row_units() * layout_.strips();
+  }
+  static constexpr Index piece = 8;  // columns
+  [[nodiscard]] Index col_pieces() const {
+    return layout_.col_blocks() * layout_.col_units() * Layout::ceil(layout_.width, piece);
+  }
+
+  void reserve_scratch(Workspace& workspace, Index batch) const {
+    const auto all = [&](Index pieces, Index samples, const Scratch& needed) {
+      return split_pieces(pieces, samples, workspace).tasks *
+             detail::task_scratch(unsign(needed.sum()));
+    };
+    detail::reserve_most<T>(workspace, batch, [&](Index samples) {
+      return (std::max)(all(row_pieces(), samples, scratch(samples)),
+                        all(col_pieces(), samples, transpose_scratch(samples)));
+    });
+  }
 
   void evaluate(const ConstMatrixView<T>& X, MatrixView<T> Y, Update update,
                 Workspace& workspace) const {
+    // Blocks on a diagonal that are small need no more than a call of a kernel each.
+    if (layout_.pattern.d == 1 && workspace.max_tasks() == 1 && X.cols() <= most_samples &&
+        (X.cols() == 1 || scratch(X.cols()).kernel == 0))
+      multiply_blocks(X, Y, update == Update::add);
+    else evaluate_in_tasks(X, Y, update == Update::add, workspace);
+  }
+
+  void multiply_blocks(const ConstMatrixView<T>& X, MatrixView<T> Y, bool add) const {
     const auto& table = kernel::active<T>();
-    const bool add = update == Update::add;
+    const Index step = samples_at_once(layout_.height * layout_.width, X);
+    const Index slot = layout_.slot();
+    const T* values = values_.data();
+    Index col = 0;
+    for (Index row = 0; row < layout_.rows; row += layout_.pattern.b, values += slot) {
+      const Index rows = (std::min)(layout_.pattern.b, layout_.rows - row);
+      const Index cols = (std::min)(layout_.pattern.c, layout_.cols - col);
+      for (Index j = 0; j < X.cols(); j += step)
+        table.dense_apply(
+            unsign(rows), unsign(cols), values, unsign((std::min)(step, X.cols() - j)),
+            X.data() + j * X.outerStride() + col, unsign(X.outerStride()),
+            Y.data() + j * Y.outerStride() + row, unsign(Y.outerStride()), add, nullptr);
+      col += cols;
+    }
+  }
+
+  /// A small matrix stays in cache for the next samples. For so few, the dense kernels read them
+  /// where they lie, and lines of 8 that are a power of two apart fit one cache set.
+  static Index samples_at_once(Index size, const ConstMatrixView<T>& X) noexcept {
+    const bool collide = X.outerStride() * Index{sizeof(T)} % 4096 == 0;
+    return collide && size <= (Index{1} << 16) ? Index{8} : most_samples;
+  }
+
+  void evaluate_in_tasks(const ConstMatrixView<T>& X, MatrixView<T> Y, bool add,
+                         Workspace& workspace) const {
+    const auto& table = kernel::active<T>();
     const Index d = pattern().d;
-    const Index samples = (std::min)(most_samples, X.cols());
-    const auto needed = static_cast<Index>(
-        layout_.lanes == 1
-            ? table.dense_scratch(unsign(layout_.height), unsign(layout_.width), unsign(samples))
-            : table.interleaved_scratch(unsign(layout_.width), unsign(samples)));
-    const Index inputs = gathers() ? layout_.width * samples : 0;
-    const Index outputs = gathers() ? layout_.height * samples : 0;
+    const Scratch parts = scratch(X.cols());
     const auto compute = [&](const Call& call, T* scratch) {
       const Layout::Unit unit = layout_.unit(call.i, call.u);
       const Index p = call.first * layout_.strip;
@@ -249,17 +321,15 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
                                 unsign(call.samples), x, unsign(X.outerStride()), y,
                                 unsign(Y.outerStride()), add, scratch);
       } else if (!gathers()) {
-        // A small matrix stays in cache for the next samples. For so few, the dense kernels read
-        // them where they lie, and lines of 8 that are a power of two apart fit one cache set.
-        const Index few = rows * unit.cols <= (Index{1} << 16) ? Index{8} : call.samples;
+        const Index few = samples_at_once(rows * unit.cols, X);
         for (Index j = 0; j < call.samples; j += few)
           table.dense_apply(unsign(rows), unsign(unit.cols), values,
                             unsign((std::min)(few, call.samples - j)), x + j * X.outerStride(),
                             unsign(X.outerStride()), y + j * Y.outerStride(),
                             unsign(Y.outerStride()), add, scratch);
       } else {
-        Eigen::Map<Matrix<T>> in(scratch + needed, unit.cols, call.samples);
-        Eigen::Map<Matrix<T>> out(scratch + needed + inputs, rows, call.samples);
+        Eigen::Map<Matrix<T>> in(scratch + parts.kernel, unit.cols, call.samples);
+        Eigen::Map<Matrix<T>> out(scratch + parts.kernel + parts.inputs, rows, call.samples);
         Eigen::Map<Matrix<T>, 0, Strides> target(y, rows, call.samples, {Y.outerStride(), d});
         in = Eigen::Map<const Matrix<T>, 0, Strides>(x, unit.cols, call.samples,
                                                      {X.outerStride(), d});
@@ -269,21 +339,15 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
         target = out;
       }
     };
-    in_tasks(layout_.row_blocks(), layout_.row_units(), layout_.strips(), X.cols(),
-             needed + inputs + outputs, workspace, compute);
+    in_tasks(layout_.row_blocks(), layout_.row_units(), layout_.strips(), X.cols(), parts.sum(),
+             workspace, compute);
   }
 
   void evaluate_transpose(const ConstMatrixView<T>& Y, MatrixView<T> X,
                           Workspace& workspace) const {
     const auto& table = kernel::active<T>();
-    constexpr Index piece = 8;  // columns
     const Index d = pattern().d;
-    const Index samples = (std::min)(most_samples, Y.cols());
-    const auto needed = static_cast<Index>(
-        layout_.lanes == 1 ? 0
-                           : table.interleaved_scratch(unsign(layout_.height), unsign(samples)));
-    const Index inputs = gathers() ? layout_.height * samples : 0;
-    const Index outputs = gathers() ? layout_.width * samples : 0;
+    const Scratch parts = transpose_scratch(Y.cols());
     const auto compute = [&](const Call& call, T* scratch) {
       const Layout::Unit unit = layout_.unit(call.i, call.u);
       const Index q = call.first * piece;
@@ -310,7 +374,7 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
                                     unsign(X.outerStride()));
       } else {
         Eigen::Map<Matrix<T>> in(scratch, unit.rows, call.samples);
-        Eigen::Map<Matrix<T>> out(scratch + inputs, cols, call.samples);
+        Eigen::Map<Matrix<T>> out(scratch + parts.inputs, cols, call.samples);
         in = Eigen::Map<const Matrix<T>, 0, Strides>(y, unit.rows, call.samples,
                                                      {Y.outerStride(), d});
         table.dense_apply_transpose(unsign(unit.rows), unsign(cols), values, panel_stride,
@@ -321,7 +385,7 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
       }
     };
     in_tasks(layout_.col_blocks(), layout_.col_units(), Layout::ceil(layout_.width, piece),
-             Y.cols(), needed + inputs + outputs, workspace, compute);
+             Y.cols(), parts.sum(), workspace, compute);
   }
 
   Layout layout_;

@@ -28,8 +28,8 @@ inline namespace PLEAT_ABI {
 /// Stored: 2 ceil(n / 4) values a row, as they are or narrower (see `Storage`; the groups that
 /// share a scale are of stored values), and ceil(ceil(n / 4) / 2) bytes of codes: 8.5 bytes for
 /// four floats. Cost of `apply`: 4 m ceil(n / 4) flops a sample, half of dense; `apply_transpose`
-/// is not vectorised. In memory, matrices of up to 64 x 64 floats are dense besides, and without
-/// AVX2 or NEON up to 128 KiB of them: for so small ones that is faster.
+/// is not vectorised. In memory, matrices whose dense form takes up to 32 KiB are dense besides,
+/// and without AVX2 or NEON up to 128 KiB: for so small ones that is faster.
 template <Real T>
 class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
  public:
@@ -316,13 +316,15 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
     });
   }
 
-  void evaluate(const ConstMatrixView<T>& X, MatrixView<T> Y, Update update,
-                Workspace& workspace) const {
-    if (dense_.rows() > 0) return detail::Unchecked::apply(dense_, X, Y, update, workspace);
-    const std::size_t needed = scratch(X.cols());
-    if (detail::is_direct(needed, workspace)) return multiply(0, rows_, X, Y, update, nullptr);
+  [[gnu::always_inline]] void evaluate(const ConstMatrixView<T>& X, MatrixView<T> Y, Update update,
+                                       Workspace& workspace) const {
+    if (dense_.rows() > 0) detail::Unchecked::apply(dense_, X, Y, update, workspace);
+    else evaluate_in_tasks(X, Y, update, workspace);
+  }
+  [[gnu::noinline]] void evaluate_in_tasks(ConstMatrixView<T> X, MatrixView<T> Y, Update update,
+                                           Workspace& workspace) const {
     detail::in_tasks<T>(
-        split_rows(X.cols(), workspace), needed, workspace,
+        split_rows(X.cols(), workspace), scratch(X.cols()), workspace,
         [&](Index begin, Index end, T* memory) { multiply(begin, end, X, Y, update, memory); });
   }
 

@@ -44,12 +44,6 @@ struct Split {
   return static_cast<Index>((needed + 15) / 16 * 16);
 }
 
-/// Whether a call that needs so much scratch is one task that needs none: then it is made at once,
-/// and small matrices have no more to do than to multiply.
-[[nodiscard]] inline bool is_direct(std::size_t needed, const Workspace& workspace) noexcept {
-  return needed == 0 && workspace.max_tasks() == 1;
-}
-
 /// Runs `body(begin, end, memory)` for the range of each task, with memory for `needed` values of
 /// T.
 template <class T, class Body>

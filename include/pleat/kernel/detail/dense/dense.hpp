@@ -66,8 +66,7 @@ struct Dense : DenseTile<Arch, T> {
                        std::size_t ldy, bool add, const Ahead& ahead, const Scales& scales) {
     if constexpr (In == Inputs::in_place)
       if (rows * cols * sizeof(T) <= near_bytes)
-        return Tile::template near_rows<N>(rows, cols, panels, panel_stride, x, x_sample, y, ldy,
-                                           add);
+        return Tile::template near_rows<N>(rows, cols, panels, x, y, add, x_sample, ldy);
     // A block of packed samples comes with `tile_panels` panels at a time.
     constexpr std::size_t most =
         In == Inputs::in_place ? accumulators / (vectors * N) : tile_panels;
@@ -172,9 +171,15 @@ struct Dense : DenseTile<Arch, T> {
 
   static void apply(std::size_t rows, std::size_t cols, const T* panels, std::size_t batch,
                     const T* x, std::size_t ldx, T* y, std::size_t ldy, bool add, T* scratch) {
-    const std::size_t stride = cols * panel_rows;
     if (batch == 1 && rows * cols * sizeof(T) <= near_bytes)  // the least time to be found in
-      return Tile::template near_rows<1>(rows, cols, panels, stride, x, ldx, y, ldy, add);
+      return Tile::template near_rows<1>(rows, cols, panels, x, y, add, ldx, ldy);
+    any_batch(rows, cols, panels, batch, x, ldx, y, ldy, add, scratch);
+  }
+
+  [[gnu::noinline]] static void any_batch(std::size_t rows, std::size_t cols, const T* panels,
+                                          std::size_t batch, const T* x, std::size_t ldx, T* y,
+                                          std::size_t ldy, bool add, T* scratch) {
+    const std::size_t stride = cols * panel_rows;
     if (dense_regime(unit, sizeof(T), rows, cols, batch) == Regime::in_place) {
       const std::size_t parts = (batch + tile_samples - 1) / tile_samples;
       for (std::size_t part = 0, j = 0; part < parts; ++part) {

@@ -140,16 +140,24 @@ struct DenseTile {
                                (k + fetch_distance) * panel_rows * sizeof(T);
           __builtin_prefetch(reinterpret_cast<const void*>(address), 0, 2);
         }
-      Batch w[P][V];
+      if constexpr (packed) column(panels, k, x + k * N, 1, sum);
+      else column(panels, k, x + k, x_sample, sum);
+    }
+  }
+
+  /// Adds one column of P panels times N samples, whose values lie `x_sample` apart.
+  template <std::size_t P, std::size_t N, std::size_t V>
+  [[gnu::always_inline]] static void column(const T* const* panels, std::size_t k, const T* x,
+                                            std::size_t x_sample, Batch (&sum)[N][P][V]) {
+    Batch w[P][V];
+    for (std::size_t p = 0; p < P; ++p)
+      for (std::size_t v = 0; v < V; ++v)
+        w[p][v] = Batch::load_aligned(panels[p] + k * panel_rows + v * lanes);
+    for (std::size_t j = 0; j < N; ++j) {
+      const Batch xj(x[j * x_sample]);
       for (std::size_t p = 0; p < P; ++p)
         for (std::size_t v = 0; v < V; ++v)
-          w[p][v] = Batch::load_aligned(panels[p] + k * panel_rows + v * lanes);
-      for (std::size_t j = 0; j < N; ++j) {
-        const Batch xj(packed ? x[k * N + j] : x[j * x_sample + k]);
-        for (std::size_t p = 0; p < P; ++p)
-          for (std::size_t v = 0; v < V; ++v)
-            sum[j][p][v] = MultiplyAdd<Arch, T>::of(w[p][v], xj, sum[j][p][v]);
-      }
+          sum[j][p][v] = MultiplyAdd<Arch, T>::of(w[p][v], xj, sum[j][p][v]);
     }
   }
 
@@ -170,7 +178,15 @@ struct DenseTile {
         for (std::size_t v = 0; v < V; ++v)
           sum[j][p][v] = add ? PanelRows<Arch, T>::load(y + j * ldy + p * panel_rows, v, rows_of(p))
                              : Batch(T(0));
-    multiply<P, N, Inputs::in_place>(panel, 0, cols, x, x_sample, {}, sum);
+    std::size_t k = 0;
+    if constexpr (N * P * V <= 4)  // so little work that counting columns would be as much
+      for (; k + 4 <= cols; k += 4) {
+        column(panel, k, x + k, x_sample, sum);
+        column(panel, k + 1, x + k + 1, x_sample, sum);
+        column(panel, k + 2, x + k + 2, x_sample, sum);
+        column(panel, k + 3, x + k + 3, x_sample, sum);
+      }
+    for (; k < cols; ++k) column(panel, k, x + k, x_sample, sum);
     for (std::size_t j = 0; j < N; ++j)
       for (std::size_t p = 0; p < P; ++p)
         for (std::size_t v = 0; v < V; ++v)
@@ -187,23 +203,22 @@ struct DenseTile {
 
   /// All rows of a small matrix by N samples in place: P panels at once, and less for the rest.
   template <std::size_t N, std::size_t P = near_panels(N)>
-  static void near_rows(std::size_t rows, std::size_t cols, const T* panels,
-                        std::size_t panel_stride, const T* x, std::size_t x_sample, T* y,
-                        std::size_t ldy, bool add) {
+  [[gnu::noinline]] static void near_rows(std::size_t rows, std::size_t cols, const T* panels,
+                                          const T* x, T* y, bool add, std::size_t x_sample,
+                                          std::size_t ldy) {
+    const std::size_t stride = cols * panel_rows;
     for (; rows > (P - 1) * panel_rows; rows -= P * panel_rows) {
       const std::size_t left = rows - (P - 1) * panel_rows;
       if constexpr (P == 1 && vectors > 1)
         if (left <= panel_rows / 2)
-          return near_tile<1, N, vectors / 2>(panels, panel_stride, left, cols, x, x_sample, y, ldy,
-                                              add);
-      near_tile<P, N>(panels, panel_stride, left < panel_rows ? left : panel_rows, cols, x,
-                      x_sample, y, ldy, add);
+          return near_tile<1, N, vectors / 2>(panels, stride, left, cols, x, x_sample, y, ldy, add);
+      near_tile<P, N>(panels, stride, left < panel_rows ? left : panel_rows, cols, x, x_sample, y,
+                      ldy, add);
       if (left <= panel_rows) return;
-      panels += P * panel_stride;
+      panels += P * stride;
       y += P * panel_rows;
     }
-    if constexpr (P > 1)
-      near_rows<N, P / 2>(rows, cols, panels, panel_stride, x, x_sample, y, ldy, add);
+    if constexpr (P > 1) near_rows<N, P / 2>(rows, cols, panels, x, y, add, x_sample, ldy);
   }
 };
 

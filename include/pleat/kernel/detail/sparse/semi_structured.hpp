@@ -177,11 +177,11 @@ struct SemiStructured {
   }
 
   /// Up to `panel_rows` rows of one panel, by R vectors of samples: some blocks of columns, whose
-  /// inputs lie in `inputs`.
+  /// inputs lie in `inputs`. Sums begin at zero where they are `fresh`.
   template <std::size_t R, class Values>
   static void panel_tile(std::size_t rows, std::size_t first_block, std::size_t blocks,
                          std::size_t cols, const Values& values, const std::uint32_t* codes,
-                         const T* inputs, T* panel) {
+                         const T* inputs, T* panel, bool fresh) {
     constexpr std::size_t pitch = R * lanes;
     constexpr std::size_t together = rows_at_once(R);
     const std::size_t groups = (cols + 3) / 4;
@@ -200,23 +200,24 @@ struct SemiStructured {
       for (; r + together <= rows; r += together)
         some_rows<together, R>(begin, step, groups, value + r, codes + r,
                                next == nullptr ? nullptr : next + r * panel_rows, input,
-                               panel + r * pitch);
+                               panel + r * pitch, fresh && begin == first_block);
       for (; r < rows; ++r)
         some_rows<1, R>(begin, step, groups, value + r, codes + r,
-                        next == nullptr ? nullptr : next + r * panel_rows, input,
-                        panel + r * pitch);
+                        next == nullptr ? nullptr : next + r * panel_rows, input, panel + r * pitch,
+                        fresh && begin == first_block);
     }
   }
 
   /// Q rows by R vectors of samples, while the panel that comes next is fetched.
   template <std::size_t Q, std::size_t R>
   static void some_rows(std::size_t begin, std::size_t step, std::size_t groups, const T* w,
-                        const std::uint32_t* codes, const T* next, const T* input, T* to) {
+                        const std::uint32_t* codes, const T* next, const T* input, T* to,
+                        bool fresh) {
     constexpr std::size_t pitch = R * lanes;
     Batch sum[Q][R];
     for (std::size_t q = 0; q < Q; ++q)
       for (std::size_t v = 0; v < R; ++v)
-        sum[q][v] = Batch::load_aligned(to + q * pitch + v * lanes);
+        sum[q][v] = fresh ? Batch(T(0)) : Batch::load_aligned(to + q * pitch + v * lanes);
     if (next != nullptr)
       for (std::size_t b = begin; b < begin + step; ++b)
         for (std::size_t q = 0; q < Q; ++q)
@@ -230,6 +231,9 @@ struct SemiStructured {
         for (std::size_t kept = 0; kept < 2; ++kept, w += panel_rows)
           for (std::size_t q = 0; q < Q; ++q) {
             const T* in = input + (word[q] & 3U) * pitch;
+            // One register, and not the sum of two in each of the addresses that follow, which
+            // would cost every multiply-add an instruction more.
+            __asm__("" : "+r"(in));
             word[q] >>= 2U;
             const Batch wv(w[q]);
             for (std::size_t v = 0; v < R; ++v)
@@ -245,15 +249,15 @@ struct SemiStructured {
   template <class Values, std::size_t R = tile_vectors>
   static void tile_rows(std::size_t used, std::size_t rows, std::size_t first_block,
                         std::size_t blocks, std::size_t cols, const Values& values,
-                        const std::uint32_t* codes, const T* inputs, T* panel) {
+                        const std::uint32_t* codes, const T* inputs, T* panel, bool fresh) {
     if constexpr (R > 0) {
       if (used != R)
         return tile_rows<Values, R - 1>(used, rows, first_block, blocks, cols, values, codes,
-                                        inputs, panel);
+                                        inputs, panel, fresh);
       for (std::size_t r = 0; r < rows; r += panel_rows)
         panel_tile<R>(rows - r < panel_rows ? rows - r : panel_rows, first_block, blocks, cols,
                       values.panel(r / panel_rows), codes + r / panel_rows * code_words(cols),
-                      inputs, panel + r * R * lanes);
+                      inputs, panel + r * R * lanes, fresh);
     }
   }
 
@@ -277,22 +281,22 @@ struct SemiStructured {
     const std::size_t used = (samples + lanes - 1) / lanes;
     const std::size_t pitch = used * lanes;
     const std::size_t tile_cols = tile_size / pitch / block_cols * block_cols;
+    const bool is_near = cols * pitch <= 4 * tile_size;  // so little that it is still in cache
     transpose_in(cols, samples, pitch, x, ldx, inputs);
     for (std::size_t i = cols * pitch; i < 4 * groups * pitch; ++i) inputs[i] = T(0);
     for (std::size_t r = 0; r < rows; r += tall) {
       const std::size_t height = rows - r < tall ? rows - r : tall;
       const Values value = values.panel(r / panel_rows);
       const std::uint32_t* code = codes + r / panel_rows * code_words(cols);
-      if (add) transpose_in(height, samples, pitch, y + r, ldy, panel);
-      else
-        for (std::size_t i = 0; i < height * pitch; ++i) panel[i] = T(0);
+      if (add || cols == 0) transpose_in(height, add ? samples : 0, pitch, y + r, ldy, panel);
       for (std::size_t k = 0; k < cols; k += tile_cols) {
         const std::size_t depth = 4 * groups - k < tile_cols ? 4 * groups - k : tile_cols;
         // In order, which the hardware prefetches; the rows then jump about in it.
-        for (std::size_t i = 0; i < depth * pitch; i += lanes)
-          Batch::load_aligned(inputs + k * pitch + i).store_aligned(tile + i);
+        if (!is_near)
+          for (std::size_t i = 0; i < depth * pitch; i += lanes)
+            Batch::load_aligned(inputs + k * pitch + i).store_aligned(tile + i);
         tile_rows(used, height, k / block_cols, (depth + block_cols - 1) / block_cols, cols, value,
-                  code, tile, panel);
+                  code, is_near ? inputs + k * pitch : tile, panel, !add && k == 0);
       }
       Transpose<Arch, T>::apply(samples, height, panel, pitch, y + r, ldy);
     }
