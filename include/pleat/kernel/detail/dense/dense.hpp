@@ -167,11 +167,11 @@ struct Dense {
                           const Ahead& ahead, const Scales& scales) {
     T copy[N * panel_rows] = {};
     if (add)
-      for (std::size_t j = 0; j < samples; ++j)
+      for (std::size_t j = 0; j < N && j < samples; ++j)
         for (std::size_t i = 0; i < rows; ++i) copy[j * panel_rows + i] = y[j * ldy + i];
     T* target = copy;
     tile<1, N, In>(&panel, cols, x, x_sample, &target, panel_rows, add, ahead, scales);
-    for (std::size_t j = 0; j < samples; ++j)
+    for (std::size_t j = 0; j < N && j < samples; ++j)
       for (std::size_t i = 0; i < rows; ++i) y[j * ldy + i] = copy[j * panel_rows + i];
   }
 

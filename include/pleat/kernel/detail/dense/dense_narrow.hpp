@@ -198,7 +198,8 @@ struct DenseNarrow {
     constexpr std::size_t group = Columns::group;
     const std::size_t last = first + count;
     while (first < last) {
-      const std::size_t begin = group == 0 ? first : first / group * group;
+      std::size_t begin = first;
+      if constexpr (group != 0) begin = first / group * group;
       const std::size_t end = group == 0 || last - begin < group ? last : begin + group;
       const std::uint8_t* at = panel + Columns::offset(begin);
       typename Columns::Batch scale[Columns::vectors];
