@@ -158,9 +158,9 @@ class Csr : public OperatorBase<Csr<T>, T> {
   Index rows_ = 0;
   Index cols_ = 0;
   Index nonzeros_ = 0;
-  detail::AlignedArray<T> values_;
-  detail::AlignedArray<std::uint64_t> starts_;
-  detail::ColumnIndices columns_;
+  detail::AlignedArray<T> values_ = {};
+  detail::AlignedArray<std::uint64_t> starts_ = {};
+  detail::ColumnIndices columns_ = {};
 };
 
 template <class Derived>

@@ -218,8 +218,8 @@ class Dense : public OperatorBase<Dense<T>, T> {
   Index rows_ = 0;
   Index cols_ = 0;
   Storage storage_ = native_storage<T>;
-  detail::AlignedArray<T> panels_;  // in the native storage,
-  detail::NarrowPanels<T> narrow_;  // and in any other
+  detail::AlignedArray<T> panels_ = {};  // in the native storage,
+  detail::NarrowPanels<T> narrow_ = {};  // and in any other
 };
 
 template <class Derived>

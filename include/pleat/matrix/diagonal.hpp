@@ -119,7 +119,7 @@ class Diagonal : public OperatorBase<Diagonal<T>, T> {
   }
 
   Index size_ = 0;
-  detail::AlignedArray<T> diagonal_;
+  detail::AlignedArray<T> diagonal_ = {};
 };
 
 template <class Derived>

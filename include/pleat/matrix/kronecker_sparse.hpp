@@ -324,7 +324,7 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
   }
 
   Layout layout_;
-  detail::AlignedArray<T> values_;
+  detail::AlignedArray<T> values_ = {};
 };
 
 template <class Derived>

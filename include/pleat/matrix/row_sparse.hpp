@@ -274,9 +274,9 @@ class RowSparse : public OperatorBase<RowSparse<T>, T> {
   Index rows_ = 0;
   Index cols_ = 0;
   Index row_entries_ = 0;
-  detail::AlignedArray<T> values_;
-  detail::ColumnIndices columns_;
-  detail::AlignedArray<std::uint32_t> masks_;
+  detail::AlignedArray<T> values_ = {};
+  detail::ColumnIndices columns_ = {};
+  detail::AlignedArray<std::uint32_t> masks_ = {};
 };
 
 template <class Derived>

@@ -375,9 +375,9 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
   Index rows_ = 0;
   Index cols_ = 0;
   Storage storage_ = native_storage<T>;
-  detail::AlignedArray<T> values_;  // in the native storage,
-  detail::NarrowPanels<T> narrow_;  // and in any other
-  detail::AlignedArray<std::uint32_t> codes_;
+  detail::AlignedArray<T> values_ = {};  // in the native storage,
+  detail::NarrowPanels<T> narrow_ = {};  // and in any other
+  detail::AlignedArray<std::uint32_t> codes_ = {};
 };
 
 template <class Derived>

@@ -391,7 +391,7 @@ class NarrowPanels {
   Index panel_bytes_ = 0;
   int exponent_ = 0;
   T power_ = T(1);
-  AlignedArray<std::uint8_t> bytes_;
+  AlignedArray<std::uint8_t> bytes_ = {};
 };
 
 }  // namespace detail

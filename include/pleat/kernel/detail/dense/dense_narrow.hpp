@@ -5,10 +5,9 @@
 #include "pleat/kernel/detail/dense/dense.hpp"
 #include "pleat/kernel/detail/dense/narrow_columns.hpp"
 #include "pleat/kernel/detail/simd/multiply_add.hpp"
+#include "pleat/kernel/detail/simd/xsimd.hpp"
 #include "pleat/kernel/regime.hpp"
 #include "pleat/kernel/table.hpp"
-
-#include <xsimd/xsimd.hpp>
 
 #include <cstddef>
 #include <cstdint>

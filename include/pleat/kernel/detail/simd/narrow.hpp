@@ -2,7 +2,7 @@
 // What the kernels need of an instruction set and xsimd does not have: widening loads.
 #pragma once
 
-#include <xsimd/xsimd.hpp>
+#include "pleat/kernel/detail/simd/xsimd.hpp"
 
 #include <cstddef>
 #include <cstdint>
