@@ -322,7 +322,7 @@ template <LinearOperator Op>
 requires HasParts<Op>
 void save(const std::filesystem::path& path, const Op& op) {
   Safetensors file;
-  add_operator(file, "", op);
+  pleat::add_operator(file, "", op);
   file.save(path);
 }
 
