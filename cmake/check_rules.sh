@@ -22,7 +22,7 @@ headers() { grep --recursive --line-number --include='*.hpp' -E "$@" || true; }
 # What a room may include; dependencies point down.
 declare -A below=(
   [kernel]='kernel'
-  [core]='core|kernel/abi'
+  [core]='core'
   [matrix]='matrix|kernel|core'
   [factor]='factor|matrix|core'
   [solve]='solve|factor|matrix|kernel|core'
@@ -74,6 +74,8 @@ headers '#include <' include/pleat/kernel | grep -vE '<cstddef>|<cstdint>|kernel
   rule 'kernel/ includes nothing but <cstddef> and <cstdint>, and in detail/ xsimd'
 headers 'xsimd::|<xsimd' include/pleat | grep -v '^include/pleat/kernel/' |
   rule 'xsimd appears only in kernel/'
+headers '<xsimd/' include/pleat | grep -v '^include/pleat/kernel/detail/simd/xsimd.hpp:' |
+  rule 'xsimd is included in one place, which sees to macros'
 headers '<Eigen/' include/pleat | grep -vE '<Eigen/Core>|^include/pleat/solve/' |
   rule 'decompositions appear only in solve/; elsewhere <Eigen/Core> is enough'
 headers -i 'bdcsvd' include/pleat | rule 'nothing instantiates Eigen::BDCSVD'
@@ -86,8 +88,11 @@ limits='std::numeric_limits<[^()]*>::'
 headers "(^|[^(])(\bstd::(min|max) *\(|$limits(min|max)\()|\.(min|max)\(" include/pleat |
   rule 'min and max are macros of some headers: (std::min)(a, b)'
 headers '\b(I|small|near|far)\b' include/pleat | sed -E 's|//.*||; s/"[^"]*"//g' |
-  grep -E '^[^:]*:[0-9]*:.*\b(I|small|near|far)\b' |
+  grep -E '^[^:]*:[0-9]*:.*\b(I|small|near|far)\b' | grep -v 'simd/xsimd.hpp:[0-9]*:#undef I$' |
   rule 'I, small, near and far are macros of some headers, and no names'
+grep -rhoE --include='*.hpp' '^ *#define \w+' include | awk '{ print $2 }' | sort -u |
+  grep -vxE 'PLEAT_(ABI|VERSION_(MAJOR|MINOR|PATCH))' |
+  rule 'the library defines four macros, and is told PLEAT_DISPATCH; it needs no other'
 headers '<(iostream|cstdio|print)>|std::(cout|cerr|clog)' include/pleat |
   grep -v '^include/pleat/io/.*<cstdio>' | rule 'the library prints nothing'
 headers '^ +mutable ' include/pleat | rule 'no mutable member: a const operator keeps no scratch'
@@ -98,7 +103,8 @@ done < <(find include -name '*.hpp') | rule 'the second line of a header says wh
 grep -rL --include='*.hpp' '^#pragma once$' include tests examples bench 2>/dev/null |
   rule 'a header says #pragma once'
 grep -rL --include='*.hpp' '^inline namespace PLEAT_ABI {$' include |
-  grep -vE 'pleat/pleat\.hpp$|pleat/kernel/|pleat/compress/(calibration|sparse_pattern)\.hpp$' |
+  grep -vE 'pleat/(pleat|core/abi)\.hpp$|pleat/kernel/' |
+  grep -vE 'pleat/compress/(calibration|sparse_pattern)\.hpp$' |
   rule 'a header lives in the inline namespace PLEAT_ABI'
 find include -name '*.hpp' -size +0 -exec wc -l {} + | awk '$1 > 400 && $2 != "total"' |
   rule 'no header is longer than 400 lines'

@@ -4,10 +4,13 @@
 #include "pleat/compress/dense.hpp"
 #include "pleat/compress/semi_structured.hpp"
 #include "support/catch.hpp"
+#include "support/flush_to_zero.hpp"
 
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 
 namespace pleat::test {
@@ -188,17 +191,80 @@ TEST_CASE("scales, threads and monitors of calibrated rounding", "[rounding]") {
   }
 }
 
-TEST_CASE("weights beyond a storage are named before anything is rounded", "[rounding]") {
+TEST_CASE("weights of any size are rounded", "[rounding]") {
   Matrix<double> W = Matrix<double>::Ones(2, 40);
   const auto calibration = calibration_of(Matrix<double>::Ones(40, 3));
-  W(1, 3) = 1e7;
-  CHECK_THROWS_AS(compress<Dense>(W, keep(1), calibration, {.storage = Storage::int4}),
-                  std::invalid_argument);
-  W(1, 3) = 4e5;  // within, but at the end of what the largest scale reaches
-  CHECK(
-      compress<Dense>(W, keep(1), calibration, {.storage = Storage::int4}).to_dense().allFinite());
-  W(1, 3) = 1e200;
-  CHECK(compress<Dense>(W, keep(1), calibration, {.storage = Storage::int8}).rows() == 2);
+  for (const double largest : {4e5, 7e5, 1e7, 1e200})
+    for (const Storage storage : {Storage::int4, Storage::int8}) {
+      CAPTURE(largest, to_string(storage));
+      W(1, 3) = largest;
+      const auto op = compress<Dense>(W, keep(1), calibration, {.storage = storage});
+      CHECK(op.to_dense().allFinite());
+      CHECK(op.to_dense()(1, 3) == Approx(largest).epsilon(0.01));
+    }
+}
+
+TEST_CASE("calibrated rounding is blind to the scale of the weight", "[rounding]") {
+  Random random(76);
+  const auto check = [&]<class T>(T) {
+    const Matrix<T> W = random.matrix<T>(12, 100);
+    const auto calibration = calibration_of(correlated_inputs<T>(random, 100, 90));
+    const bool is_float = std::is_same_v<T, float>;
+    const auto errors = [&](const Matrix<T>& V, Storage storage) {
+      return std::pair{
+          relative_error(V, compress<Dense>(V, keep(1), calibration, {.storage = storage}),
+                         calibration),
+          relative_error(V, compress<SemiStructured>(V, keep(1), calibration, {.storage = storage}),
+                         calibration)};
+    };
+    for (const Storage storage : {Storage::bf16, Storage::f16, Storage::int8, Storage::int4}) {
+      const auto [dense, sparse] = errors(W, storage);
+      // Powers of two: how far the numbers of a float type lie apart is then the same.
+      for (const int exponent : {-100, -26, -13, 17, 26, 100, is_float ? 110 : -400}) {
+        INFO(to_string(storage) << " times 2^" << exponent);
+        const auto scaled = errors(Matrix<T>(W * std::ldexp(T(1), exponent)), storage);
+        CHECK(scaled.first == Approx(dense).epsilon(0.01));
+        CHECK(scaled.second == Approx(sparse).epsilon(0.01));
+      }
+    }
+  };
+  check(float{});
+  check(double{});
+}
+
+TEST_CASE("what is compressed while subnormal floats are taken for 0 is a file for everyone",
+          "[rounding]") {
+  Random random(77);
+  Matrix<float> W = random.matrix<float>(9, 100);
+  W.row(3) *= 1e-37F;
+  W.row(4) *= 1e-30F;
+  const auto calibration = calibration_of(correlated_inputs<float>(random, 100, 90));
+  for (const Storage storage : {Storage::bf16, Storage::f16, Storage::int8, Storage::int4}) {
+    INFO(to_string(storage));
+    const auto plain = compress<Dense>(W, keep(1), calibration, {.storage = storage});
+    std::optional<Dense<float>> flushed;
+    std::optional<SemiStructured<float>> sparse;
+    {
+      const FlushToZero mode;
+      flushed = compress<Dense>(W, keep(1), calibration, {.storage = storage});
+      sparse = compress<SemiStructured>(W, keep(1), calibration, {.storage = storage});
+      CHECK_NOTHROW(Dense<float>::from_parts(flushed->parts()));
+      CHECK_NOTHROW(SemiStructured<float>::from_parts(sparse->parts()));
+      CHECK_NOTHROW(Dense<float>::from_parts(plain.parts()));
+    }
+    const auto back = Dense<float>::from_parts(flushed->parts()).to_dense();
+    CHECK(back == flushed->to_dense());
+    CHECK(SemiStructured<float>::from_parts(sparse->parts()).to_dense() == sparse->to_dense());
+    for (Index row = 0; row < W.rows(); ++row) {
+      const auto error = [&](const Matrix<float>& V) {
+        const Vector<double> difference = (V.row(row) - W.row(row)).transpose().cast<double>();
+        return difference.norm() / W.row(row).cast<double>().norm();
+      };
+      INFO("row " << row);
+      // In the row of tiny weights, on the way to its integers, small ones become 0.
+      CHECK(error(back) <= 1.5 * error(plain.to_dense()) + (row == 3 ? 0.1 : 1e-6));
+    }
+  }
 }
 
 }  // namespace pleat::test

@@ -53,7 +53,9 @@ void compare_with_tree(const Safetensors& file, const std::string& bytes) {
   std::size_t tensors = 0;
   for (const auto& [name, value] : tree.items()) {
     if (name == "__metadata__") {
-      check(file.metadata() == value.get<std::map<std::string, std::string>>(), "metadata agree");
+      using Dictionary = std::map<std::string, std::string>;
+      check(file.metadata() == (value.is_null() ? Dictionary() : value.get<Dictionary>()),
+            "metadata agree");
       continue;
     }
     ++tensors;

@@ -213,6 +213,32 @@ TEST_CASE("scalars are widened and narrowed", "[io][operator_file]") {
   CHECK(wide.get_if<LowRank<double>>()->U().to_dense() == U.cast<float>().cast<double>());
 }
 
+TEST_CASE("numbers that a narrower scalar does not have are named, and infinities stay",
+          "[io][operator_file]") {
+  const TemporaryDirectory directory;
+  Matrix<double> W = Random(7).matrix<double>(8, 3);
+  W(5, 1) = 1e300;
+  const auto check = [&](const auto& op, const std::string& tensor, const std::string& where) {
+    pleat::save(directory / "op", op);
+    CHECK_NOTHROW(pleat::load<double>(directory / "op"));
+    CHECK_THAT(refusal([&] { (void)pleat::load<float>(directory / "op"); }),
+               Contains(tensor) && Contains(where) && Contains("1e+300"));
+  };
+  check(Dense<double>(W), "\"weight\"", "row 5, column 1");
+  check(LowRank<double>(Dense<double>(W), Dense<double>(W.topRows(3))), "\"weight\"",
+        "row 5, column 1");
+  check(pleat::SemiStructured<double>(Matrix<double>(W.leftCols(2))), "\"values\"",
+        "row 5, column 1");
+  check(Csr<double>(W), "\"values\"", "row 16");
+  check(pleat::Diagonal<double>(W.col(1)), "\"diagonal\"", "row 5");
+  W(5, 1) = std::numeric_limits<double>::infinity();
+  pleat::save(directory / "op", Dense<double>(W));
+  CHECK(pleat::load<float>(directory / "op").to_dense() == W.cast<float>());
+  W(5, 1) = 1e-300;
+  pleat::save(directory / "op", Dense<double>(W));
+  CHECK(pleat::load<float>(directory / "op").to_dense()(5, 1) == 0);
+}
+
 TEST_CASE("a file says what it holds", "[io][operator_file]") {
   Safetensors file;
   add_operator(file, "fc1", low_rank(6, 2, 5));
@@ -312,6 +338,66 @@ class Scaling : public pleat::OperatorBase<Scaling<T>, T> {
   std::int64_t factor_;
 };
 
+TEST_CASE("no tensor is added where an operator lies", "[io][operator_file]") {
+  const Matrix<float> b = Matrix<float>::Ones(3, 1);
+  Safetensors file;
+  add_operator(file, "a.fc1", low_rank(4, 2, 4));
+  file.add("a.fc10", b);
+  file.add("a.bias", b);
+  file.add("b", b);
+  const std::string before = written(file);
+  for (const std::string name : {"a.fc1", "a.fc1.bias", "a.fc1.U.bias", "a.fc1.U", "a.fc1."}) {
+    CAPTURE(name);
+    const std::string where = "the tensor \"" + name + "\" would lie inside the operator \"a.fc1\"";
+    CHECK_THROWS_WITH(file.add(name, b), Contains(where));
+    CHECK_THROWS_WITH(file.add(name, b, pleat::DataType::f16), Contains(where));
+    Safetensors other;
+    other.add(name, b);
+    CHECK_THROWS_WITH(file.add(other), Contains(where));
+    CHECK_THROWS_WITH(other.add(file), Contains(where));
+    CHECK_THROWS_AS(add_operator(other, "a.fc1", dense(2, 2)), std::invalid_argument);
+    CHECK(other.names() == std::vector<std::string>{name});
+    CHECK(other.metadata().empty());
+  }
+  CHECK(written(file) == before);
+  check_same<float>(pleat::read_operator<float>(parse(before), "a.fc1"), low_rank(4, 2, 4));
+
+  Safetensors alone;
+  add_operator(alone, "", dense(2, 2));
+  const std::string alone_before = written(alone);
+  CHECK_THROWS_WITH(alone.add("bias", b), Contains("\"bias\"") && Contains("alone"));
+  Safetensors bias;
+  bias.add("bias", b);
+  CHECK_THROWS_WITH(alone.add(bias), Contains("\"bias\""));
+  CHECK_THROWS_WITH(bias.add(alone), Contains("\"bias\""));
+  CHECK(written(alone) == alone_before);
+}
+
+TEST_CASE("files whose operators lie apart are joined, and others refused", "[io][operator_file]") {
+  const auto with = [](const std::string& name, const auto& op) {
+    Safetensors file;
+    add_operator(file, name, op);
+    return file;
+  };
+  const Scaling<float> bare(3, 2);  // no tensor, only attributes
+  Safetensors file = with("a", dense(2, 2));
+  file.add(parse(written(with("b", low_rank(3, 1, 3)))));
+  file.add(with("c.d", bare));
+  const Safetensors back = parse(written(file));
+  CHECK(pleat::operator_names(back) == std::vector<std::string>{"a", "b", "c.d"});
+  for (const char* name : {"a", "b", "c.d"})
+    CHECK_NOTHROW(pleat::read_operator<float, Scaling<float>>(back, name));
+  const std::string before = written(file);
+  for (const char* name : {"a", "a.x", "b", "c", "c.d", "c.d.e", ""}) {
+    CAPTURE(name);
+    Safetensors other = with(name, bare);
+    CHECK_THROWS_AS(file.add(other), std::invalid_argument);
+    CHECK_THROWS_AS(other.add(file), std::invalid_argument);
+    CHECK_THROWS_AS(add_operator(file, name, bare), std::invalid_argument);
+    CHECK(written(file) == before);
+  }
+}
+
 TEST_CASE("a structure of a user's own is saved with its attributes, and loaded by who knows it",
           "[io][operator_file]") {
   const TemporaryDirectory directory;
@@ -338,8 +424,8 @@ std::string refused(const Op& op, const std::function<void(Contents&)>& change,
   for (const std::string& tensor : file.names()) contents.tensors[tensor] = file.tensor(tensor);
   change(contents);
   Safetensors changed;
-  for (const auto& [key, value] : contents.metadata) changed.set_metadata(key, value);
   for (const auto& [key, tensor] : contents.tensors) changed.add(key, tensor);
+  for (const auto& [key, value] : contents.metadata) changed.set_metadata(key, value);
   const Safetensors back = parse(written(changed));
   return refusal([&] { (void)pleat::read_operator<float, Scaling<float>>(back, name); });
 }
@@ -392,14 +478,15 @@ TEST_CASE("a file that is not the operator it claims is refused", "[io][operator
       CHECK_THAT(without(key), Contains("has no metadata"));
     CHECK_THAT(metadata("pleat.other", "1"), Contains("unknown metadata"));
     CHECK_THAT(metadata("U.pleat.rows", "6"), Contains("unknown metadata"));
-    CHECK_THAT(metadata("pleat.attribute.rank", "2"), Contains("attributes"));
-    CHECK_THAT(metadata("U.pleat.attribute.x", ""), Contains("attributes"));
-    CHECK_THAT(metadata("W.pleat.structure", "Dense"), Contains("parts"));
+    CHECK_THAT(metadata("pleat.attribute.rank", "2"), Contains("unknown attribute"));
+    CHECK_THAT(metadata("U.pleat.attribute.x", ""), Contains("unknown attribute"));
+    CHECK_THAT(metadata("W.pleat.structure", "Dense"), Contains("unknown part \"W\""));
     CHECK(metadata("format", "pt") == "accepted");
     CHECK(metadata("note.of.mine", "x") == "accepted");
 
-    CHECK_THAT(tensor("extra", tensor_of(1, 1)), Contains("unknown or missing tensors"));
-    CHECK_THAT(tensor("U.extra", tensor_of(1, 1)), Contains("unknown or missing tensors"));
+    CHECK_THAT(tensor("extra", tensor_of(1, 1)), Contains("unknown tensor \"extra\""));
+    CHECK_THAT(tensor("U.extra", tensor_of(1, 1)),
+               Contains("unknown tensor \"extra\" in \"" + p + "U\""));
     CHECK_THAT(tensor("W.weight", tensor_of(1, 1)), Contains("has no metadata"));
     CHECK_THAT(tensor(".weight", tensor_of(1, 1)), Contains("without a name"));
     CHECK_THAT(tensor("U..weight", tensor_of(1, 1)), Contains("without a name"));
@@ -496,7 +583,7 @@ TEST_CASE("a Kronecker-sparse matrix from a file has a pattern, and its values",
   CHECK_THAT(with("rows", "-1"), Contains("does not cover"));
   CHECK_THAT(with("cols", "9"), Contains("does not cover"));
   CHECK_THAT(with("cols", "7"), Contains("not a tensor of this shape"));
-  CHECK_THAT(with("e", "1"), Contains("attributes"));
+  CHECK_THAT(with("e", "1"), Contains("unknown attribute"));
   const auto tensor = [&](const Tensor& value) {
     return refused(op, [&](Contents& c) { c.tensors["values"] = value; });
   };
@@ -640,7 +727,7 @@ TEST_CASE("rows of equally many entries in files are checked before they are use
       CHECK(refused(op, [&](Contents& c) { c.tensors[name].shape.push_back(1); }) != "accepted");
     }
     CHECK_THAT(refused(op, [&](Contents& c) { c.tensors[other] = tensor_of(1, 1); }),
-               Contains("unknown or missing tensors"));
+               Contains("tensor"));
     for (const char* cols : {"1", "36", "-1", "4294967297", "", "many"}) {
       CAPTURE(cols);
       CHECK(refused(op, [&](Contents& c) {

@@ -180,6 +180,36 @@ TEST_CASE("weights can be stored narrower or wider", "[io][safetensors]") {
   CHECK(back.matrix<float>("bf16")(0, 2) == -65536.0F);
 }
 
+TEST_CASE("numbers beyond the largest of a type are named, and infinities stay",
+          "[io][safetensors]") {
+  Matrix<double> A = Matrix<double>::Ones(2, 3);
+  Safetensors file;
+  for (const auto& [type, value] : {std::pair{DataType::f16, 65520.0},
+                                    {DataType::f16, -70000.0},
+                                    {DataType::f32, 1e300},
+                                    {DataType::bf16, -1e39},
+                                    {DataType::bf16, 0x1.ffp127}}) {
+    A(1, 2) = value;
+    CHECK_THROWS_WITH(file.add("w", A, type), Contains("\"w\"") && Contains("row 1, column 2"));
+    CHECK_THROWS_AS(file.add("w", A, type), std::invalid_argument);
+    CHECK(file.names().empty());
+  }
+  A(1, 2) = 1e300;
+  file.add("w", A, DataType::f64);
+  CHECK_THROWS_WITH(file.matrix<float>("w"), Contains("\"w\"") && Contains("row 1, column 2"));
+  CHECK(file.matrix<double>("w") == A);
+  A(1, 2) = -std::numeric_limits<double>::infinity();
+  for (const DataType type : {DataType::f64, DataType::f32, DataType::f16, DataType::bf16}) {
+    const std::string name = std::to_string(static_cast<int>(type));
+    file.add(name, A, type);
+    CHECK(file.matrix<float>(name) == A.cast<float>());
+  }
+  file.add("row", Eigen::RowVector3d(1, 2, 3), DataType::f16);
+  CHECK(file.shape("row") == std::vector<std::int64_t>{1, 3});
+  file.add("column", Eigen::Vector3d(1, 2, 3), DataType::f32);
+  CHECK(file.shape("column") == std::vector<std::int64_t>{3});
+}
+
 TEST_CASE("a double is rounded once to 16 bits", "[io][safetensors]") {
   Matrix<double> A(2, 4);
   A << 1 + 0x1p-11 + 0x1p-40, 1 + 0x1p-8 + 0x1p-40, 65519.999999, 0x1p-25 + 0x1p-60,
@@ -307,12 +337,74 @@ TEST_CASE("a header that is not JSON, or not UTF-8, is refused where it goes wro
 TEST_CASE("a header of another form is refused", "[io][safetensors]") {
   for (const char* header :
        {R"(@[])", R"(@1)", R"(@null)", R"(@true)", R"(@"")", R"({"a":@1})", R"({"a":@null})",
-        R"({"a":@[]})", R"({"a":@"b"})", R"({"__metadata__":@1})", R"({"__metadata__":@null})",
-        R"({"__metadata__":@[]})", R"({"__metadata__":@"a"})", R"({"__metadata__":{"a":@1}})",
+        R"({"a":@[]})", R"({"a":@"b"})", R"({"__metadata__":@1})", R"({"__metadata__":@[]})",
+        R"({"__metadata__":@"a"})", R"({"__metadata__":{"a":@1}})",
         R"({"__metadata__":{"a":@null}})", R"({"__metadata__":{"a":@true}})",
         R"({"__metadata__":{"a":@{}}})", R"({"__metadata__":{"a":@[]}})",
         R"({"__metadata__":{"a":@1.5}})"})
     CHECK_THAT(refused_there(header), Contains("unexpected"));
+}
+
+TEST_CASE("metadata of null are none", "[io][safetensors]") {
+  const Safetensors file = parse(
+      safetensors_bytes("{\"__metadata__\":null," + entry("a", "U8", "[1]", "[0,1]") + "}", "x"));
+  CHECK(file.metadata().empty());
+  CHECK(file.names() == std::vector<std::string>{"a"});
+  CHECK_THAT(refused_there("{\"__metadata__\":null,@\"__metadata__\":{}}"), Contains("duplicate"));
+  CHECK_THAT(refused_there("{\"__metadata__\":{},@\"__metadata__\":null}"), Contains("duplicate"));
+}
+
+TEST_CASE("a file of another kind is called by its name", "[io][safetensors]") {
+  const auto check = [](const std::string& bytes, const std::string& name) {
+    CAPTURE(bytes);
+    CHECK_THAT(refused(bytes),
+               Contains("is not a safetensors file; it seems to be") && Contains(name));
+  };
+  check("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
+        "git lfs pull");
+  check("PK\3\4" + std::string(100, 'x'), "zip");
+  check("PK\5\6" + std::string(18, '\0'), "zip");
+  check("<!DOCTYPE html>\n<html>...", "web page");
+  check("\n  <HTML><body>...", "web page");
+  check("\x1f\x8b\b\0\0\0\0\0\0\3"s + std::string(100, 'x'), "gzip");
+  check("\x80\2}q\0X"s + std::string(100, 'x'), "pickle");
+  check("\x80\4\x95\x1f"s + std::string(100, 'x'), "pickle");
+  check("\x93NUMPY\1\0v\0{'descr'"s, ".npy file");
+  check("\x89HDF\r\n\x1a\n" + std::string(100, 'x'), "HDF5");
+  check("GGUF" + std::string(100, 'x'), "GGUF");
+  check("{\"metadata\": {\"total_size\": 1}, \"weight_map\": {}}", "JSON");
+  // A header may have a length of such bytes, and begin with a space; what is wrong is said then.
+  for (const std::size_t length : {123U, 0x280U, 0x480U}) {
+    CAPTURE(length);
+    std::string header = " {}";
+    header.resize(length, ' ');
+    CHECK(refused_header(header) == "accepted");
+    header = "{\"a\":1}";
+    header.resize(length, ' ');
+    CHECK_THAT(refused_header(header), Contains("unexpected"));
+  }
+}
+
+TEST_CASE("masks are tensors of booleans", "[io][safetensors]") {
+  Matrix<bool> mask(2, 3);
+  mask << true, false, false, true, true, false;
+  Safetensors file;
+  file.add("mask", mask);
+  file.add("column", Eigen::Matrix<bool, Eigen::Dynamic, 1>(mask.col(1)));
+  file.add("none", Matrix<bool>(0, 3));
+  file.add("other", raw(DataType::boolean, {2, 2}, "\0\1\1\2"s));
+  file.add("bytes", raw(DataType::u8, {1}, "\1"));
+  const Safetensors back = parse(written(file));
+  CHECK(back.data_type("mask") == DataType::boolean);
+  CHECK(back.tensor("mask").data == raw(DataType::boolean, {2, 3}, "\1\0\0\1\1\0"s).data);
+  CHECK(back.matrix<bool>("mask") == mask);
+  CHECK(back.shape("column") == std::vector<std::int64_t>{2});
+  CHECK(back.matrix<bool>("column") == mask.col(1));
+  CHECK(back.matrix<bool>("none").cols() == 3);
+  CHECK_THROWS_WITH(back.matrix<bool>("other"),
+                    Contains("\"other\"") && Contains("row 1, column 1 is 2"));
+  CHECK_THROWS_AS(back.matrix<bool>("bytes"), std::invalid_argument);
+  CHECK_THROWS_AS(back.matrix<float>("mask"), std::invalid_argument);
 }
 
 TEST_CASE("a tensor has exactly its three fields", "[io][safetensors]") {

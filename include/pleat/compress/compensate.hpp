@@ -126,17 +126,17 @@ class Compensator {
   [[nodiscard]] Result within_error(const Budget& budget) {
     const Index most = (std::min)(W_.rows(), W_.cols());
     // The spectrum is that of the residual; the budget is a share of W.
-    const double before = relative_error(W_, op_, calibration_);
+    const double before = pleat::relative_error(W_, op_, calibration_);
     if (before <= budget.max_error()) return corrected(0);
     const double share = is_finite(before) ? budget.max_error() / before : 0;
     Index rank = error_rank(solver_.spectrum(), share);
     Result best = corrected(rank);
     // The spectrum promised the error; the factors, rounded, must keep the promise.
-    double reached = relative_error(W_, best, calibration_);
+    double reached = pleat::relative_error(W_, best, calibration_);
     while (reached > budget.max_error() && rank < most && !stop_.stopped()) {
       rank = (std::min)(most, rank + std::max<Index>(1, rank / 64));
       best = corrected(rank);
-      reached = relative_error(W_, best, calibration_);
+      reached = pleat::relative_error(W_, best, calibration_);
     }
     require(reached <= budget.max_error() || stop_.stopped(), [&] {
       return "compensate: " + budget.text() + " cannot be met: with a correction of rank " +

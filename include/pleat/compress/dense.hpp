@@ -46,7 +46,7 @@ struct Compressor<Dense<T>> {
       }
     }
     if (budget.bounds_error() && is_narrow(storage) && !stop.stopped()) {
-      const double reached = relative_error(W, dense, calibration);
+      const double reached = pleat::relative_error(W, dense, calibration);
       detail::require(reached <= budget.max_error(), [&] {
         return "compress<Dense>: " + budget.text() + " cannot be met: stored as " +
                std::string(to_string(storage)) + ", the matrix has relative error " +

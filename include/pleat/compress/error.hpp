@@ -90,7 +90,7 @@ template <class Derived, LinearOperator Op>
 /// The plain relative error || W - What ||_F / || W ||_F.
 template <class Derived, LinearOperator Op>
 [[nodiscard]] double relative_error(const Eigen::MatrixBase<Derived>& W, const Op& op) {
-  return relative_error(W, op, Calibration<typename Op::Scalar>());
+  return pleat::relative_error(W, op, Calibration<typename Op::Scalar>());
 }
 
 }  // namespace PLEAT_ABI

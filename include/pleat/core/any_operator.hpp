@@ -7,7 +7,6 @@
 
 #include <memory>
 #include <string>
-#include <typeinfo>
 #include <utility>
 
 namespace pleat {
@@ -45,10 +44,11 @@ class AnyOperator : public OperatorBase<AnyOperator<T>, T> {
     return held_ ? held_->parameters() : std::string();
   }
 
-  /// The operator held, if it is an Op, else null.
+  /// The operator held, if it is an Op, else null. (Also null where another shared library made
+  /// it, and the two hide their symbols from each other.)
   template <LinearOperator Op>
   [[nodiscard]] const Op* get_if() const noexcept {
-    if (!held_ || held_->type() != typeid(Op)) return nullptr;
+    if (!held_ || held_->type() != &type_tag<Op>) return nullptr;
     return &static_cast<const Holder<Op>&>(*held_).op;
   }
 
@@ -77,6 +77,11 @@ class AnyOperator : public OperatorBase<AnyOperator<T>, T> {
     if (held_) held_->reserve(workspace, batch);
   }
 
+  // Its address tells which type is held: there are programs without run-time type information. Not
+  // a constant, or a linker might make one of two.
+  template <class Op>
+  static inline char type_tag = 0;
+
   struct Interface {
     Interface() = default;
     Interface(const Interface&) = delete;
@@ -90,7 +95,7 @@ class AnyOperator : public OperatorBase<AnyOperator<T>, T> {
     virtual std::string structure() const = 0;
     virtual std::string parameters() const = 0;
     virtual Parts parts() const = 0;
-    virtual const std::type_info& type() const noexcept = 0;
+    virtual const char* type() const noexcept = 0;
     // Pointers and the distance between columns, which go through registers as views would not.
     virtual void evaluate(const T* x, Index x_stride, T* y, Index y_stride, Index batch, Update,
                           Workspace&) const = 0;
@@ -121,7 +126,7 @@ class AnyOperator : public OperatorBase<AnyOperator<T>, T> {
         throw std::invalid_argument("pleat: a " + structure() +
                                     " operator has no parts(), so it cannot be saved");
     }
-    const std::type_info& type() const noexcept override { return typeid(Op); }
+    const char* type() const noexcept override { return &type_tag<Op>; }
     void evaluate(const T* x, Index x_stride, T* y, Index y_stride, Index batch, Update update,
                   Workspace& workspace) const override {
       detail::Unchecked::apply(op, {x, cols(), batch, Eigen::OuterStride<>(x_stride)},

@@ -39,7 +39,9 @@ class Composite : public OperatorBase<Derived, typename First::Scalar> {
   [[nodiscard]] std::string parameters() const {
     std::string text;
     std::apply(
-        [&](const auto&... op) { ((text += (text.empty() ? "[" : "; ") + describe(op)), ...); },
+        [&](const auto&... op) {
+          ((text += (text.empty() ? "[" : "; ") + pleat::describe(op)), ...);
+        },
         operands_);
     return text + "]";
   }

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <cstring>
 #include <map>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -60,7 +61,8 @@ enum class DataType : std::uint8_t {
 /// The element type of a tensor of T.
 template <class T>
 inline constexpr DataType data_type_of = [] {
-  if constexpr (std::same_as<T, double>) return DataType::f64;
+  if constexpr (std::same_as<T, bool>) return DataType::boolean;
+  else if constexpr (std::same_as<T, double>) return DataType::f64;
   else if constexpr (std::same_as<T, float>) return DataType::f32;
   else if constexpr (std::same_as<T, Eigen::half>) return DataType::f16;
   else if constexpr (std::same_as<T, Eigen::bfloat16>) return DataType::bf16;
@@ -74,6 +76,29 @@ inline constexpr DataType data_type_of = [] {
   else if constexpr (std::same_as<T, std::uint8_t>) return DataType::u8;
   else static_assert(std::same_as<T, void>, "no tensor holds this element type");
 }();
+
+namespace detail {
+
+/// Whether To has this value, or one near it.
+template <class To, class From>
+[[nodiscard]] bool is_kept(From value) noexcept {
+  if constexpr (std::same_as<To, bool>) return value <= From(1);
+  else if constexpr (std::same_as<To, float> && std::same_as<From, double>)
+    return !is_finite(value) || is_finite(static_cast<float>(value));
+  else return true;
+}
+
+/// What is to be said of an element that To does not have.
+template <class To, class From>
+[[nodiscard]] std::string not_kept(From value, Index row, Index col) {
+  std::ostringstream text;
+  text << "the entry at row " << row << ", column " << col << " is " << +value << ", ";
+  if constexpr (std::same_as<To, bool>) text << "and no boolean";
+  else text << "beyond the largest of " << to_string(native_storage<To>);
+  return text.str();
+}
+
+}  // namespace detail
 
 /// A tensor in memory: elements of one type, row-major, in native byte order.
 struct Tensor {
@@ -96,28 +121,36 @@ struct Tensor {
   }
 
   /// The tensor as a matrix of T: floating-point elements of any width are converted, integers are
-  /// not. A vector becomes one column, a scalar a 1 x 1 matrix. Throws `std::invalid_argument` for
-  /// integer elements, or more than two dimensions.
-  template <Real T>
-  [[nodiscard]] Matrix<T> matrix() const {
+  /// not. A vector becomes one column, a scalar a 1 x 1 matrix. T may also be bool, for elements
+  /// that are. Throws `std::invalid_argument` for elements of another kind, for more than two
+  /// dimensions, and, naming it, for an element that T does not have: a number beyond the largest
+  /// (an infinity stays one), or a boolean of a byte that is neither 0 nor 1.
+  template <class T>
+  requires(Real<T> || std::same_as<T, bool>) [[nodiscard]] Matrix<T> matrix() const {
     detail::require(shape.size() <= 2, [&] {
       return "a tensor of " + std::to_string(shape.size()) + " dimensions is not a matrix";
     });
     const Index rows = shape.empty() ? 1 : static_cast<Index>(shape[0]);
     const Index cols = shape.size() < 2 ? 1 : static_cast<Index>(shape[1]);
-    switch (type) {
-      case DataType::f64: return converted<double, T>(rows, cols);
-      case DataType::f32: return converted<float, T>(rows, cols);
-      case DataType::f16: return converted<Eigen::half, T>(rows, cols);
-      case DataType::bf16: return converted<Eigen::bfloat16, T>(rows, cols);
-      default: break;
+    if constexpr (std::same_as<T, bool>) {
+      detail::require(type == DataType::boolean,
+                      [] { return std::string("a tensor of numbers is not one of booleans"); });
+      return converted<std::uint8_t, T>(rows, cols);
+    } else {
+      switch (type) {
+        case DataType::f64: return converted<double, T>(rows, cols);
+        case DataType::f32: return converted<float, T>(rows, cols);
+        case DataType::f16: return converted<Eigen::half, T>(rows, cols);
+        case DataType::bf16: return converted<Eigen::bfloat16, T>(rows, cols);
+        default: break;
+      }
+      throw std::invalid_argument("pleat: a tensor of integers is not a matrix of weights");
     }
-    throw std::invalid_argument("pleat: a tensor of integers is not a matrix of weights");
   }
 
   /// The elements in storage order; throws `std::invalid_argument` unless they are of type T.
   template <class T>
-  [[nodiscard]] std::vector<T> values() const {
+  requires(!std::same_as<T, bool>) [[nodiscard]] std::vector<T> values() const {
     detail::require(type == data_type_of<T>,
                     [] { return std::string("a tensor holds elements of another type"); });
     detail::require(data.size() % sizeof(T) == 0, [&] {
@@ -145,6 +178,10 @@ struct Tensor {
     if (data.empty()) return Matrix<To>(rows, cols);
     RowMajor values(rows, cols);
     std::memcpy(static_cast<void*>(values.data()), data.data(), data.size());
+    for (Index row = 0; row < rows; ++row)
+      for (Index col = 0; col < cols; ++col)
+        if (!detail::is_kept<To>(values(row, col))) [[unlikely]]
+          throw std::invalid_argument("pleat: " + detail::not_kept<To>(values(row, col), row, col));
     return values.template cast<To>();
   }
 };
@@ -167,6 +204,17 @@ struct Parts {
     detail::require(found != tensors.end(),
                     [&] { return structure + " has no tensor \"" + name + "\""; });
     return found->second;
+  }
+
+  /// The same as a matrix; throws also what `Tensor::matrix` throws.
+  template <class T>
+  [[nodiscard]] Matrix<T> matrix(const std::string& name) const {
+    const Tensor& found = tensor(name);
+    try {
+      return found.template matrix<T>();
+    } catch (const std::invalid_argument& error) {
+      throw std::invalid_argument(std::string(error.what()) + " (tensor \"" + name + "\")");
+    }
   }
 
   /// The child called `name`; throws `std::invalid_argument` where there is none.

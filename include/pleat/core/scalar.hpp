@@ -2,7 +2,7 @@
 // The scalars of the library, and the Eigen types through which matrices come in and go out.
 #pragma once
 
-#include "pleat/kernel/abi.hpp"
+#include "pleat/core/abi.hpp"
 
 #include <Eigen/Core>
 
@@ -13,12 +13,6 @@
 #include <limits>
 #include <string_view>
 #include <type_traits>
-
-// The build finds some Eigen, but another project may have found it first, of any version.
-static_assert(EIGEN_VERSION_AT_LEAST(3, 4, 0), "pleat needs Eigen 3.4 or later");
-// Matrices of that order would be read as their transposes.
-static_assert(!Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic>::IsRowMajor,
-              "pleat needs Eigen's default order, column by column: no EIGEN_DEFAULT_TO_ROW_MAJOR");
 
 namespace pleat {
 inline namespace PLEAT_ABI {

@@ -2,7 +2,7 @@
 // The library's version, read from here by C++ and by CMake alike.
 #pragma once
 
-#include "pleat/kernel/abi.hpp"
+#include "pleat/core/abi.hpp"
 
 #define PLEAT_VERSION_MAJOR 0
 #define PLEAT_VERSION_MINOR 1

@@ -134,7 +134,7 @@ class Workspace {
     }
   };
   struct Block {
-    std::unique_ptr<std::byte[], Free> memory;
+    std::unique_ptr<std::byte[], Free> memory = {};
     std::size_t size = 0;
   };
 
@@ -157,12 +157,12 @@ class Workspace {
                        size});
   }
 
-  std::function<void(int, Task)> executor_;
+  std::function<void(int, Task)> executor_ = {};
   int tasks_ = 1;
   Kind kind_ = Kind::serial;
   int depth_ = 0;
-  std::size_t used_ = 0;       // bytes in use of the last block
-  std::vector<Block> blocks_;  // more than one only until the outermost frame ends
+  std::size_t used_ = 0;            // bytes in use of the last block
+  std::vector<Block> blocks_ = {};  // more than one only until the outermost frame ends
 };
 
 namespace detail {

@@ -3,7 +3,9 @@
 #pragma once
 
 #include "pleat/core/error.hpp"
+#include "pleat/core/parts.hpp"
 #include "pleat/core/scalar.hpp"
+#include "pleat/io/detail/file_kind.hpp"
 #include "pleat/io/detail/stream.hpp"
 
 #include <algorithm>
@@ -170,6 +172,13 @@ Matrix<T> read_npy_data(Source& source, std::uint64_t begin, Index rows, Index c
                                    static_cast<std::size_t>(values.size()) * sizeof(From));
   source.read(begin, bytes);
   if (swapped) swap_bytes(bytes, sizeof(From));
+  for (Index col = 0; col < values.cols(); ++col)
+    for (Index row = 0; row < values.rows(); ++row)
+      if (!is_kept<T>(values(row, col))) [[unlikely]]
+        throw FormatError(
+            source.file(),
+            not_kept<T>(values(row, col), fortran_order ? row : col, fortran_order ? col : row),
+            begin + static_cast<std::uint64_t>(col * values.rows() + row) * sizeof(From));
   if (fortran_order) return values.template cast<T>();
   return values.transpose().template cast<T>();
 }
@@ -185,7 +194,7 @@ Matrix<T> read_npy(Source& source) {
   const bool is_npy =
       available >= 10 && std::equal(magic.begin(), magic.end(), start.begin(),
                                     [](char c, std::byte b) { return std::byte(c) == b; });
-  if (!is_npy) throw FormatError(file, "is not a .npy file", 0);
+  if (!is_npy) throw FormatError(file, "is not a .npy file" + seems_to_be(source), 0);
   const int major = std::to_integer<int>(start[6]);
   const int minor = std::to_integer<int>(start[7]);
   if (major < 1 || major > 3 || minor != 0)
@@ -209,8 +218,6 @@ Matrix<T> read_npy(Source& source) {
         8);
   std::string text(static_cast<std::size_t>(length), '\0');
   source.read(header_begin, std::as_writable_bytes(std::span(text)));
-  if (!text.ends_with('\n'))
-    throw FormatError(file, "the .npy header does not end with a newline", header_begin + length);
   const NpyHeader header = NpyHeaderParser(text, file, header_begin).parse();
 
   const std::string_view descr = header.descr;
@@ -285,7 +292,8 @@ std::string npy_bytes(const Eigen::DenseBase<Derived>& matrix) {
 /// A .npy file of versions 1.0 to 3.0 as a matrix of T. Elements: 2, 4 or 8 bytes of floating
 /// point, of either byte order, converted to T; either storage order. An array of one dimension
 /// becomes one column, of none a 1 x 1 matrix. Bytes after the array are ignored. Throws
-/// `FormatError`, before it allocates anything that the size of the file does not justify.
+/// `FormatError`, before it allocates anything that the size of the file does not justify; also for
+/// a number beyond the largest of T.
 template <Real T>
 [[nodiscard]] Matrix<T> load_npy(const std::filesystem::path& path) {
   return detail::read_npy<T>(*detail::Source::open(path));

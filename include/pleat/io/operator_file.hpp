@@ -218,18 +218,19 @@ class OperatorBuilder {
 /// looked at.
 inline void require_alike(const Parts& read, const Parts& made, const std::string& path) {
   const auto where = [&] { return " in \"" + path + "\" (" + made.structure + ')'; };
-  const auto same_keys = [](const auto& a, const auto& b) {
-    return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                      [](const auto& x, const auto& y) { return x.first == y.first; });
+  const auto require_same = [&](const auto& a, const auto& b, const std::string& what) {
+    for (const auto& item : a)
+      require(b.contains(item.first),
+              [&] { return "unknown " + what + " \"" + item.first + '"' + where(); });
+    for (const auto& item : b)
+      require(a.contains(item.first),
+              [&] { return "missing " + what + " \"" + item.first + '"' + where(); });
   };
   require(read.structure == made.structure,
           [&] { return "a part of structure \"" + read.structure + "\" stands" + where(); });
-  require(same_keys(read.attributes, made.attributes),
-          [&] { return "unknown or missing attributes" + where(); });
-  require(same_keys(read.tensors, made.tensors),
-          [&] { return "unknown or missing tensors" + where(); });
-  require(same_keys(read.children, made.children),
-          [&] { return "unknown or missing parts" + where(); });
+  require_same(read.attributes, made.attributes, "attribute");
+  require_same(read.tensors, made.tensors, "tensor");
+  require_same(read.children, made.children, "part");
   for (const auto& item : read.tensors)
     require(item.second.shape == made.tensors.at(item.first).shape,
             [&] { return "the tensor \"" + item.first + "\" has the wrong shape" + where(); });
@@ -252,10 +253,7 @@ void add_operator(Safetensors& file, const std::string& name, const Op& op) {
                   [&] { return "\"" + name + "\" cannot be the name of an operator"; });
   detail::require(!file.contains(name) && file.names(prefix).empty(),
                   [&] { return "there are tensors under the name \"" + name + "\" already"; });
-  for (std::size_t dot = 0; dot != std::string::npos; dot = name.find('.', dot + 1))
-    detail::require(
-        !file.metadata().contains(detail::prefix_of(name.substr(0, dot)) + "pleat.version"),
-        [&] { return "\"" + name + "\" would lie inside another operator"; });
+  detail::require_outside(file.metadata(), "operator", name);
   Safetensors added;
   detail::add_node(added, name, op.parts(), 1);
   added.set_metadata(own + "version", std::to_string(detail::operator_file_version));
@@ -324,7 +322,7 @@ template <LinearOperator Op>
 requires HasParts<Op>
 void save(const std::filesystem::path& path, const Op& op) {
   Safetensors file;
-  add_operator(file, "", op);
+  pleat::add_operator(file, "", op);
   file.save(path);
 }
 

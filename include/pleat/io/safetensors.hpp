@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -29,6 +30,44 @@
 
 namespace pleat {
 inline namespace PLEAT_ABI {
+
+namespace detail {
+
+/// What a file that holds the operator "fc1" has, with a dot after the name, in its dictionary; see
+/// pleat/io/operator_file.hpp.
+inline constexpr std::string_view operator_key = "pleat.version";
+
+/// Throws `std::invalid_argument` if `name` is that of an operator, or lies inside one.
+inline void require_outside(const std::map<std::string, std::string>& metadata,
+                            std::string_view what, std::string_view name) {
+  const auto check = [&](const std::string& prefix) {
+    require(!metadata.contains(prefix + std::string(operator_key)), [&] {
+      const std::string op = prefix.substr(0, prefix.empty() ? 0 : prefix.size() - 1);
+      return "the " + std::string(what) + " \"" + std::string(name) +
+             "\" would lie inside the operator \"" + op + "\": " +
+             (op.empty() ? "one of that name is alone in its file"
+                         : "all names from \"" + prefix + "\" on are its own");
+    });
+  };
+  check("");
+  for (std::size_t dot = name.find('.'); dot != std::string_view::npos;
+       dot = name.find('.', dot + 1))
+    check(std::string(name.substr(0, dot + 1)));
+  check(std::string(name) + '.');
+}
+
+/// Throws `std::invalid_argument` if an operator of `inner` is one of `outer`, or lies inside one.
+inline void require_operators_outside(const std::map<std::string, std::string>& outer,
+                                      const std::map<std::string, std::string>& inner) {
+  for (const auto& item : inner) {
+    const std::string_view key = item.first;
+    if (key == operator_key) require_outside(outer, "operator", "");
+    else if (key.ends_with('.' + std::string(operator_key)))
+      require_outside(outer, "operator", key.substr(0, key.size() - operator_key.size() - 1));
+  }
+}
+
+}  // namespace detail
 
 /// Named tensors and a dictionary of strings: what a safetensors file holds. Empty when made, to be
 /// filled and saved; or opened from a file, which it keeps open and reads tensor by tensor when
@@ -102,10 +141,12 @@ class Safetensors {
   }
 
   /// A tensor of floating-point elements as a matrix of T: a vector becomes one column, a scalar 1
-  /// x 1. Throws as `tensor` does, and `std::invalid_argument` if it is no matrix or holds
-  /// integers.
-  template <Real T>
-  [[nodiscard]] Matrix<T> matrix(std::string_view name) const {
+  /// x 1. Also one of booleans, where T is bool. Throws as `tensor` does, and
+  /// `std::invalid_argument` if it is no matrix, holds elements of another kind, or a number beyond
+  /// the largest of T.
+  template <class T>
+  requires(Real<T> || std::same_as<T, bool>)
+      [[nodiscard]] Matrix<T> matrix(std::string_view name) const {
     const Tensor values = tensor(name);
     try {
       return values.template matrix<T>();
@@ -128,10 +169,12 @@ class Safetensors {
   }
 
   /// Adds a tensor. Throws `std::invalid_argument` if there is one of this name, if the name is
-  /// `__metadata__` or no UTF-8, or if the shape does not agree with the data.
+  /// `__metadata__` or no UTF-8, if it belongs to an operator of the file, or if the shape does not
+  /// agree with the data.
   void add(std::string name, Tensor tensor) {
     detail::require(!entries_.contains(name),
                     [&] { return "there is a tensor \"" + name + "\" already"; });
+    detail::require_outside(metadata_, "tensor", name);
     detail::require(name != detail::metadata_key && detail::is_utf8(name), [&] {
       return "\"" + name + "\" cannot be the name of a tensor: it is reserved, or not UTF-8";
     });
@@ -149,12 +192,19 @@ class Safetensors {
   }
 
   /// Adds all that another one holds; what lies in its file stays there. Throws
-  /// `std::invalid_argument` if both have a tensor of one name, or different values of one entry of
-  /// the dictionary.
+  /// `std::invalid_argument` if both have a tensor or operator of one name, if a tensor or operator
+  /// of one would lie inside an operator of the other, or if there are different values of one
+  /// entry of the dictionary.
   void add(Safetensors other) {
-    for (const auto& item : other.entries_)
+    for (const auto& item : other.entries_) {
       detail::require(!entries_.contains(item.first),
                       [&] { return "there is a tensor \"" + item.first + "\" already"; });
+      detail::require_outside(metadata_, "tensor", item.first);
+    }
+    for (const auto& item : entries_)
+      detail::require_outside(other.metadata_, "tensor", item.first);
+    detail::require_operators_outside(other.metadata_, metadata_);
+    detail::require_operators_outside(metadata_, other.metadata_);
     for (const auto& item : other.metadata_) {
       const auto found = metadata_.find(item.first);
       detail::require(found == metadata_.end() || found->second == item.second, [&] {
@@ -165,8 +215,8 @@ class Safetensors {
     metadata_.merge(other.metadata_);
   }
 
-  /// Adds a matrix, row-major as the format wants it; what is a column by its type becomes a tensor
-  /// of one dimension.
+  /// Adds a matrix of any type that `data_type_of` knows, row-major as the format wants it; what is
+  /// a column by its type becomes a tensor of one dimension.
   template <class Derived>
   void add(std::string name, const Eigen::DenseBase<Derived>& matrix) {
     Tensor tensor = Tensor::of(matrix);
@@ -175,19 +225,35 @@ class Safetensors {
   }
 
   /// The same, each value rounded once, to F64, F32, F16 or BF16. Throws `std::invalid_argument`
-  /// for another type.
+  /// for another type, and for a value beyond its largest number; what is infinite stays so.
   template <class Derived>
   void add(std::string name, const Eigen::DenseBase<Derived>& matrix, DataType stored_as) {
     const auto& values = matrix.derived();
-    const auto nearest = [&]<class Narrow>(Narrow) {
-      return values.template cast<double>().unaryExpr(
-          [](double value) { return detail::nearest<Narrow>(value); });
+    const auto narrowed = [&]<class Narrow>(Narrow) {
+      using Rounded = Eigen::Matrix<Narrow, Eigen::Dynamic, Derived::ColsAtCompileTime>;
+      const Eigen::Matrix<double, Eigen::Dynamic, Derived::ColsAtCompileTime> wide =
+          values.template cast<double>();
+      Rounded rounded(wide.rows(), wide.cols());
+      for (Index col = 0; col < wide.cols(); ++col)
+        for (Index row = 0; row < wide.rows(); ++row) {
+          const double value = wide(row, col);
+          if constexpr (std::same_as<Narrow, float>) rounded(row, col) = static_cast<float>(value);
+          else rounded(row, col) = detail::nearest<Narrow>(value);
+          const bool kept = !is_finite(value) || is_finite(static_cast<float>(rounded(row, col)));
+          detail::require(kept, [&] {
+            return "the tensor \"" + name + "\" cannot be stored as " +
+                   std::string(detail::element_types[detail::element_of(stored_as)].name) +
+                   ": the entry at row " + std::to_string(row) + ", column " + std::to_string(col) +
+                   " is beyond its largest number";
+          });
+        }
+      return rounded;
     };
     switch (stored_as) {
       case DataType::f64: return add(std::move(name), values.template cast<double>());
-      case DataType::f32: return add(std::move(name), values.template cast<float>());
-      case DataType::f16: return add(std::move(name), nearest(Eigen::half()));
-      case DataType::bf16: return add(std::move(name), nearest(Eigen::bfloat16()));
+      case DataType::f32: return add(name, narrowed(float()));
+      case DataType::f16: return add(name, narrowed(Eigen::half()));
+      case DataType::bf16: return add(name, narrowed(Eigen::bfloat16()));
       default: break;
     }
     throw std::invalid_argument(

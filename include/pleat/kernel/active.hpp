@@ -3,7 +3,6 @@
 // the CPU's best.
 #pragma once
 
-#include "pleat/kernel/abi.hpp"
 #include "pleat/kernel/table.hpp"
 
 #include <cstddef>

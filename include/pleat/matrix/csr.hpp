@@ -84,7 +84,7 @@ class Csr : public OperatorBase<Csr<T>, T> {
   /// where the one before ends, and at last after the last value, and the columns of every row
   /// ascend and are less than n.
   [[nodiscard]] static Csr from_parts(const Parts& parts) {
-    const Matrix<T> values = parts.tensor("values").template matrix<T>();
+    const Matrix<T> values = parts.matrix<T>("values");
     const std::vector<std::uint64_t> starts =
         parts.tensor("starts").template values<std::uint64_t>();
     const Index cols = detail::checked_cols(name, parts.integer("cols"));
@@ -162,9 +162,9 @@ class Csr : public OperatorBase<Csr<T>, T> {
   Index rows_ = 0;
   Index cols_ = 0;
   Index nonzeros_ = 0;
-  detail::AlignedArray<T> values_;
-  detail::AlignedArray<std::uint64_t> starts_;
-  detail::ColumnIndices columns_;
+  detail::AlignedArray<T> values_ = {};
+  detail::AlignedArray<std::uint64_t> starts_ = {};
+  detail::ColumnIndices columns_ = {};
 };
 
 template <class Derived>

@@ -9,6 +9,7 @@
 #include "pleat/kernel/active.hpp"
 #include "pleat/matrix/detail/aligned_array.hpp"
 #include "pleat/matrix/detail/narrow_panels.hpp"
+#include "pleat/matrix/detail/power_of_two.hpp"
 #include "pleat/matrix/detail/split.hpp"
 
 #include <cstddef>
@@ -55,10 +56,11 @@ class Dense : public OperatorBase<Dense<T>, T> {
     }
   }
 
-  /// The same, each value rounded to the nearest that the storage has. Throws
-  /// `std::invalid_argument` for a storage that T does not have, and, naming row and column, for a
-  /// value out of its range: above 65504 in f16 and 7 * 65504 in int4, NaN or infinite in int8 and
-  /// int4.
+  /// The same, each value rounded to the nearest that the storage has; where the largest lies far
+  /// from the numbers of the storage, such as 1e-8 or 1e8 in f16, of its numbers times a power of
+  /// two (see `exponent`). Throws `std::invalid_argument` for a storage that T does not have, and,
+  /// naming row and column, for a value that is NaN or infinite in int8 and int4, or one of the
+  /// very largest of T if that would be rounded to an infinity.
   template <class Derived>
   Dense(const Eigen::MatrixBase<Derived>& matrix, Storage storage) {
     if (!is_narrow(detail::require_storage<T>(storage))) {
@@ -74,12 +76,15 @@ class Dense : public OperatorBase<Dense<T>, T> {
   }
 
   /// The same in int8 or int4 with the scales given, m x ceil(n / 64) or m x ceil(n / 32), as
-  /// calibrated rounding has them: a value that is an integer times its scale stays what it is.
-  /// Throws also if the scales have another shape, or one is not finite or 0.
+  /// calibrated rounding has them, times 2^exponent: a value that is an integer times its scale
+  /// stays what it is. Throws also if the scales have another shape, or one is not finite or 0, or
+  /// if 2^exponent is no normal number of T.
   template <class Derived>
-  Dense(const Eigen::MatrixBase<Derived>& matrix, Storage storage, const Matrix<float>& scales)
+  Dense(const Eigen::MatrixBase<Derived>& matrix, Storage storage, const Matrix<float>& scales,
+        int exponent = 0)
       : Dense(matrix.rows(), matrix.cols(),
-              detail::NarrowPanels<T>(detail::require_storage<T>(storage), matrix, scales)) {}
+              detail::NarrowPanels<T>(detail::require_storage<T>(storage), matrix, scales,
+                                      exponent)) {}
 
   // Copies only, sharing the panels: what was moved from stays as it was.
   Dense(const Dense&) = default;
@@ -89,6 +94,9 @@ class Dense : public OperatorBase<Dense<T>, T> {
   [[nodiscard]] Index rows() const noexcept { return rows_; }
   [[nodiscard]] Index cols() const noexcept { return cols_; }
   [[nodiscard]] Storage storage() const noexcept { return storage_; }
+  /// All that is stored is multiplied by 2 to the power of this; 0 but in narrow storage, where the
+  /// largest value is below 2^-8 or above 65504 (f16), 7 * 65504 (int4), or far beyond both.
+  [[nodiscard]] int exponent() const noexcept { return narrow_.exponent(); }
   [[nodiscard]] std::size_t bytes() const noexcept {
     return static_cast<std::size_t>(rows_) * row_bytes(storage_, static_cast<std::size_t>(cols_));
   }
@@ -115,8 +123,8 @@ class Dense : public OperatorBase<Dense<T>, T> {
     return dense;
   }
 
-  /// "weight": m x n. In narrow storage also "weight_scales", and the attribute "storage"; see
-  /// `detail::NarrowPanels`.
+  /// "weight": m x n. In narrow storage also "weight_scales", and the attributes "storage" and, if
+  /// it is not 0, "exponent"; see `detail::NarrowPanels`.
   [[nodiscard]] Parts parts() const {
     Parts parts{structure(), {}, {}, {}};
     if (is_narrow(storage_)) narrow_.add_to(parts, "weight");
@@ -126,8 +134,7 @@ class Dense : public OperatorBase<Dense<T>, T> {
   /// Throws `std::invalid_argument` unless there is a weight of a known storage that is as large as
   /// its shape says, and, in narrow storage, has scales that fit it.
   [[nodiscard]] static Dense from_parts(const Parts& parts) {
-    if (!parts.attributes.contains("storage"))
-      return Dense(parts.tensor("weight").template matrix<T>());
+    if (!parts.attributes.contains("storage")) return Dense(parts.matrix<T>("weight"));
     const auto panels = detail::NarrowPanels<T>::from(parts, "weight", {});
     return Dense(panels.rows(), panels.cols(), panels);
   }
@@ -155,8 +162,13 @@ class Dense : public OperatorBase<Dense<T>, T> {
     const auto rows = static_cast<std::size_t>(rows_);
     const auto cols = static_cast<std::size_t>(cols_);
     const auto samples = static_cast<std::size_t>(batch);
-    return is_narrow(storage_) ? table.narrow_scratch(cols, samples)
-                               : table.dense_scratch(rows, cols, samples);
+    if (!is_narrow(storage_)) return table.dense_scratch(rows, cols, samples);
+    return narrow_scratch(samples) + detail::PowerOfTwo<T>(narrow_.power()).scratch(rows);
+  }
+  /// What the kernel needs; scratch for what is multiplied by a power of two follows.
+  [[nodiscard]] std::size_t narrow_scratch(std::size_t samples) const {
+    return static_cast<std::size_t>(detail::task_scratch(
+        kernel::active<T>().narrow_scratch(static_cast<std::size_t>(cols_), samples)));
   }
   [[nodiscard]] std::size_t transpose_scratch() const {
     return is_narrow(storage_) ? kernel::narrow_transpose_scratch : 0;
@@ -196,8 +208,13 @@ class Dense : public OperatorBase<Dense<T>, T> {
     T* const y = Y.data() + begin;
     const bool add = update == Update::add;
     if (is_narrow(storage_)) [[unlikely]]
-      table.narrow_apply(narrow_.format(), rows, cols, narrow_.data(begin), batch, X.data(), ldx, y,
-                         ldy, add, memory);
+      detail::PowerOfTwo<T>(narrow_.power())
+          .apply(rows, batch, y, ldy, add, memory + narrow_scratch(batch),
+                 [&, panels = narrow_.data(begin)](std::size_t j, std::size_t samples, T* to,
+                                                   std::size_t ld, bool adds) {
+                   table.narrow_apply(narrow_.format(), rows, cols, panels, samples,
+                                      X.data() + j * ldx, ldx, to, ld, adds, memory);
+                 });
     else
       table.dense_apply(rows, cols, panels_.data() + begin * cols_, batch, X.data(), ldx, y, ldy,
                         add, memory);
@@ -219,22 +236,24 @@ class Dense : public OperatorBase<Dense<T>, T> {
         [&](Index begin, Index end, T* memory) {
           const auto first = static_cast<std::size_t>(begin);
           const auto last = static_cast<std::size_t>(end);
-          if (is_narrow(storage_))
+          if (is_narrow(storage_)) {
             table.narrow_apply_transpose(narrow_.format(), rows, static_cast<std::size_t>(cols_),
                                          first, last, narrow_.data(0), batch, Y.data(), ldy,
                                          X.data(), ldx, memory);
-          else
+            detail::PowerOfTwo<T>(narrow_.power()).multiply(X, begin, end);
+          } else {
             table.dense_apply_transpose(rows, last - first, panels_.data() + begin * panel,
                                         static_cast<std::size_t>(cols_ * panel), batch, Y.data(),
                                         ldy, X.data() + begin, ldx);
+          }
         });
   }
 
   Index rows_ = 0;
   Index cols_ = 0;
   Storage storage_ = native_storage<T>;
-  detail::AlignedArray<T> panels_;  // in the native storage,
-  detail::NarrowPanels<T> narrow_;  // and in any other
+  detail::AlignedArray<T> panels_ = {};  // in the native storage,
+  detail::NarrowPanels<T> narrow_ = {};  // and in any other
 };
 
 template <class Derived>

@@ -96,7 +96,7 @@ class Diagonal : public OperatorBase<Diagonal<T>, T> {
       return "Diagonal: a tensor of " + std::to_string(stored.shape.size()) +
              " dimensions is not a vector";
     });
-    return Diagonal(stored.template matrix<T>().col(0));
+    return Diagonal(parts.matrix<T>("diagonal").col(0));
   }
 
  private:
@@ -120,7 +120,7 @@ class Diagonal : public OperatorBase<Diagonal<T>, T> {
   }
 
   Index size_ = 0;
-  detail::AlignedArray<T> diagonal_;
+  detail::AlignedArray<T> diagonal_ = {};
 };
 
 template <class Derived>

@@ -137,7 +137,7 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
       return "KroneckerSparse: " + std::to_string(layout.count()) + " values in a " +
              detail::shape_text(layout.rows, layout.cols) + " matrix";
     });
-    const Matrix<T> values = stored.template matrix<T>();
+    const Matrix<T> values = parts.matrix<T>("values");
     KroneckerSparse result(layout);
     Index next = 0;
     result.each([&](const Place& place) { result.values_.data()[place.at] = values(next++, 0); });
@@ -389,7 +389,7 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
   }
 
   Layout layout_;
-  detail::AlignedArray<T> values_;
+  detail::AlignedArray<T> values_ = {};
 };
 
 template <class Derived>

@@ -202,8 +202,8 @@ class Permutation : public OperatorBase<Permutation<T>, T> {
   }
 
   Index size_ = 0;
-  detail::AlignedArray<std::uint16_t> narrow_;
-  detail::AlignedArray<std::uint32_t> wide_;
+  detail::AlignedArray<std::uint16_t> narrow_ = {};
+  detail::AlignedArray<std::uint32_t> wide_ = {};
 };
 
 template <class Derived>

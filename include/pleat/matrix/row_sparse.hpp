@@ -177,7 +177,7 @@ class RowSparse : public OperatorBase<RowSparse<T>, T> {
   /// row ascend and are less than n; or its mask has exactly s bits set, none past the last column.
   [[nodiscard]] static RowSparse from_parts(const Parts& parts) {
     const Tensor& stored = parts.tensor("values");
-    const Matrix<T> values = stored.template matrix<T>();
+    const Matrix<T> values = parts.matrix<T>("values");
     detail::require(stored.shape.size() == 2,
                     [] { return std::string("RowSparse: the values are no matrix"); });
     RowSparse result(values.rows(), detail::checked_cols(name, parts.integer("cols")),
@@ -278,9 +278,9 @@ class RowSparse : public OperatorBase<RowSparse<T>, T> {
   Index rows_ = 0;
   Index cols_ = 0;
   Index row_entries_ = 0;
-  detail::AlignedArray<T> values_;
-  detail::ColumnIndices columns_;
-  detail::AlignedArray<std::uint32_t> masks_;
+  detail::AlignedArray<T> values_ = {};
+  detail::ColumnIndices columns_ = {};
+  detail::AlignedArray<std::uint32_t> masks_ = {};
 };
 
 template <class Derived>

@@ -9,6 +9,8 @@
 #include "pleat/matrix/dense.hpp"
 #include "pleat/matrix/detail/aligned_array.hpp"
 #include "pleat/matrix/detail/narrow_panels.hpp"
+#include "pleat/matrix/detail/power_of_two.hpp"
+#include "pleat/matrix/detail/rounding.hpp"
 #include "pleat/matrix/detail/split.hpp"
 #include "pleat/matrix/sparse_pattern.hpp"
 
@@ -64,7 +66,7 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
         Index count = 0;
         for (Index k = 0; k < width; ++k) {
           const T value = entries.coeff(row, 4 * group + k);
-          if (value == T(0)) continue;
+          if (detail::is_zero(value)) continue;
           detail::require(count < 2, [&] {
             return "SemiStructured: the entry at row " + std::to_string(row) + ", column " +
                    std::to_string(4 * group + k) +
@@ -116,14 +118,15 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
   }
 
   /// The same in int8 or int4 with the scales given, one for each 64 or 32 stored values of a row,
-  /// of which a group of four columns has two: a value that is an integer times its scale stays
-  /// what it is. Throws also if the scales have another shape, or one is not finite or 0.
+  /// of which a group of four columns has two, times 2^exponent: a value that is an integer times
+  /// its scale stays what it is. Throws also what `Dense(matrix, storage, scales, exponent)`
+  /// throws.
   template <class Derived>
   SemiStructured(const Eigen::MatrixBase<Derived>& matrix, Storage storage,
-                 const Matrix<float>& scales)
+                 const Matrix<float>& scales, int exponent = 0)
       : SemiStructured(matrix) {
     narrow_ = detail::NarrowPanels<T>(detail::require_storage<T>(storage), stored_values(), scales,
-                                      column());
+                                      exponent, column());
     storage_ = storage;
     values_ = {};
   }
@@ -141,6 +144,8 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
             static_cast<std::size_t>(code_bytes()));
   }
   [[nodiscard]] Storage storage() const noexcept { return storage_; }
+  /// All that is stored is multiplied by 2 to the power of this, as for `Dense`.
+  [[nodiscard]] int exponent() const noexcept { return narrow_.exponent(); }
   [[nodiscard]] double flops() const noexcept {
     return 4 * static_cast<double>(rows_) * static_cast<double>(groups());
   }
@@ -156,7 +161,7 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
       for (Index group = 0; group < groups(); ++group)
         for (int kept = 0; kept < 2; ++kept) {
           const Index col = 4 * group + code(row, group, kept);
-          if (col < cols_ && value(row, group, kept) != T(0))
+          if (col < cols_ && !detail::is_zero(value(row, group, kept)))
             dense(row, col) = value(row, group, kept);
         }
     return dense;
@@ -164,7 +169,7 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
 
   /// "values": m x 2 ceil(n / 4). "codes": m x ceil(ceil(n / 4) / 2) bytes, four bits a group,
   /// lower half first. Attribute "cols": n. In narrow storage also "values_scales", and the
-  /// attribute "storage"; see `detail::NarrowPanels`.
+  /// attributes "storage" and, if it is not 0, "exponent"; see `detail::NarrowPanels`.
   [[nodiscard]] Parts parts() const {
     Eigen::Matrix<std::uint8_t, Eigen::Dynamic, Eigen::Dynamic> codes(rows_, code_bytes());
     codes.setZero();
@@ -197,7 +202,7 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
       narrow = detail::NarrowPanels<T>::from(parts, "values", 2 * width);
       values = Matrix<T>::NullaryExpr(narrow.rows(), narrow.cols(), narrow);
     } else {
-      values = parts.tensor("values").template matrix<T>();
+      values = parts.matrix<T>("values");
     }
     detail::require(values.cols() == 2 * width && stored.shape.size() == 2 &&
                         stored.shape[0] == values.rows() && stored.shape[1] == (width + 1) / 2 &&
@@ -227,7 +232,7 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
                  std::to_string(group) + " do not ascend";
         });
         for (int k = 0; k < 2; ++k)
-          detail::require(4 * group + Index{code[k]} < cols || kept[k] == T(0), [&] {
+          detail::require(4 * group + Index{code[k]} < cols || detail::is_zero(kept[k]), [&] {
             return "SemiStructured: row " + std::to_string(row) + " keeps a value past column " +
                    std::to_string(cols - 1);
           });
@@ -306,8 +311,13 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
     return {rows_, panel, flops() * static_cast<double>(batch), workspace};
   }
   [[nodiscard]] std::size_t scratch(Index batch) const {
-    return kernel::active<T>().semi_structured_scratch(static_cast<std::size_t>(cols_),
-                                                       static_cast<std::size_t>(batch));
+    return kernel_scratch(static_cast<std::size_t>(batch)) +
+           detail::PowerOfTwo<T>(narrow_.power()).scratch(static_cast<std::size_t>(rows_));
+  }
+  /// What the kernel needs; scratch for what is multiplied by a power of two follows.
+  [[nodiscard]] std::size_t kernel_scratch(std::size_t samples) const {
+    return static_cast<std::size_t>(detail::task_scratch(
+        kernel::active<T>().semi_structured_scratch(static_cast<std::size_t>(cols_), samples)));
   }
   void reserve_scratch(Workspace& workspace, Index batch) const {
     if (dense_.rows() > 0) dense_.reserve(workspace, batch);
@@ -341,8 +351,14 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
     T* const y = Y.data() + begin;
     const bool add = update == Update::add;
     if (is_narrow(storage_)) [[unlikely]]
-      table.semi_structured_narrow_apply(narrow_.format(), rows, cols, narrow_.data(begin), codes,
-                                         batch, X.data(), ldx, y, ldy, add, memory);
+      detail::PowerOfTwo<T>(narrow_.power())
+          .apply(rows, batch, y, ldy, add, memory + kernel_scratch(batch),
+                 [&, values = narrow_.data(begin)](std::size_t j, std::size_t samples, T* to,
+                                                   std::size_t ld, bool adds) {
+                   table.semi_structured_narrow_apply(narrow_.format(), rows, cols, values, codes,
+                                                      samples, X.data() + j * ldx, ldx, to, ld,
+                                                      adds, memory);
+                 });
     else
       table.semi_structured_apply(rows, cols, values_.data() + begin * 2 * groups(), codes, batch,
                                   X.data(), ldx, y, ldy, add, memory);
@@ -351,33 +367,30 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
   void evaluate_transpose(const ConstMatrixView<T>& Y, MatrixView<T> X,
                           Workspace& workspace) const {
     const auto& table = kernel::active<T>();
+    const auto size = [](Index value) { return static_cast<std::size_t>(value); };
     const detail::Split split(groups(), 1, flops() * static_cast<double>(Y.cols()), workspace);
-    workspace.run(split.tasks, [&](Index task) {
-      const auto [begin, end] = split.range(task);
-      const auto rows = static_cast<std::size_t>(rows_);
-      const auto cols = static_cast<std::size_t>(cols_);
-      const auto first = static_cast<std::size_t>(begin);
-      const auto last = static_cast<std::size_t>(end);
-      const auto batch = static_cast<std::size_t>(Y.cols());
-      const auto ldy = static_cast<std::size_t>(Y.outerStride());
-      const auto ldx = static_cast<std::size_t>(X.outerStride());
-      if (is_narrow(storage_))
-        table.semi_structured_narrow_apply_transpose(narrow_.format(), rows, cols, first, last,
-                                                     narrow_.data(0), codes_.data(), batch,
-                                                     Y.data(), ldy, X.data(), ldx);
-      else
-        table.semi_structured_apply_transpose(rows, cols, first, last, values_.data(),
-                                              codes_.data(), batch, Y.data(), ldy, X.data(), ldx);
+    detail::in_tasks<T>(split, 0, workspace, [&](Index begin, Index end, T*) {
+      if (is_narrow(storage_)) {
+        table.semi_structured_narrow_apply_transpose(
+            narrow_.format(), size(rows_), size(cols_), size(begin), size(end), narrow_.data(0),
+            codes_.data(), size(Y.cols()), Y.data(), size(Y.outerStride()), X.data(),
+            size(X.outerStride()));
+        detail::PowerOfTwo<T>(narrow_.power()).multiply(X, 4 * begin, (std::min)(4 * end, cols_));
+      } else {
+        table.semi_structured_apply_transpose(
+            size(rows_), size(cols_), size(begin), size(end), values_.data(), codes_.data(),
+            size(Y.cols()), Y.data(), size(Y.outerStride()), X.data(), size(X.outerStride()));
+      }
     });
   }
 
   Index rows_ = 0;
   Index cols_ = 0;
   Storage storage_ = native_storage<T>;
-  detail::AlignedArray<T> values_;  // in the native storage,
-  detail::NarrowPanels<T> narrow_;  // and in any other
-  detail::AlignedArray<std::uint32_t> codes_;
-  Dense<T> dense_;  // empty, unless it is faster
+  detail::AlignedArray<T> values_ = {};  // in the native storage,
+  detail::NarrowPanels<T> narrow_ = {};  // and in any other
+  detail::AlignedArray<std::uint32_t> codes_ = {};
+  Dense<T> dense_ = {};  // empty, unless it is faster
 };
 
 template <class Derived>

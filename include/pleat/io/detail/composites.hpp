@@ -41,7 +41,7 @@ class LoadedComposite : public OperatorBase<Derived, T> {
   }
   [[nodiscard]] std::string parameters() const {
     std::string text;
-    for (const auto& op : operands_) text += (text.empty() ? "[" : "; ") + describe(op);
+    for (const auto& op : operands_) text += (text.empty() ? "[" : "; ") + pleat::describe(op);
     return text + "]";
   }
   [[nodiscard]] Parts parts() const {

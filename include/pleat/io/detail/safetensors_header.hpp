@@ -5,6 +5,7 @@
 
 #include "pleat/core/error.hpp"
 #include "pleat/core/parts.hpp"
+#include "pleat/io/detail/file_kind.hpp"
 #include "pleat/io/detail/json_text.hpp"
 #include "pleat/io/detail/stream.hpp"
 
@@ -99,7 +100,12 @@ class SafetensorsHandler {
   }
 
   // Each is called for the next token of the text.
-  bool null() { return refused("null"); }
+  /// Metadata of null are none, as the reference reads it.
+  bool null() {
+    if (place_ != Place::header || key_ != metadata_key) return refused("null");
+    tokens_.next();
+    return has_metadata_ = true;
+  }
   bool boolean(bool) { return refused("a boolean"); }
   bool number_integer(std::int64_t) { return refused("a negative number"); }
   bool number_float(double, const std::string& text) { return refused("the number " + text); }
@@ -310,7 +316,7 @@ inline void check_layout(const SafetensorsHeader& header, std::uint64_t data_byt
 
 /// Reads the header at the start of `source` and checks everything that it says; returns it and the
 /// position of the data. Allocates nothing that the size of the file does not justify.
-[[nodiscard]] inline std::pair<SafetensorsHeader, std::uint64_t> read_safetensors_header(
+[[nodiscard]] inline std::pair<SafetensorsHeader, std::uint64_t> parse_safetensors_header(
     Source& source) {
   const std::string& file = source.file();
   if (source.size() < 8)
@@ -342,6 +348,21 @@ inline void check_layout(const SafetensorsHeader& header, std::uint64_t data_byt
     throw FormatError(file, handler.problem(), 8 + handler.position());
   check_layout(result.first, source.size() - result.second, file, result.second);
   return result;
+}
+
+/// The same; of a file of another kind, the error says what it seems to be.
+[[nodiscard]] inline std::pair<SafetensorsHeader, std::uint64_t> read_safetensors_header(
+    Source& source) {
+  try {
+    return parse_safetensors_header(source);
+  } catch (const FormatError&) {
+    std::byte first{};
+    if (source.size() > 8) source.read(8, std::span(&first, 1));
+    if (first == std::byte{'{'}) throw;
+    const std::string kind = seems_to_be(source);
+    if (kind.empty()) throw;
+    throw FormatError(source.file(), "is not a safetensors file" + kind, 0);
+  }
 }
 
 /// Appends `"name":{"dtype":...,"shape":[...],"data_offsets":[...]}`.

@@ -2,6 +2,14 @@
 // The kernels of one instruction set, and the table of them.
 #pragma once
 
+// The AVX-512 headers of g++ 12 leave lanes that nothing reads undefined, and it warns of that
+// wherever they are inlined (GCC bug 105593): here, and nowhere else in a program.
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 13
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+
 #include "pleat/kernel/detail/dense/dense.hpp"
 #include "pleat/kernel/detail/dense/dense_narrow.hpp"
 #include "pleat/kernel/detail/dense/interleaved.hpp"
@@ -89,3 +97,7 @@ template <class Arch, class T>
 }  // namespace detail
 }  // namespace v0
 }  // namespace pleat::kernel
+
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 13
+#pragma GCC diagnostic pop
+#endif

@@ -46,7 +46,7 @@ class AlignedArray {
   [[nodiscard]] const T* data() const noexcept { return values_.get(); }
 
  private:
-  std::shared_ptr<T[]> values_;
+  std::shared_ptr<T[]> values_ = {};
 };
 
 }  // namespace detail

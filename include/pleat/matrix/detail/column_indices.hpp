@@ -106,8 +106,8 @@ class ColumnIndices {
     std::copy(from.begin(), from.end(), to);
   }
 
-  AlignedArray<std::uint16_t> short_;
-  AlignedArray<std::uint32_t> long_;
+  AlignedArray<std::uint16_t> short_ = {};
+  AlignedArray<std::uint32_t> long_ = {};
   Index size_ = 0;
   bool is_long_ = false;
 };

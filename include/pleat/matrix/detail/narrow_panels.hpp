@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
@@ -36,7 +37,9 @@ struct SameColumn {
   [[nodiscard]] Index operator()(Index, Index col) const noexcept { return col; }
 };
 
-/// A rows x cols matrix in narrow storage, packed in panels for the kernels. Copies share it.
+/// A rows x cols matrix in narrow storage, packed in panels for the kernels. Copies share it. What
+/// the panels hold is to be multiplied by `power()`, a power of two: 1 but where the largest value
+/// lies far from where the storage has its numbers.
 template <Real T>
 class NarrowPanels {
  public:
@@ -48,43 +51,56 @@ class NarrowPanels {
   template <class Entry, class Column = SameColumn>
   NarrowPanels(Storage storage, Index rows, Index cols, Entry entry, Column column = {})
       : NarrowPanels(storage, rows, cols) {
+    double largest = 0;
+    for (Index col = 0; col < cols && rows > 0; ++col)
+      for (Index row = 0; row < rows; ++row)
+        if (const T value = entry(row, col); is_finite(value))
+          largest = (std::max)(largest, std::abs(to_double(value)));
+    if (largest > 0) exponent_ = storage_exponent<T>(storage, largest);
+    const double inverse = std::ldexp(1.0, -exponent_);
+    power_ = std::ldexp(T(1), exponent_);
+
     const auto group = static_cast<Index>(kernel::scale_group(format_of(storage)));
-    std::vector<T> values(static_cast<std::size_t>(group));
+    std::vector<double> values(static_cast<std::size_t>(group));
     for (Index row = 0; row < rows; ++row) {
       if (group == 0) {
         for (Index col = 0; col < cols; ++col)
-          require(set_half(row, col, entry(row, col)),
+          require(set_half(row, col, to_double(entry(row, col)) * inverse) &&
+                      (is_within(row, col) || !is_finite(entry(row, col))),
                   [&] { return no_place(row, column(row, col)); });
         continue;
       }
       for (Index first = 0; first < cols; first += group) {
         const Index count = (std::min)(group, cols - first);
         for (Index i = 0; i < count; ++i) {
-          values[static_cast<std::size_t>(i)] = entry(row, first + i);
-          require(is_finite(values[static_cast<std::size_t>(i)]),
-                  [&] { return no_place(row, column(row, first + i)); });
+          const T value = entry(row, first + i);
+          require(is_finite(value), [&] { return no_place(row, column(row, first + i)); });
+          values[static_cast<std::size_t>(i)] = to_double(value) * inverse;
         }
         const auto scale = storage == Storage::int8 ? int8_scale(values.data(), count)
                                                     : int4_scale(values.data(), count);
-        require(is_finite(scale.scale), [&] {
-          const auto size = [](T a, T b) { return std::abs(a) < std::abs(b); };
-          const auto largest = std::max_element(values.begin(), values.begin() + count, size);
-          return no_place(row, column(row, first + (largest - values.begin())));
-        });
-        set_scale(row, first, static_cast<float>(scale.scale));
+        set_scale(row, first, to_single(scale.scale));
         for (Index i = 0; i < count; ++i)
           set_integer(row, first + i, scale.round(values[static_cast<std::size_t>(i)]));
+        for (Index i = 0; i < count; ++i)
+          require(is_within(row, first + i), [&] { return no_place(row, column(row, first + i)); });
       }
     }
   }
 
-  /// Integers times the scales given, rows x groups: each value rounded to the nearest of them.
-  /// Throws `std::invalid_argument` unless the storage has scales, of this shape, and for a scale
-  /// or a value that it cannot hold.
+  /// Integers times the scales given, rows x groups, and 2^exponent: each value rounded to the
+  /// nearest of them. Throws `std::invalid_argument` unless the storage has scales, of this shape,
+  /// for a scale or a value that it cannot hold, and unless 2^exponent is a normal number of T.
   template <class Column = SameColumn>
-  NarrowPanels(Storage storage, const Matrix<T>& values, const Matrix<float>& scales,
+  NarrowPanels(Storage storage, const Matrix<T>& values, const Matrix<float>& scales, int exponent,
                Column column = {})
       : NarrowPanels(storage, values.rows(), values.cols()) {
+    require(exponent >= std::numeric_limits<T>::min_exponent - 1 &&
+                exponent < std::numeric_limits<T>::max_exponent,
+            [&] { return "2^" + std::to_string(exponent) + " is no normal number"; });
+    exponent_ = exponent;
+    power_ = std::ldexp(T(1), exponent);
+    const double inverse = std::ldexp(1.0, -exponent);
     require(kernel::scale_group(format_of(storage)) > 0, [&] {
       return "values stored as " + std::string(to_string(storage)) + " have no scales";
     });
@@ -97,16 +113,16 @@ class NarrowPanels {
       for (Index first = 0; first < cols_; first += group()) {
         set_scale(row, first, scales(row, first / group()));
         const float stored = scale(row, first);
-        require(is_finite(stored) && stored != 0, [&] {
+        require(is_finite(stored) && !is_zero(stored), [&] {
           return "the scale of row " + std::to_string(row) + ", group " +
                  std::to_string(first / group()) + " is not finite, or 0";
         });
-        const GroupScale<double> grid{double(stored), storage == Storage::int8 ? -127 : -8,
-                                      storage == Storage::int8 ? 127 : 7};
+        const GroupScale grid{to_double(stored), storage == Storage::int8 ? -127 : -8,
+                              storage == Storage::int8 ? 127 : 7};
         for (Index col = first; col < (std::min)(first + group(), cols_); ++col) {
           const T value = values(row, col);
           require(is_finite(value), [&] { return no_place(row, column(row, col)); });
-          set_integer(row, col, grid.round(double(value)));
+          set_integer(row, col, grid.round(to_double(value) * inverse));
         }
       }
   }
@@ -120,20 +136,25 @@ class NarrowPanels {
   [[nodiscard]] Storage storage() const noexcept { return storage_; }
   [[nodiscard]] kernel::Format format() const noexcept { return format_of(storage_); }
 
+  /// What results are to be multiplied by: 2^exponent().
+  [[nodiscard]] T power() const noexcept { return power_; }
+  [[nodiscard]] int exponent() const noexcept { return exponent_; }
+
   /// The value that is stored for an entry.
   [[nodiscard]] T operator()(Index row, Index col) const {
     if (storage_ == Storage::bf16)
-      return static_cast<T>(static_cast<float>(load<Eigen::bfloat16>(half_at(row, col))));
+      return power_ * T(static_cast<float>(load<Eigen::bfloat16>(half_at(row, col))));
     if (storage_ == Storage::f16)
-      return static_cast<T>(static_cast<float>(load<Eigen::half>(half_at(row, col))));
-    return static_cast<T>(integer(row, col)) * static_cast<T>(scale(row, col));
+      return power_ * T(static_cast<float>(load<Eigen::half>(half_at(row, col))));
+    return power_ * (T(integer(row, col)) * T(to_double(scale(row, col))));
   }
 
   /// Adds tensors to the parts of an operator: `name`, rows x cols in the element type of the
   /// storage (int4: two columns a byte, the first in the low half, 8 added to each), and its
-  /// scales, a group a column; and the attribute "storage".
+  /// scales, a group a column; and the attributes "storage" and, unless it is 0, "exponent".
   void add_to(Parts& parts, const std::string& name) const {
     parts.attributes["storage"] = to_string(storage_);
+    if (exponent_ != 0) parts.attributes["exponent"] = std::to_string(exponent_);
     if (storage_ == Storage::bf16) parts.tensors[name] = tensor<Eigen::bfloat16>(cols_, half_as());
     if (storage_ == Storage::f16) parts.tensors[name] = tensor<Eigen::half>(cols_, half_as());
     if (storage_ == Storage::int8) {
@@ -155,8 +176,8 @@ class NarrowPanels {
   }
 
   /// From what `add_to` added; of `expected` columns where the operator knows them. Throws
-  /// `std::invalid_argument` unless shapes agree, scales are finite and not 0, and unused bits are
-  /// 0.
+  /// `std::invalid_argument` unless shapes agree, scales are finite and not 0, unused bits are 0,
+  /// and the exponent is one that doubles have and that takes no number beyond those of T.
   [[nodiscard]] static NarrowPanels from(const Parts& parts, const std::string& name,
                                          std::optional<Index> expected) {
     const Storage storage = storage_named(parts.attributes.at("storage"));
@@ -179,11 +200,13 @@ class NarrowPanels {
       });
       cols = static_cast<Index>(claimed);
     }
-    switch (storage) {
-      case Storage::bf16: return from_halves<Eigen::bfloat16>(storage, rows, cols, stored);
-      case Storage::f16: return from_halves<Eigen::half>(storage, rows, cols, stored);
-      default: return from_integers(storage, rows, cols, stored, parts.tensor(name + "_scales"));
-    }
+    NarrowPanels result =
+        storage == Storage::bf16 ? from_halves<Eigen::bfloat16>(storage, rows, cols, stored)
+        : storage == Storage::f16
+            ? from_halves<Eigen::half>(storage, rows, cols, stored)
+            : from_integers(storage, rows, cols, stored, parts.tensor(name + "_scales"));
+    if (parts.attributes.contains("exponent")) result.read_exponent(parts.integer("exponent"));
+    return result;
   }
 
   /// The storage of a name in a file; throws `std::invalid_argument` for one that is not narrow.
@@ -258,13 +281,17 @@ class NarrowPanels {
     else byte = static_cast<std::uint8_t>(byte | (value + 8) << (col % 2 == 0 ? 0 : 4));
   }
   /// Whether there is a number near the value.
-  bool set_half(Index row, Index col, T value) {
+  bool set_half(Index row, Index col, double value) {
     const auto set = [&](auto rounded) {
       store(half_at(row, col), rounded);
       return !is_finite(value) || is_finite(static_cast<float>(rounded));
     };
     return storage_ == Storage::bf16 ? set(nearest<Eigen::bfloat16>(value))
                                      : set(nearest<Eigen::half>(value));
+  }
+  /// Whether a number of T is stored: one of its largest may have been rounded to what is none.
+  [[nodiscard]] bool is_within(Index row, Index col) const {
+    return exponent_ < std::numeric_limits<T>::max_exponent - 20 || is_finite((*this)(row, col));
   }
   [[nodiscard]] std::string no_place(Index row, Index col) const {
     return std::string(to_string(storage_)) + " holds no value near that of row " +
@@ -332,7 +359,7 @@ class NarrowPanels {
     NarrowPanels result(storage, rows, cols);
     for (Index row = 0; row < rows && cols > 0; ++row) {
       for (Index i = 0; i < groups; ++i) {
-        require(is_finite(factors(row, i)) && factors(row, i) != 0, [&] {
+        require(is_finite(factors(row, i)) && !is_zero(factors(row, i)), [&] {
           return "the scale of row " + std::to_string(row) + ", group " + std::to_string(i) +
                  " is not finite, or 0";
         });
@@ -349,11 +376,22 @@ class NarrowPanels {
     return result;
   }
 
+  /// As a float, a double may be less than the smallest: then it is 0, as in native storage.
+  void read_exponent(std::int64_t exponent) {
+    constexpr std::int64_t least = std::numeric_limits<double>::min_exponent - 1;
+    require(exponent >= least && exponent < std::numeric_limits<T>::max_exponent,
+            [&] { return "2^" + std::to_string(exponent) + " is no number of this scalar"; });
+    exponent_ = static_cast<int>(exponent);
+    power_ = std::ldexp(T(1), exponent_);
+  }
+
   Storage storage_ = Storage::bf16;
   Index rows_ = 0;
   Index cols_ = 0;
   Index panel_bytes_ = 0;
-  AlignedArray<std::uint8_t> bytes_;
+  int exponent_ = 0;
+  T power_ = T(1);
+  AlignedArray<std::uint8_t> bytes_ = {};
 };
 
 }  // namespace detail

@@ -40,9 +40,9 @@ struct Grid {
 
   /// The scale that storage has nearest; 0 where there is none.
   [[nodiscard]] double rounded_scale(double scale) const {
-    const auto single = static_cast<float>(scale);
+    const float single = to_single(scale);
     const double rounded = storage == Storage::int8
-                               ? double(single)
+                               ? to_double(single)
                                : double(static_cast<float>(static_cast<Eigen::half>(single)));
     return is_finite(rounded) && is_finite(127 * static_cast<float>(rounded)) ? rounded : 0;
   }

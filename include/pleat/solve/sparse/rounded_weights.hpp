@@ -48,12 +48,18 @@ template <class Op>
                          const Matrix<double>& start, bool sparse, const Grid& grid,
                          const Monitor& monitor) {
   using T = typename Op::Scalar;
+  // In numbers as the storage has them.
+  const int exponent = nearest.exponent();
+  const double power = std::ldexp(1.0, exponent);
+  const double inverse = std::ldexp(1.0, -exponent);
   const std::optional<OnGrid> found = round_to_grid(
-      H, Wt, start, sparse, grid,
-      Matrix<double>(nearest.to_dense().transpose().template cast<double>()), monitor);
+      H, Wt * inverse, start * inverse, sparse, grid,
+      Matrix<double>(nearest.to_dense().transpose().template cast<double>() * inverse), monitor);
   if (!found) return nearest;
-  return Op(Matrix<T>(found->values.transpose().template cast<T>()), nearest.storage(),
-            Matrix<float>(found->scales.transpose().cast<float>()));
+  return Op(Matrix<T>((found->values.transpose() * power).template cast<T>()), nearest.storage(),
+            Matrix<float>(
+                found->scales.transpose().unaryExpr([](double scale) { return to_single(scale); })),
+            exponent);
 }
 
 }  // namespace detail

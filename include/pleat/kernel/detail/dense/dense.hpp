@@ -6,8 +6,6 @@
 #include "pleat/kernel/regime.hpp"
 #include "pleat/kernel/table.hpp"
 
-#include <xsimd/xsimd.hpp>
-
 #include <cstddef>
 #include <cstdint>
 
@@ -48,12 +46,12 @@ struct Dense : DenseTile<Arch, T> {
                           const Ahead& ahead, const Scales& scales) {
     T copy[N * panel_rows] = {};
     if (add)
-      for (std::size_t j = 0; j < samples; ++j)
+      for (std::size_t j = 0; j < N && j < samples; ++j)
         for (std::size_t i = 0; i < rows; ++i) copy[j * panel_rows + i] = y[j * ldy + i];
     T* target = copy;
     Tile::template tile<1, N, In>(&panel, cols, x, x_sample, &target, panel_rows, add, ahead,
                                   scales);
-    for (std::size_t j = 0; j < samples; ++j)
+    for (std::size_t j = 0; j < N && j < samples; ++j)
       for (std::size_t i = 0; i < rows; ++i) y[j * ldy + i] = copy[j * panel_rows + i];
   }
 

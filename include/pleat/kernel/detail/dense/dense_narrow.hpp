@@ -5,10 +5,9 @@
 #include "pleat/kernel/detail/dense/dense.hpp"
 #include "pleat/kernel/detail/dense/narrow_columns.hpp"
 #include "pleat/kernel/detail/simd/multiply_add.hpp"
+#include "pleat/kernel/detail/simd/xsimd.hpp"
 #include "pleat/kernel/regime.hpp"
 #include "pleat/kernel/table.hpp"
-
-#include <xsimd/xsimd.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -198,7 +197,8 @@ struct DenseNarrow {
     constexpr std::size_t group = Columns::group;
     const std::size_t last = first + count;
     while (first < last) {
-      const std::size_t begin = group == 0 ? first : first / group * group;
+      std::size_t begin = first;
+      if constexpr (group != 0) begin = first / group * group;
       const std::size_t end = group == 0 || last - begin < group ? last : begin + group;
       const std::uint8_t* at = panel + Columns::offset(begin);
       typename Columns::Batch scale[Columns::vectors];

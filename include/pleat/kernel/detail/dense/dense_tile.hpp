@@ -4,10 +4,9 @@
 
 #include "pleat/kernel/detail/simd/multiply_add.hpp"
 #include "pleat/kernel/detail/simd/partial.hpp"
+#include "pleat/kernel/detail/simd/xsimd.hpp"
 #include "pleat/kernel/regime.hpp"
 #include "pleat/kernel/table.hpp"
-
-#include <xsimd/xsimd.hpp>
 
 #include <cstddef>
 #include <cstdint>

@@ -3,9 +3,8 @@
 #pragma once
 
 #include "pleat/kernel/detail/simd/narrow.hpp"
+#include "pleat/kernel/detail/simd/xsimd.hpp"
 #include "pleat/kernel/table.hpp"
-
-#include <xsimd/xsimd.hpp>
 
 #include <cstddef>
 #include <cstdint>

@@ -2,7 +2,7 @@
 // The instruction sets that have kernels, as xsimd names them.
 #pragma once
 
-#include <xsimd/xsimd.hpp>
+#include "pleat/kernel/detail/simd/xsimd.hpp"
 
 namespace pleat::kernel {
 inline namespace v0 {

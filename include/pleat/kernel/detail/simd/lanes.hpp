@@ -3,7 +3,7 @@
 // and interleaving whole vectors.
 #pragma once
 
-#include <xsimd/xsimd.hpp>
+#include "pleat/kernel/detail/simd/xsimd.hpp"
 
 #include <cstddef>
 #include <cstdint>

@@ -2,7 +2,7 @@
 // a b + c with the same rounding for a vector and for a single value.
 #pragma once
 
-#include <xsimd/xsimd.hpp>
+#include "pleat/kernel/detail/simd/xsimd.hpp"
 
 namespace pleat::kernel {
 inline namespace v0 {

@@ -2,7 +2,7 @@
 // What the kernels need of an instruction set and xsimd does not have: widening loads.
 #pragma once
 
-#include <xsimd/xsimd.hpp>
+#include "pleat/kernel/detail/simd/xsimd.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -29,8 +29,9 @@ struct Narrow<xsimd::sse2> {
     const __m128i bits = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
     return Batch(_mm_castsi128_ps(_mm_unpacklo_epi16(_mm_setzero_si128(), bits)));
   }
-  /// The exponent is moved by a product, which also takes subnormal numbers to where they belong;
-  /// infinities and NaN get the exponent that they need.
+  /// The exponent is moved by a sum of integers. What was subnormal then has one too few, and a
+  /// leading digit that is taken away again; no product could do it where a program has the
+  /// processor take subnormal floats for 0. Infinities and NaN get the exponent that they need.
   static Batch f16(const std::uint8_t* p) {
     const __m128i bits = _mm_unpacklo_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)),
                                             _mm_setzero_si128());
@@ -38,8 +39,12 @@ struct Narrow<xsimd::sse2> {
     const __m128i sign = _mm_slli_epi32(_mm_and_si128(bits, _mm_set1_epi32(0x8000)), 16);
     const __m128i special = _mm_and_si128(_mm_cmpgt_epi32(magnitude, _mm_set1_epi32(0x0f7f'ffff)),
                                           _mm_set1_epi32(0x7f80'0000));
+    const __m128i tiny = _mm_cmplt_epi32(magnitude, _mm_set1_epi32(0x0080'0000));
+    const __m128i moved = _mm_sub_epi32(_mm_add_epi32(magnitude, _mm_set1_epi32(0x3800'0000)),
+                                        _mm_slli_epi32(tiny, 23));
     const __m128 scaled =
-        _mm_mul_ps(_mm_castsi128_ps(magnitude), _mm_castsi128_ps(_mm_set1_epi32(0x7780'0000)));
+        _mm_sub_ps(_mm_castsi128_ps(moved),
+                   _mm_castsi128_ps(_mm_and_si128(tiny, _mm_set1_epi32(0x3880'0000))));
     return Batch(_mm_or_ps(scaled, _mm_castsi128_ps(_mm_or_si128(sign, special))));
   }
   static Batch int8(const std::uint8_t* p) {

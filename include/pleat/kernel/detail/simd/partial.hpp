@@ -2,7 +2,7 @@
 // Loading and storing the first few lanes of a vector, where memory ends before it does.
 #pragma once
 
-#include <xsimd/xsimd.hpp>
+#include "pleat/kernel/detail/simd/xsimd.hpp"
 
 #include <cstddef>
 #include <cstdint>

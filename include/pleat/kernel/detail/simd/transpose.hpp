@@ -3,8 +3,7 @@
 #pragma once
 
 #include "pleat/kernel/detail/simd/lanes.hpp"
-
-#include <xsimd/xsimd.hpp>
+#include "pleat/kernel/detail/simd/xsimd.hpp"
 
 #include <cstddef>
 

@@ -5,9 +5,8 @@
 #include "pleat/kernel/detail/dense/columns.hpp"
 #include "pleat/kernel/detail/simd/multiply_add.hpp"
 #include "pleat/kernel/detail/simd/transpose.hpp"
+#include "pleat/kernel/detail/simd/xsimd.hpp"
 #include "pleat/kernel/table.hpp"
-
-#include <xsimd/xsimd.hpp>
 
 #include <cstddef>
 #include <cstdint>
