@@ -22,7 +22,7 @@ headers() { grep --recursive --line-number --include='*.hpp' -E "$@" || true; }
 # What a room may include; dependencies point down.
 declare -A below=(
   [kernel]='kernel'
-  [core]='core'
+  [core]='core|kernel/abi'
   [matrix]='matrix|kernel|core'
   [factor]='factor|matrix|core'
   [solve]='solve|factor|matrix|kernel|core'
@@ -91,8 +91,8 @@ headers '\b(I|small|near|far)\b' include/pleat | sed -E 's|//.*||; s/"[^"]*"//g'
   grep -E '^[^:]*:[0-9]*:.*\b(I|small|near|far)\b' | grep -v 'simd/xsimd.hpp:[0-9]*:#undef I$' |
   rule 'I, small, near and far are macros of some headers, and no names'
 grep -rhoE --include='*.hpp' '^ *#define \w+' include | awk '{ print $2 }' | sort -u |
-  grep -vxE 'PLEAT_(ABI|VERSION_(MAJOR|MINOR|PATCH))' |
-  rule 'the library defines four macros, and is told PLEAT_DISPATCH; it needs no other'
+  grep -vxE 'PLEAT_((KERNEL_)?ABI|VERSION_(MAJOR|MINOR|PATCH))' |
+  rule 'the library defines five macros, and is told PLEAT_DISPATCH; it needs no other'
 headers '<(iostream|cstdio|print)>|std::(cout|cerr|clog)' include/pleat |
   grep -v '^include/pleat/io/.*<cstdio>' | rule 'the library prints nothing'
 headers '^ +mutable ' include/pleat | rule 'no mutable member: a const operator keeps no scratch'

@@ -3,6 +3,7 @@
 // the CPU's best.
 #pragma once
 
+#include "pleat/kernel/abi.hpp"
 #include "pleat/kernel/table.hpp"
 
 #include <cstddef>
@@ -38,7 +39,7 @@ extern template struct Dispatch<double>;
 
 }  // namespace v0
 
-inline namespace PLEAT_ABI {
+inline namespace PLEAT_KERNEL_ABI {
 
 #ifdef PLEAT_DISPATCH
 
@@ -80,5 +81,5 @@ template <class T>
 
 #endif
 
-}  // namespace PLEAT_ABI
+}  // namespace PLEAT_KERNEL_ABI
 }  // namespace pleat::kernel
