@@ -16,6 +16,24 @@
 namespace pleat {
 inline namespace PLEAT_ABI {
 
+namespace detail {
+
+/// W pruned to S, in the metric H, as it is stored: in int8 and int4 rounded in a sweep of its own
+/// where there is a metric.
+template <Real T>
+[[nodiscard]] SemiStructured<T> stored_semi_structured(const ConstMatrixRef<T>& W,
+                                                       const Matrix<double>& H,
+                                                       const Matrix<double>& St, Storage storage,
+                                                       bool stopped, const Monitor& monitor) {
+  SemiStructured<T> result(Matrix<T>(St.transpose().template cast<T>()), storage);
+  const Grid grid = Grid::of(storage, 2);
+  if (grid.span == 0 || H.size() == 0 || stopped) return result;
+  return rounded(std::move(result), H, Matrix<double>(W.transpose().template cast<double>()), St,
+                 true, grid, monitor);
+}
+
+}  // namespace detail
+
 /// compress<SemiStructured>: minimises || (W - What) X ||_F over matrices with at most two nonzeros
 /// in every four consecutive columns of a row.
 ///
@@ -48,12 +66,8 @@ struct Compressor<SemiStructured<T>> {
     detail::StopMonitor stop(options.monitor);
     const Matrix<double> St = detail::prune_scaled(
         W, H, {options.criterion, options.refit, options.sweeps, {}}, stop.monitor());
-    SemiStructured<T> result(Matrix<T>(St.transpose().template cast<T>()), storage);
-    const detail::Grid grid = detail::Grid::of(storage, 2);
-    if (grid.span > 0 && H.size() > 0 && !stop.stopped())
-      result = detail::rounded(std::move(result), H,
-                               Matrix<double>(W.transpose().template cast<double>()), St, true,
-                               grid, stop.monitor());
+    const SemiStructured<T> result =
+        detail::stored_semi_structured<T>(W, H, St, storage, stop.stopped(), stop.monitor());
     if (budget.bounds_error() && !stop.stopped()) {
       const double reached = relative_error(W, result, calibration);
       detail::require(reached <= budget.max_error(), [&] {
