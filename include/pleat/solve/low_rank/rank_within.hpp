@@ -33,7 +33,8 @@ template <Real T>
 /// The error that a rank is sought for.
 template <Real T>
 [[nodiscard]] double sought_error(double wanted, Index most) {
-  return std::max({wanted, double{std::numeric_limits<T>::epsilon()}, decomposition_noise(most)});
+  const double epsilon = std::numeric_limits<T>::epsilon();
+  return (std::max)(wanted, (std::max)(epsilon, decomposition_noise(most)));
 }
 
 /// The smallest rank r >= 1 whose relative error is at most `error`, for `solver` of this W and
