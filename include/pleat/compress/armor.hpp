@@ -31,8 +31,9 @@ inline namespace PLEAT_ABI {
 /// The best of all rounds is taken, if, as it is stored, it is better than that matrix, in the same
 /// storage, between identities: never worse, in any storage. Entries of What are at most 8 times
 /// the largest of W and that matrix. No calibration has to be regular: errors on inputs that are
-/// off by 1e-3 of their size count as well. All in double. There is nothing random in it: the seed
-/// changes nothing.
+/// off by 1e-3 of their size count as well. Of 4096 inputs or more, while a calibration holds no
+/// more than n / 8 samples, what is minimised takes inputs as uncorrelated. All in double. There is
+/// nothing random in it: the seed changes nothing.
 ///
 /// Blocks: `Options`, or as large as the budget allows, up to 256 and of equal size for A and B,
 /// where that is 16 or more a multiple of 16, and what then is left goes to A; for `error`, the
@@ -116,6 +117,8 @@ struct Compressor<Armor<T>> {
     Vector<double> of_cols;
     Matrix<double> start;      // S^T
     Matrix<double> swept;      // another, SparseGPT's, where there is a calibration
+    bool wide = false;         // then nothing is n x n
+    bool measured = false;     // results, by `relative_error`
     SemiStructured<T> pruned;  // `start` of W itself, as it is stored: what is to be bettered
 
     Problem(const ConstMatrixRef<T>& W, const Calibration<T>& calibration, const Options& options,
@@ -127,10 +130,10 @@ struct Compressor<Armor<T>> {
       Wt /= scale;
       of_rows = Vector<double>::Constant(m, scale);
       of_cols = Vector<double>::Ones(n);
+      const auto few = detail::WideMetric<>::of(calibration);
+      wide = few.has_value();
       if (options.objective == ArmorObjective::proxy) {
-        const Matrix<double> gram = detail::scaled_gram(calibration);
-        const Vector<double> d = detail::input_energies(
-            gram.size() > 0 ? Vector<double>(gram.diagonal()) : Vector<double>::Ones(n));
+        const Vector<double> d = detail::input_energies(energies(calibration, n));
         detail::NoWag normal(std::move(Wt));
         Wt = std::move(normal.Wt);
         of_rows = normal.of_rows * scale;
@@ -144,14 +147,16 @@ struct Compressor<Armor<T>> {
       // Rows are pruned each by itself: weights of outputs change only what is told of the error.
       const bool weighted =
           calibration.row_weights().size() > 0 || calibration.output_metric().size() > 0;
-      Matrix<double> fitting = detail::fitting_gram(calibration);
-      start = detail::prune(
-          fitting, Wt, {},
-          [&](const Progress& now) {
-            if (!weighted) report.reached(now.loss * now.loss);
-            return report.begin(now.phase, now.iteration, now.iterations);
-          },
-          &swept);
+      Matrix<double> fitting = few ? Matrix<double>() : detail::fitting_gram(calibration);
+      start = few ? detail::prune_wide(*few, Wt, {},
+                                       [&](const Progress&) { return report.begin("prune", 1, 1); })
+                  : detail::prune(
+                        fitting, Wt, {},
+                        [&](const Progress& now) {
+                          if (!weighted) report.reached(now.loss * now.loss);
+                          return report.begin(now.phase, now.iteration, now.iterations);
+                        },
+                        &swept);
       if (report.stopped()) swept.resize(0, 0);
       pruned = detail::stored_semi_structured<T>(
           W, fitting, start * scale, options.storage, report.stopped(), [&](const Progress& now) {
@@ -159,14 +164,16 @@ struct Compressor<Armor<T>> {
           });
       weigh(calibration);
       if (fitting.size() > 0) fitting.diagonal().array() += ridge * fitting.diagonal().mean();
-      metric = fitting.size() > 0 ? detail::InputMetric::full(std::move(fitting))
-                                  : detail::InputMetric::diagonal(Vector<double>::Ones(n));
+      measured = wide || fitting.size() > 0;
+      metric = fitting.size() > 0
+                   ? detail::InputMetric::full(std::move(fitting))
+                   : detail::InputMetric::diagonal(few ? few->diagonal() : Vector<double>::Ones(n));
     }
 
     /// The error of What, in the metric of the calibration as it is, or in that of the proxy.
     [[nodiscard]] double error(const ConstMatrixRef<T>& W, const Armor<T>& op,
                                const Calibration<T>& calibration) const {
-      if (!metric.is_diagonal()) return relative_error(W, op, calibration);
+      if (measured) return relative_error(W, op, calibration);
       const Matrix<double> difference = Wt - of_cols.cwiseInverse().asDiagonal() *
                                                  op.to_dense().transpose().template cast<double>() *
                                                  of_rows.cwiseInverse().asDiagonal();
@@ -174,6 +181,16 @@ struct Compressor<Armor<T>> {
     }
 
    private:
+    /// The sums of squares of the inputs, to a scale; ones where there were none.
+    [[nodiscard]] static Vector<double> energies(const Calibration<T>& calibration, Index n) {
+      const Matrix<T> held = calibration.held_samples();
+      const double largest = held.size() > 0 ? double(held.cwiseAbs().maxCoeff()) : 0;
+      if (largest > 0) return (held.template cast<double>() / largest).rowwise().squaredNorm();
+      const Matrix<double> gram =
+          held.size() > 0 ? Matrix<double>() : detail::scaled_gram(calibration);
+      return gram.size() > 0 ? Vector<double>(gram.diagonal()) : Vector<double>::Ones(n);
+    }
+
     /// Outputs times the roots of their weights. Those of no weight count next to nothing, so that
     /// there is a way back.
     void weigh(const Calibration<T>& calibration) {
@@ -203,7 +220,8 @@ struct Compressor<Armor<T>> {
           count, anew, report);
     };
     const bool twice = problem.swept.size() > 0;
-    detail::ArmorFound found = search(twice ? problem.swept : problem.start, rounds, true);
+    // To prune anew takes the root of a metric of n x n.
+    detail::ArmorFound found = search(twice ? problem.swept : problem.start, rounds, !problem.wide);
     detail::ArmorFound second = found;
     if (twice) {
       second = search(problem.start, std::max<Index>(1, rounds / 6), false);
@@ -254,7 +272,7 @@ struct Compressor<Armor<T>> {
                        detail::ProgressReport& report) {
     SemiStructured<T> S(Matrix<T>(factors.St.transpose().template cast<T>()), storage);
     const detail::Grid grid = detail::Grid::of(storage, 2);
-    if (grid.span > 0 && !report.stopped())
+    if (grid.span > 0 && !report.stopped() && !problem.wide)
       S = detail::rounded(std::move(S), detail::carried_metric(problem.metric, factors.B),
                           factors.St, factors.St, true, grid, [&](const Progress& now) {
                             return report.begin("rounding", now.iteration, now.iterations);
