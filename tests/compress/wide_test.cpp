@@ -90,7 +90,7 @@ TEST_CASE("makers of wide layers use few samples well, and little memory", "[wid
     for (const ArmorObjective objective : {ArmorObjective::output, ArmorObjective::proxy}) {
       forget_largest_allocation();
       const auto op =
-          compress<Armor>(layer.W, keep(1), layer.calibration,
+          compress<Armor>(layer.W, keep(2), layer.calibration,
                           {.block_rows = 2, .block_cols = 2, .objective = objective, .rounds = 1});
       const double reached = relative_error(layer.W, op, layer.calibration);
       CHECK(largest_allocation() < most);
