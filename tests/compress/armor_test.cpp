@@ -189,6 +189,84 @@ TEST_CASE("wrappers are no worse than none in any storage", "[armor]") {
   }
 }
 
+namespace {
+
+/// Inputs that leave directions free, as `kind` says, of which there are 7.
+Matrix<float> degenerate_inputs(Random& random, Index n, int kind) {
+  Matrix<float> X = random.matrix<float>(n, 4 * n);
+  switch (kind) {
+    case 0:  // groups of four that are one
+      for (Index i = 0; i < n; ++i) X.row(i) = X.row(i - i % 4).eval();
+      return X;
+    case 1:
+      for (Index i = 0; i < n; ++i) X.row(i) = X.row(i - i % 2).eval();
+      return X;
+    case 2:  // the same far from each other
+      for (Index i = 0; i < n; ++i) X.row(i) = X.row(i % (n / 4)).eval();
+      return X;
+    case 3: return X.leftCols(n / 4);
+    case 4: X.topRows(n / 2).setZero(); return X;
+    case 5: return random.matrix<float>(n, n / 8) * random.matrix<float>(n / 8, 4 * n);
+    default:  // some next to nothing
+      for (Index i = 0; i < n; ++i) X.row(i) *= std::pow(10.0F, float(-6 * i) / float(n));
+      return X;
+  }
+}
+
+/// || (W - What) X || / || W X ||
+double error_on(const Matrix<float>& W, const Matrix<float>& What, const Matrix<float>& X) {
+  const Matrix<double> input = X.cast<double>();
+  return ((W - What).cast<double>() * input).norm() / (W.cast<double>() * input).norm();
+}
+
+}  // namespace
+
+TEST_CASE("where inputs leave directions free, ARMOR is as tame as its 2:4, and never worse",
+          "[armor]") {
+  Random random(931);
+  for (const auto& [m, n] : {std::pair<Index, Index>{16, 64}, {48, 32}})
+    for (int kind = 0; kind < 7; ++kind) {
+      const Matrix<float> W = random.matrix<float>(m, n);
+      const Matrix<float> X = degenerate_inputs(random, n, kind);
+      const float size = X.norm() / std::sqrt(float(X.size()));
+      const Matrix<float> near = X + 1e-3F * size * random.matrix<float>(n, X.cols());
+      const auto calibration = calibration_of(X);
+      const Matrix<float> plain = pruned(W, calibration).to_dense();
+      for (const double share : {0.65, 1.0, 1.5}) {
+        CAPTURE(m, n, kind, share);
+        const Matrix<float> What =
+            compress<Armor>(W, keep(share), calibration, ArmorOptions{.rounds = 6}).to_dense();
+        CHECK(error_on(W, What, X) <= error_on(W, plain, X) * 1.000001 + 1e-7);
+        CHECK(error_on(W, What, near) <= 1.5 * error_on(W, plain, near) + 1e-6);
+        CHECK(What.cwiseAbs().maxCoeff() <=
+              8 * std::max(W.cwiseAbs().maxCoeff(), plain.cwiseAbs().maxCoeff()));
+      }
+    }
+}
+
+TEST_CASE("where inputs leave directions free, wrappers are no worse than none in any storage",
+          "[armor]") {
+  Random random(932);
+  for (int kind = 0; kind < 7; ++kind)
+    for (const Storage storage :
+         {Storage::f32, Storage::bf16, Storage::f16, Storage::int8, Storage::int4}) {
+      CAPTURE(kind, int(storage));
+      const Matrix<float> W = random.matrix<float>(24, 32);
+      const Matrix<float> X = degenerate_inputs(random, 32, kind);
+      const auto calibration = calibration_of(X);
+      const Matrix<float> plain =
+          compress<SemiStructured>(W, keep(1), calibration,
+                                   SemiStructured<float>::Options{.storage = storage})
+              .to_dense();
+      const Matrix<float> What =
+          compress<Armor>(W, keep(1), calibration, ArmorOptions{.rounds = 4, .storage = storage})
+              .to_dense();
+      CHECK(error_on(W, What, X) <= error_on(W, plain, X) * 1.000001 + 1e-7);
+      CHECK(What.cwiseAbs().maxCoeff() <=
+            8 * std::max(W.cwiseAbs().maxCoeff(), plain.cwiseAbs().maxCoeff()));
+    }
+}
+
 TEST_CASE("outputs of ARMOR count by their weights", "[armor]") {
   Random random(927);
   const Matrix<double> W = random.matrix<double>(24, 32);

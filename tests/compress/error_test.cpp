@@ -8,6 +8,9 @@
 #include "pleat/core/any_operator.hpp"
 #include "support/catch.hpp"
 
+#include <Eigen/LU>
+
+#include <array>
 #include <cmath>
 #include <limits>
 
@@ -49,6 +52,37 @@ TEMPLATE_TEST_CASE("the relative error is its definition", "[error]", float, dou
     const double reference = (P * Wd * Xd * Xd.transpose() * Wd.transpose()).trace();
     CHECK(relative_error(W, op, calibration) ==
           Approx(std::sqrt(loss / reference)).epsilon(10 * tolerance));
+  }
+}
+
+TEST_CASE("the relative error on few samples is that of their Gram matrix, and of less rounding",
+          "[error]") {
+  Random random(13);
+  for (const auto& [m, n, samples] : {std::array<Index, 3>{70, 40, 1}, {5, 90, 20}, {30, 30, 30}}) {
+    CAPTURE(m, n, samples);
+    const Matrix<double> W = random.matrix<double>(m, n);
+    const Matrix<double> X = random.matrix<double>(n, samples);
+    auto held = calibration_of(X);
+    auto gram = Calibration<double>::from_gram(X * X.transpose(), samples);
+    const Dense<double> op(W + 0.1 * random.matrix<double>(m, n));
+    const auto same = [&] {
+      CHECK(relative_error(W, op, held) == Approx(relative_error(W, op, gram)).epsilon(1e-9));
+    };
+    same();
+    Vector<double> weights = Vector<double>::Ones(m);
+    weights(0) = 4;
+    held.row_weights(weights);
+    gram.row_weights(weights);
+    same();
+    const Matrix<double> B = random.matrix<double>(m, m);
+    held.output_metric(B * B.transpose());
+    gram.output_metric(B * B.transpose());
+    same();
+    // Of What that is W on the samples alone, nothing but rounding is left.
+    if (samples == n) continue;
+    const Matrix<double> E = random.matrix<double>(m, n);
+    const Matrix<double> blind = E - E * X * (X.transpose() * X).inverse() * X.transpose();
+    CHECK(relative_error(W, Dense<double>(W + blind), calibration_of(X)) <= 1e-12);
   }
 }
 

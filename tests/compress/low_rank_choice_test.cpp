@@ -6,6 +6,8 @@
 #include "pleat/compress/low_rank.hpp"
 #include "support/catch.hpp"
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <stdexcept>
@@ -68,6 +70,56 @@ TEMPLATE_TEST_CASE("an error budget gives the smallest rank that meets it", "[co
       compress<LowRank>(W, error(1e-9),
                         typename LowRank<TestType>::Options{.storage = Storage::bf16}),
       Catch::Contains("rank 40") && Catch::Contains("e-0"));
+}
+
+TEMPLATE_TEST_CASE("an error below all rounding gives the numerical rank", "[compress]", float,
+                   double) {
+  using Options = typename LowRank<TestType>::Options;
+  Random random(34);
+  const double epsilon = std::numeric_limits<TestType>::epsilon();
+  for (const auto& [m, n, rank] : {std::array<Index, 3>{60, 60, 7}, {31, 70, 1}, {70, 31, 12}}) {
+    CAPTURE(m, n, rank);
+    const Matrix<TestType> W = random.matrix<TestType>(m, rank) * random.matrix<TestType>(rank, n);
+    const auto calibration = calibration_of(correlated_inputs<TestType>(random, n, 3 * n));
+    const double least = 2 * epsilon * (1 + std::sqrt(double(rank)));
+    for (const double most : {0.0, 0.1 * epsilon, 10 * least}) {
+      const auto op = compress<LowRank>(W, error(most));
+      CHECK(op.rank() == rank);
+      CHECK(relative_error(W, op) <= std::max(most, least));
+    }
+    CHECK(compress<LowRank>(W, error(1e3 * epsilon), calibration).rank() <= rank);
+    // Nothing is left for a correction; what an operator lacks is of the same rank.
+    const auto sum = compensate(Dense<TestType>(W), W, error(0));
+    CHECK(sum.template operand<1>().rank() == 0);
+    const auto all = compensate(Dense<TestType>(Matrix<TestType>::Zero(m, n)), W, error(0));
+    CHECK(all.template operand<1>().rank() == rank);
+    // Storage that rounds by more than that meets no such error.
+    CHECK_THROWS_WITH(compress<LowRank>(W, error(0), Options{.storage = Storage::bf16}),
+                      Catch::Contains("cannot be met"));
+  }
+  // Samples see no more directions than there are of them.
+  const Matrix<TestType> W = random.matrix<TestType>(40, 50);
+  const auto few = calibration_of(random.matrix<TestType>(50, 6));
+  CHECK(compress<LowRank>(W, error(0), few).rank() == 6);
+  // And no rank but the full one is enough where all directions count.
+  const auto whole = compress<LowRank>(W, error(0));
+  CHECK(whole.rank() == 40);
+  CHECK(relative_error(W, whole) == 0);
+}
+
+TEST_CASE("small singular values count down to the rounding of double", "[compress]") {
+  Random random(35);
+  Vector<double> sigma(20);
+  for (Index i = 0; i < 20; ++i) sigma(i) = std::pow(10, -double(i) / 1.5);  // down to 2e-13
+  const Matrix<double> left = detail::orthonormal(random.matrix<double>(40, 20));
+  const Matrix<double> right = detail::orthonormal(random.matrix<double>(30, 20));
+  const Matrix<double> W = left * sigma.asDiagonal() * right.transpose();
+  for (const Index rank : {3, 8, 12, 16}) {
+    CAPTURE(rank);
+    const double tail = sigma.tail(20 - rank).norm() / sigma.norm();
+    CHECK(compress<LowRank>(W, error(1.01 * tail)).rank() == rank);
+    CHECK(compress<LowRank>(W, error(0.99 * tail)).rank() == rank + 1);
+  }
 }
 
 TEST_CASE("rank rules choose within the budget", "[compress]") {

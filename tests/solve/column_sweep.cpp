@@ -3,12 +3,14 @@
 #include "pleat/solve/sparse/column_sweep.hpp"
 
 #include "compress/support.hpp"
+#include "pleat/solve/metric/wide_metric.hpp"
 #include "pleat/solve/sparse/group_descent.hpp"
 #include "pleat/solve/sparse/masked_refit.hpp"
 #include "support/catch.hpp"
 
 #include <Eigen/Cholesky>
 
+#include <array>
 #include <cmath>
 #include <vector>
 
@@ -207,6 +209,52 @@ TEST_CASE("sweeps of the descent never increase the loss, and keep the pattern",
       loss = next;
     }
     CHECK(fullest_group(S, 4) <= 2);
+  }
+}
+
+TEST_CASE("blocks in the metric of a wide layer are the sweep in all of it", "[column_sweep]") {
+  Random random(57);
+  for (const auto& [n, m, rank] : {std::array<Index, 3>{300, 5, 7}, {257, 3, 1}, {100, 4, 20}}) {
+    CAPTURE(n, m, rank);
+    const Matrix<double> Wt = random.matrix<double>(n, m);
+    const Matrix<double> X = random.matrix<double>(n, rank);
+    const Vector<double> D = random.matrix<double>(n, 1).array().exp().matrix();
+    const detail::WideMetric metric(D, X);
+    Matrix<double> H = X * X.transpose();
+    H.diagonal() += D;
+    CHECK((metric.diagonal() - H.diagonal()).norm() <= 1e-12 * H.norm());
+    CHECK(metric.loss(Wt) == Approx(loss_of(H, Wt, Matrix<double>::Zero(n, m))).epsilon(1e-12));
+    const auto sweep = [](const Matrix<double>& block, const Matrix<double>& wanted) {
+      return detail::column_sweep(wanted, detail::inverse_factor(block, 0),
+                                  detail::SweepRule{{2, 4}})
+          ->values;
+    };
+    const Matrix<double> expected = sweep(H, Wt);
+    CHECK((metric.in_blocks(Wt, 4, sweep) - expected).norm() <= 1e-9 * expected.norm());
+  }
+}
+
+TEST_CASE("few samples of independent inputs say nothing, of correlated ones a lot",
+          "[column_sweep]") {
+  Random random(58);
+  const Index n = 800;
+  const auto deviation = [&](const detail::WideMetric<>& metric) {
+    return (metric.diagonal().array() / metric.diagonal().mean() - 1).abs().maxCoeff();
+  };
+  const auto blind = detail::WideMetric<>::of_samples(random.matrix<double>(n, 24));
+  CHECK(deviation(blind) < 0.5);
+  const Matrix<double> mixing = random.matrix<double>(n, 3);
+  const auto common = detail::WideMetric<>::of_samples(mixing * random.matrix<double>(3, 24));
+  CHECK(common.rank() == 24);
+  // What lies in the directions of all samples counts far more than what does not.
+  const Matrix<double> seen = mixing / mixing.norm();
+  const Matrix<double> other = random.matrix<double>(n, 3);
+  CHECK(common.loss(seen) > 50 * common.loss(other / other.norm()));
+  for (const Matrix<double>& X :
+       {Matrix<double>(Matrix<double>::Zero(n, 5)), random.matrix<double>(n, 1)}) {
+    const auto metric = detail::WideMetric<>::of_samples(X);
+    CHECK(metric.rank() == 0);
+    CHECK(deviation(metric) < 1e-6);
   }
 }
 

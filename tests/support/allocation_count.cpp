@@ -19,6 +19,14 @@
 
 namespace {
 std::atomic<std::size_t> calls{0};
+std::atomic<std::size_t> largest{0};
+
+[[maybe_unused]] void count(std::size_t size) noexcept {
+  calls.fetch_add(1, std::memory_order_relaxed);
+  std::size_t before = largest.load(std::memory_order_relaxed);
+  while (size > before && !largest.compare_exchange_weak(before, size, std::memory_order_relaxed)) {
+  }
+}
 }  // namespace
 
 #if defined(__GLIBC__) && !defined(PLEAT_TEST_SANITIZED)
@@ -31,27 +39,27 @@ void* __libc_realloc(void*, std::size_t);         // NOLINT
 void* __libc_memalign(std::size_t, std::size_t);  // NOLINT
 
 void* malloc(std::size_t size) noexcept {
-  calls.fetch_add(1, std::memory_order_relaxed);
+  count(size);
   return __libc_malloc(size);
 }
-void* calloc(std::size_t count, std::size_t size) noexcept {
-  calls.fetch_add(1, std::memory_order_relaxed);
-  return __libc_calloc(count, size);
+void* calloc(std::size_t number, std::size_t size) noexcept {
+  count(number * size);
+  return __libc_calloc(number, size);
 }
 void* realloc(void* old, std::size_t size) noexcept {
-  calls.fetch_add(1, std::memory_order_relaxed);
+  count(size);
   return __libc_realloc(old, size);
 }
 void* memalign(std::size_t alignment, std::size_t size) noexcept {
-  calls.fetch_add(1, std::memory_order_relaxed);
+  count(size);
   return __libc_memalign(alignment, size);
 }
 void* aligned_alloc(std::size_t alignment, std::size_t size) noexcept {
-  calls.fetch_add(1, std::memory_order_relaxed);
+  count(size);
   return __libc_memalign(alignment, size);
 }
 int posix_memalign(void** result, std::size_t alignment, std::size_t size) noexcept {
-  calls.fetch_add(1, std::memory_order_relaxed);
+  count(size);
   if (alignment < sizeof(void*) || (alignment & (alignment - 1)) != 0) return EINVAL;
   void* const memory = __libc_memalign(alignment, size);
   if (memory == nullptr) return ENOMEM;
@@ -85,4 +93,6 @@ std::string why_not_counted() {
 
 namespace pleat::test {
 std::size_t allocation_count() noexcept { return calls.load(std::memory_order_relaxed); }
+std::size_t largest_allocation() noexcept { return largest.load(std::memory_order_relaxed); }
+void forget_largest_allocation() noexcept { largest.store(0, std::memory_order_relaxed); }
 }  // namespace pleat::test

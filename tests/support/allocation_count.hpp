@@ -11,6 +11,10 @@ namespace pleat::test {
 /// operator new, by any thread since the program began.
 [[nodiscard]] std::size_t allocation_count() noexcept;
 
+/// Bytes of the largest of these since the last call of `forget_largest_allocation`.
+[[nodiscard]] std::size_t largest_allocation() noexcept;
+void forget_largest_allocation() noexcept;
+
 /// Empty where allocations are counted, else why they cannot be.
 [[nodiscard]] std::string why_not_counted();
 

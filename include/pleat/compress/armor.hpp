@@ -4,6 +4,7 @@
 
 #include "pleat/compress/compress.hpp"
 #include "pleat/compress/error.hpp"
+#include "pleat/compress/semi_structured.hpp"
 #include "pleat/factor/armor.hpp"
 #include "pleat/solve/armor/armor_search.hpp"
 #include "pleat/solve/sparse/rounded_weights.hpp"
@@ -27,10 +28,12 @@ inline namespace PLEAT_ABI {
 /// another, and pruning anew in the coordinates to which A and B have moved the weights; see
 /// `detail::ArmorSolver`. With a calibration twice: from SparseGPT's 2:4 matrix, which leaves
 /// pruning anew the most to find, and, without that, from the matrix of compress<SemiStructured>.
-/// The best of all rounds is taken, so in the native storage it is never worse than that matrix, in
-/// the metric that is minimised; in narrow storage it is compared with that matrix rounded alone.
-/// No calibration has to be regular. All in double. There is nothing random in it: the seed changes
-/// nothing.
+/// The best of all rounds is taken, if, as it is stored, it is better than that matrix, in the same
+/// storage, between identities: never worse, in any storage. Entries of What are at most 8 times
+/// the largest of W and that matrix. No calibration has to be regular: errors on inputs that are
+/// off by 1e-3 of their size count as well. Of 4096 inputs or more, while a calibration holds no
+/// more than n / 8 samples, what is minimised takes inputs as uncorrelated. All in double. There is
+/// nothing random in it: the seed changes nothing.
 ///
 /// Blocks: `Options`, or as large as the budget allows, up to 256 and of equal size for A and B,
 /// where that is 16 or more a multiple of 16, and what then is left goes to A; for `error`, the
@@ -55,7 +58,7 @@ struct Compressor<Armor<T>> {
     const bool fixed = options.block_rows > 0 && options.block_cols > 0;
     if (fixed || !budget.bounds_error()) {
       const Blocks blocks = chosen(m, n, budget.max_bytes(m, n, sizeof(T)), options);
-      const Armor<T> op = make(W, problem, blocks, options, report);
+      const Armor<T> op = make(W, problem, calibration, blocks, options, report);
       if (budget.bounds_error()) {
         const double reached = relative_error(W, op, calibration);
         detail::require(reached <= budget.max_error(),
@@ -71,7 +74,7 @@ struct Compressor<Armor<T>> {
     const Index largest = (std::min)(largest_block, (std::max)(m, n));
     Index misses = 0;
     for (Index size = 1;; size = (std::min)(2 * size, largest)) {
-      Armor<T> best = make(W, problem, of(size), options, report);
+      Armor<T> best = make(W, problem, calibration, of(size), options, report);
       const double reached = relative_error(W, best, calibration);
       if (reached > budget.max_error() && !report.stopped()) {
         detail::require(size < largest, [&] { return missed(W, budget, of(size), reached); });
@@ -82,7 +85,7 @@ struct Compressor<Armor<T>> {
       while (size - misses > step && !report.stopped()) {
         const Index middle = (misses + size) / 2 / step * step;
         if (middle <= misses) break;
-        Armor<T> smaller = make(W, problem, of(middle), options, report);
+        Armor<T> smaller = make(W, problem, calibration, of(middle), options, report);
         if (relative_error(W, smaller, calibration) <= budget.max_error()) {
           best = std::move(smaller);
           size = middle;
@@ -96,6 +99,10 @@ struct Compressor<Armor<T>> {
 
  private:
   static constexpr Index largest_block = 256;
+  /// What is minimised is the error on inputs that are off by so much of their mean square, at
+  /// random: 1e-3 of their size. What they see as nothing is then worth keeping as it is, and costs
+  /// what it is worth; without it, factors walk off where the Gram matrix is singular.
+  static constexpr double ridge = 1e-6;
 
   struct Blocks {
     Index rows;
@@ -108,8 +115,11 @@ struct Compressor<Armor<T>> {
     detail::InputMetric metric;
     Vector<double> of_rows;  // What = diag(of_rows) (A S B) diag(of_cols)
     Vector<double> of_cols;
-    Matrix<double> start;  // S^T
-    Matrix<double> swept;  // another, SparseGPT's, where there is a calibration
+    Matrix<double> start;      // S^T
+    Matrix<double> swept;      // another, SparseGPT's, where there is a calibration
+    bool wide = false;         // then nothing is n x n
+    bool measured = false;     // results, by `relative_error`
+    SemiStructured<T> pruned;  // `start` of W itself, as it is stored: what is to be bettered
 
     Problem(const ConstMatrixRef<T>& W, const Calibration<T>& calibration, const Options& options,
             detail::ProgressReport& report)
@@ -120,36 +130,67 @@ struct Compressor<Armor<T>> {
       Wt /= scale;
       of_rows = Vector<double>::Constant(m, scale);
       of_cols = Vector<double>::Ones(n);
-      Matrix<double> gram = detail::scaled_gram(calibration);
+      const auto few = detail::WideMetric<>::of(calibration);
+      wide = few.has_value();
       if (options.objective == ArmorObjective::proxy) {
-        const Vector<double> d = detail::input_energies(
-            gram.size() > 0 ? Vector<double>(gram.diagonal()) : Vector<double>::Ones(n));
+        const Vector<double> d = detail::input_energies(energies(calibration, n));
         detail::NoWag normal(std::move(Wt));
         Wt = std::move(normal.Wt);
         of_rows = normal.of_rows * scale;
         of_cols = normal.of_cols;
-        metric = detail::InputMetric::diagonal(d);
+        metric = detail::InputMetric::diagonal((d.array() + ridge * d.mean()).matrix());
         start = detail::prune_by(d.cwiseSqrt().asDiagonal() * Wt.cwiseAbs(), Wt, {});
+        const auto kept = (start.transpose().array() != 0).eval();
+        pruned = SemiStructured<T>(Matrix<T>(kept.select(W, T(0))), options.storage);
         return;
       }
       // Rows are pruned each by itself: weights of outputs change only what is told of the error.
       const bool weighted =
           calibration.row_weights().size() > 0 || calibration.output_metric().size() > 0;
-      const Matrix<double> fitting = detail::fitting_gram(calibration);
-      start = detail::prune(
-          fitting, Wt, {},
-          [&](const Progress& now) {
-            if (!weighted) report.reached(now.loss * now.loss);
-            return report.begin(now.phase, now.iteration, now.iterations);
-          },
-          &swept);
+      Matrix<double> fitting = few ? Matrix<double>() : detail::fitting_gram(calibration);
+      start = few ? detail::prune_wide(*few, Wt, {},
+                                       [&](const Progress&) { return report.begin("prune", 1, 1); })
+                  : detail::prune(
+                        fitting, Wt, {},
+                        [&](const Progress& now) {
+                          if (!weighted) report.reached(now.loss * now.loss);
+                          return report.begin(now.phase, now.iteration, now.iterations);
+                        },
+                        &swept);
       if (report.stopped()) swept.resize(0, 0);
+      pruned = detail::stored_semi_structured<T>(
+          W, fitting, start * scale, options.storage, report.stopped(), [&](const Progress& now) {
+            return report.begin(now.phase, now.iteration, now.iterations);
+          });
       weigh(calibration);
-      metric = gram.size() > 0 ? detail::InputMetric::full(std::move(gram))
-                               : detail::InputMetric::diagonal(Vector<double>::Ones(n));
+      if (fitting.size() > 0) fitting.diagonal().array() += ridge * fitting.diagonal().mean();
+      measured = wide || fitting.size() > 0;
+      metric = fitting.size() > 0
+                   ? detail::InputMetric::full(std::move(fitting))
+                   : detail::InputMetric::diagonal(few ? few->diagonal() : Vector<double>::Ones(n));
+    }
+
+    /// The error of What, in the metric of the calibration as it is, or in that of the proxy.
+    [[nodiscard]] double error(const ConstMatrixRef<T>& W, const Armor<T>& op,
+                               const Calibration<T>& calibration) const {
+      if (measured) return relative_error(W, op, calibration);
+      const Matrix<double> difference = Wt - of_cols.cwiseInverse().asDiagonal() *
+                                                 op.to_dense().transpose().template cast<double>() *
+                                                 of_rows.cwiseInverse().asDiagonal();
+      return metric.times(difference).cwiseProduct(difference).sum();
     }
 
    private:
+    /// The sums of squares of the inputs, to a scale; ones where there were none.
+    [[nodiscard]] static Vector<double> energies(const Calibration<T>& calibration, Index n) {
+      const Matrix<T> held = calibration.held_samples();
+      const double largest = held.size() > 0 ? double(held.cwiseAbs().maxCoeff()) : 0;
+      if (largest > 0) return (held.template cast<double>() / largest).rowwise().squaredNorm();
+      const Matrix<double> gram =
+          held.size() > 0 ? Matrix<double>() : detail::scaled_gram(calibration);
+      return gram.size() > 0 ? Vector<double>(gram.diagonal()) : Vector<double>::Ones(n);
+    }
+
     /// Outputs times the roots of their weights. Those of no weight count next to nothing, so that
     /// there is a way back.
     void weigh(const Calibration<T>& calibration) {
@@ -164,8 +205,9 @@ struct Compressor<Armor<T>> {
     }
   };
 
-  static Armor<T> make(const ConstMatrixRef<T>& W, const Problem& problem, Blocks blocks,
-                       const Options& options, detail::ProgressReport& report) {
+  static Armor<T> make(const ConstMatrixRef<T>& W, const Problem& problem,
+                       const Calibration<T>& calibration, Blocks blocks, const Options& options,
+                       detail::ProgressReport& report) {
     const Index m = W.rows();
     const Index n = W.cols();
     const Index reach = problem.metric.is_diagonal() ? blocks.cols : n;
@@ -178,22 +220,44 @@ struct Compressor<Armor<T>> {
           count, anew, report);
     };
     const bool twice = problem.swept.size() > 0;
-    detail::ArmorFound found = search(twice ? problem.swept : problem.start, rounds, true);
+    // To prune anew takes the root of a metric of n x n.
+    detail::ArmorFound found = search(twice ? problem.swept : problem.start, rounds, !problem.wide);
+    detail::ArmorFound second = found;
     if (twice) {
-      detail::ArmorFound other = search(problem.start, std::max<Index>(1, rounds / 6), false);
-      if (other.loss < found.loss) found = std::move(other);
+      second = search(problem.start, std::max<Index>(1, rounds / 6), false);
+      if (second.loss < found.loss) std::swap(found, second);
     }
-    if (!is_narrow(options.storage))
-      return packed(problem, found.factors,
-                    SemiStructured<T>(found.factors.St.transpose().template cast<T>()));
-    Rounded rounded = round(problem, std::move(found.factors), options.storage, report);
-    // So that wrappers are no worse than none in this storage too.
-    Rounded plain = round(problem,
-                          {detail::BlockDiagonal(m, blocks.rows), problem.start,
-                           detail::BlockDiagonal(n, blocks.cols)},
-                          options.storage, report);
-    if (!(rounded.found.loss <= plain.found.loss)) rounded = std::move(plain);
-    return packed(problem, rounded.found.factors, std::move(rounded.S));
+    // All that follows is of operators as they are stored, whose rounding no step has seen.
+    const detail::ArmorFactors none{detail::BlockDiagonal(m, blocks.rows), problem.start,
+                                    detail::BlockDiagonal(n, blocks.cols)};
+    Armor<T> best(packed(none.A, Vector<double>::Ones(m), true), problem.pruned,
+                  packed(none.B, Vector<double>::Ones(n), false));
+    const double bound = 8 * (std::max)(largest(W), largest(best.to_dense()));
+    double least = problem.error(W, best, calibration);
+    const auto offer = [&](Armor<T> candidate) {
+      const double reached = problem.error(W, candidate, calibration);
+      if (!(reached < least) || !(largest(candidate.to_dense()) <= bound)) return false;
+      least = reached;
+      best = std::move(candidate);
+      return true;
+    };
+    if (!is_narrow(options.storage)) {
+      const auto stored = [&](const detail::ArmorFactors& factors) {
+        return packed(problem, factors,
+                      SemiStructured<T>(factors.St.transpose().template cast<T>()));
+      };
+      if (!offer(stored(found.factors)) && twice) (void)offer(stored(second.factors));
+      return best;
+    }
+    for (const auto* factors : {&std::as_const(found.factors), &none}) {
+      Rounded rounded = round(problem, *factors, options.storage, report);
+      (void)offer(packed(problem, rounded.found.factors, std::move(rounded.S)));
+    }
+    return best;
+  }
+
+  [[nodiscard]] static double largest(const ConstMatrixRef<T>& values) {
+    return static_cast<double>(values.cwiseAbs().maxCoeff());
   }
 
   /// S in narrow storage, and the wrappers around it.
@@ -208,7 +272,7 @@ struct Compressor<Armor<T>> {
                        detail::ProgressReport& report) {
     SemiStructured<T> S(Matrix<T>(factors.St.transpose().template cast<T>()), storage);
     const detail::Grid grid = detail::Grid::of(storage, 2);
-    if (grid.span > 0 && !report.stopped())
+    if (grid.span > 0 && !report.stopped() && !problem.wide)
       S = detail::rounded(std::move(S), detail::carried_metric(problem.metric, factors.B),
                           factors.St, factors.St, true, grid, [&](const Progress& now) {
                             return report.begin("rounding", now.iteration, now.iterations);

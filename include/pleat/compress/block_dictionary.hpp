@@ -9,6 +9,7 @@
 #include "pleat/solve/dictionary/block_dictionary_solver.hpp"
 #include "pleat/solve/linear/progress_report.hpp"
 #include "pleat/solve/metric/layer_metric.hpp"
+#include "pleat/solve/metric/wide_metric.hpp"
 
 #include <algorithm>
 #include <cstddef>
@@ -26,7 +27,8 @@ inline namespace PLEAT_ABI {
 /// by steps that never raise it; see `detail::BlockDictionarySolver`. Codes are found by orthogonal
 /// least squares, atoms by the approximate K-SVD (Rubinstein et al. 2008). Blocks see each other's
 /// errors through the whole of X X^T, which took a quarter off the error of real layers. Rows are
-/// weighted by the diagonal of P. Calibrations may be singular.
+/// weighted by the diagonal of P. Calibrations may be singular. Of 4096 inputs or more, while the
+/// calibration holds no more than n / 8 samples, they change nothing.
 ///
 /// Shape: what `Options` give; the rest is chosen by short trials, on some of the columns, of the
 /// shapes that the budget allows. With s = k the rounds begin at the best of rank k for each block.
@@ -93,7 +95,7 @@ struct Compressor<BlockDictionary<T>> {
       Wt_ = W.transpose().template cast<double>();
       scale_ = detail::power_of_two_below(Wt_.cwiseAbs().maxCoeff());
       Wt_ /= scale_;
-      G_ = detail::scaled_gram(calibration);
+      if (!detail::WideMetric<>::of(calibration)) G_ = detail::scaled_gram(calibration);
       weights_ = Vector<double>::Ones(m_);
       if (calibration.row_weights().size() > 0) weights_ = calibration.row_weights();
       if (calibration.output_metric().size() > 0)

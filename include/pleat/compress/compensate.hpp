@@ -11,6 +11,7 @@
 #include "pleat/solve/low_rank/low_rank_refit.hpp"
 #include "pleat/solve/low_rank/low_rank_solver.hpp"
 #include "pleat/solve/low_rank/rank_rule.hpp"
+#include "pleat/solve/low_rank/rank_within.hpp"
 #include "pleat/solve/metric/calibration.hpp"
 
 #include <algorithm>
@@ -55,9 +56,9 @@ class Compensator {
         options_(options),
         residual_(residual(op, W, calibration, options)),
         stop_(options.monitor),
-        solver_(residual_, calibration,
-                {options.svd, options.oversampling, options.power_iterations, options.seed,
-                 stop_.monitor()}) {}
+        method_{options.svd, options.oversampling, options.power_iterations, options.seed,
+                stop_.monitor()},
+        solver_(residual_, calibration, method_) {}
 
   [[nodiscard]] Result with_rank(Index rank) {
     const Index most = (std::min)(W_.rows(), W_.cols());
@@ -127,22 +128,21 @@ class Compensator {
     const Index most = (std::min)(W_.rows(), W_.cols());
     // The spectrum is that of the residual; the budget is a share of W.
     const double before = pleat::relative_error(W_, op_, calibration_);
-    if (before <= budget.max_error()) return corrected(0);
-    const double share = is_finite(before) ? budget.max_error() / before : 0;
-    Index rank = error_rank(solver_.spectrum(), share);
+    const double wanted = budget.max_error();
+    if (before <= allowed_error<T>(wanted, 0, most, options_.storage)) return corrected(0);
+    Index rank = rank_within(solver_, residual_, calibration_, method_,
+                             is_finite(before) ? sought_error<T>(wanted, most) / before : 0);
     Result best = corrected(rank);
-    // The spectrum promised the error; the factors, rounded, must keep the promise.
-    double reached = pleat::relative_error(W_, best, calibration_);
-    while (reached > budget.max_error() && rank < most && !stop_.stopped()) {
-      rank = (std::min)(most, rank + std::max<Index>(1, rank / 64));
-      best = corrected(rank);
-      reached = pleat::relative_error(W_, best, calibration_);
-    }
-    require(reached <= budget.max_error() || stop_.stopped(), [&] {
-      return "compensate: " + budget.text() + " cannot be met: with a correction of rank " +
-             std::to_string(rank) + ", the " + shape_text(W_.rows(), W_.cols()) +
-             " operator has relative error " + scientific(reached);
-    });
+    const double reached = keep_promise<T>(
+        wanted, options_.storage, most, rank, best, [&](Index larger) { return corrected(larger); },
+        [&](const Result& made) { return pleat::relative_error(W_, made, calibration_); },
+        [&] { return stop_.stopped(); });
+    require(reached <= allowed_error<T>(wanted, rank, most, options_.storage) || stop_.stopped(),
+            [&] {
+              return "compensate: " + budget.text() + " cannot be met: with a correction of rank " +
+                     std::to_string(rank) + ", the " + shape_text(W_.rows(), W_.cols()) +
+                     " operator has relative error " + scientific(reached);
+            });
     return best;
   }
 
@@ -152,6 +152,7 @@ class Compensator {
   const CompensateOptions<T>& options_;
   Matrix<double> residual_;
   StopMonitor stop_;
+  LowRankMethod method_;
   LowRankSolver<> solver_;
 };
 
@@ -194,8 +195,10 @@ template <LinearOperator Op, class Derived, std::integral Rank>
 
 /// The same, of the rank that a budget leaves: for `keep` and `bytes` the largest with which
 /// operator and correction together take no more; for `error` the smallest that reaches it, 0 if
-/// the operator does by itself. Throws `std::invalid_argument` also where not even rank 1 fits, and
-/// where no rank reaches the error, which happens only by the rounding of the factors.
+/// the operator does by itself. An error below the epsilon of the scalar is reached where it is
+/// within rounding, as for `compress<LowRank>`. Throws `std::invalid_argument` also where not even
+/// rank 1 fits, and where no rank reaches the error, which happens only by the rounding of the
+/// factors.
 template <LinearOperator Op, class Derived>
 [[nodiscard]] auto compensate(const Op& op, const Eigen::MatrixBase<Derived>& W,
                               const Budget& budget,

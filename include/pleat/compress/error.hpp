@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 namespace pleat {
 inline namespace PLEAT_ABI {
@@ -21,8 +22,9 @@ inline namespace PLEAT_ABI {
 /// where X are the samples that the calibration saw and P its weights of the outputs; no samples or
 /// no weights mean the identity. 0 where both norms are 0, infinite where only the second is. What
 /// is never formed but for blocks of 64 of its rows; sums are in double. Cost: m applications of
-/// What^T and m n^2 multiply-adds (m n without samples). Throws `std::invalid_argument` if the
-/// shapes differ, or W is not finite.
+/// What^T and m n^2 multiply-adds; m n T while the calibration holds its T <= n samples, and then
+/// no memory of n^2; m n without samples. Throws `std::invalid_argument` if the shapes differ, or W
+/// is not finite.
 template <class Derived, LinearOperator Op>
 [[nodiscard]] double relative_error(const Eigen::MatrixBase<Derived>& W, const Op& op,
                                     const Calibration<typename Op::Scalar>& calibration) {
@@ -44,13 +46,25 @@ template <class Derived, LinearOperator Op>
   // Neither norm changes if W and the Gram matrix are scaled, and squares could overflow.
   const double scale =
       detail::power_of_two_below(static_cast<double>(weight.cwiseAbs().maxCoeff()));
-  const Matrix<double> moment = detail::scaled_gram(calibration);
-  if (calibration.samples() > 0 && moment.size() == 0) return 0;  // no input but 0
-  const Dense<double> gram(moment);
+  // Samples that are still held are what X is; else their Gram matrix stands for them.
+  Matrix<double> samples = calibration.held_samples().template cast<double>();
+  Matrix<double> moment;
+  if (samples.size() > 0) {
+    const double largest = samples.cwiseAbs().maxCoeff();
+    if (!(largest > 0)) return 0;  // no input but 0
+    samples /= detail::power_of_two_below(largest);
+  } else if (calibration.samples() > 0) {
+    moment = detail::scaled_gram(calibration);
+    if (moment.size() == 0) return 0;
+  }
+  const bool held = samples.size() > 0;
+  const Dense<double> metric(held ? Matrix<double>(samples.transpose()) : std::move(moment));
+  samples.resize(0, 0);
   const Matrix<double> root = detail::scaled_root(calibration.output_metric());
   const auto norm = [&](const Matrix<double>& rows) {  // rows of a matrix, as columns
-    if (gram.rows() == 0) return rows.squaredNorm();
-    const double sum = rows.cwiseProduct(detail::multiply(gram, rows)).sum();
+    if (metric.rows() == 0) return rows.squaredNorm();
+    if (held) return detail::multiply(metric, rows).squaredNorm();
+    const double sum = rows.cwiseProduct(detail::multiply(metric, rows)).sum();
     return sum < 0 ? 0 : sum;  // a NaN is none of the operator's good sides
   };
 

@@ -8,6 +8,7 @@
 #include "pleat/solve/linear/progress_report.hpp"
 #include "pleat/solve/low_rank/low_rank_solver.hpp"
 #include "pleat/solve/low_rank/rank_rule.hpp"
+#include "pleat/solve/low_rank/rank_within.hpp"
 
 #include <algorithm>
 #include <string>
@@ -22,7 +23,9 @@ inline namespace PLEAT_ABI {
 /// SVD-LLM, Wang et al. 2024, and SVD-LLM V2 reach through one). Singular vectors come from the
 /// eigenvectors of the smallest of three Gram matrices; see `detail::LowRankSolver`. All in double.
 ///
-/// Rank: `Options::rank`, or what the budget and `Options::rank_rule` give; at least 1. Cost:
+/// Rank: `Options::rank`, or what the budget and `Options::rank_rule` give; at least 1. An error
+/// below the epsilon of T, 0 too, asks for the numerical rank: factors in T, other than W itself,
+/// are only within about 2 epsilon (1 + sqrt(rank)) of anything, and that is then enough. Cost:
 /// products of m n min(m, n), and an eigendecomposition of the smaller side, randomized above 1024.
 template <Real T>
 struct Compressor<LowRank<T>> {
@@ -33,9 +36,10 @@ struct Compressor<LowRank<T>> {
     const Index n = W.cols();
     check(W, budget, options);
     detail::StopMonitor stop(options.monitor);
-    detail::LowRankSolver<> solver(W.template cast<double>(), calibration,
-                                   {options.svd, options.oversampling, options.power_iterations,
-                                    options.seed, stop.monitor()});
+    const detail::LowRankMethod method{options.svd, options.oversampling, options.power_iterations,
+                                       options.seed, stop.monitor()};
+    const Matrix<double> weight = W.template cast<double>();
+    detail::LowRankSolver<> solver(weight, calibration, method);
     const bool by_rule = options.rank_rule != RankRule::budget;
     Index rank = options.rank > 0 ? options.rank
                                   : detail::largest_rank(m, n, budget.max_bytes(m, n, sizeof(T)),
@@ -46,20 +50,21 @@ struct Compressor<LowRank<T>> {
       if (options.rank_rule == RankRule::elbow)
         rank = (std::min)(rank, detail::elbow_rank(solver.spectrum()));
       if (!by_rule && budget.bounds_error())
-        rank = detail::error_rank(solver.spectrum(), budget.max_error());
+        rank = detail::rank_within(solver, weight, calibration, method,
+                                   detail::sought_error<T>(budget.max_error(), (std::min)(m, n)));
     }
     LowRank<T> best = pack(solver, rank, options.storage);
     if (!budget.bounds_error()) return best;
 
-    // The spectrum promised the error; the factors, rounded to T, must keep the promise.
     const bool fixed = options.rank > 0 || by_rule;
-    double reached = relative_error(W, best, calibration);
-    while (reached > budget.max_error() && !fixed && rank < (std::min)(m, n) && !stop.stopped()) {
-      rank = (std::min)((std::min)(m, n), rank + std::max<Index>(1, rank / 64));
-      best = pack(solver, rank, options.storage);
-      reached = relative_error(W, best, calibration);
-    }
-    detail::require(reached <= budget.max_error() || stop.stopped(), [&] {
+    const double reached = detail::keep_promise<T>(
+        budget.max_error(), options.storage, fixed ? rank : (std::min)(m, n), rank, best,
+        [&](Index larger) { return pack(solver, larger, options.storage); },
+        [&](const LowRank<T>& made) { return relative_error(W, made, calibration); },
+        [&] { return stop.stopped(); });
+    const double allowed =
+        detail::allowed_error<T>(budget.max_error(), rank, (std::min)(m, n), options.storage);
+    detail::require(reached <= allowed || stop.stopped(), [&] {
       return "compress<LowRank>: " + budget.text() + " cannot be met: rank " +
              std::to_string(rank) + " of a " + detail::shape_text(m, n) +
              " matrix has relative error " + detail::scientific(reached);

@@ -117,17 +117,23 @@ template <class Derived>
   Product<SemiStructured<T>, Permutation<T>> result(best, as_given);
   double reached = relative_error(weight, result, calibration);
 
-  const Matrix<double> H = detail::fitting_gram(calibration);
+  const auto wide = detail::WideMetric<>::of(calibration);
+  const Matrix<double> H = wide ? Matrix<double>() : detail::fitting_gram(calibration);
   const Matrix<double> Wt = weight.transpose().template cast<double>();
+  const Matrix<double> scaled = Wt / detail::power_of_two_below(Wt.cwiseAbs().maxCoeff());
   const std::vector<Index> order = detail::kept_energy_order(
-      detail::scores(H, Wt / detail::power_of_two_below(Wt.cwiseAbs().maxCoeff()),
-                     PruneCriterion::wanda),
+      detail::scores(
+          H, wide ? Matrix<double>(wide->diagonal().cwiseSqrt().asDiagonal() * scaled) : scaled,
+          PruneCriterion::wanda),
       options.seed);
   if (order != identity && !stop.stopped()) {
     Matrix<T> ordered(weight.rows(), n);
     for (Index j = 0; j < n; ++j) ordered.col(j) = weight.col(order[static_cast<std::size_t>(j)]);
     Calibration<T> moved;
-    if (calibration.samples() > 0) {
+    if (wide) {
+      moved = Calibration<T>(n);
+      moved.add(Matrix<T>(calibration.held_samples()(order, Eigen::all)));
+    } else if (calibration.samples() > 0) {
       const Matrix<double> gram = calibration.gram();
       moved = Calibration<T>::from_gram(gram(order, order), calibration.samples());
     }

@@ -47,14 +47,15 @@ template <class Derived>
   detail::require_finite(weight, "the weights");
   calibration.require_fit(weight.rows(), weight.cols());
   [[maybe_unused]] const detail::SerialEigen serial;
-  return Csr<T>(detail::prune_scaled(weight, detail::fitting_gram(calibration),
-                                     {options.criterion,
-                                      options.refit,
-                                      2,
-                                      {pattern.kept, (std::min)(pattern.group, weight.cols())}},
-                                     options.monitor)
-                    .transpose()
-                    .template cast<T>());
+  const detail::PruneMethod method{options.criterion,
+                                   options.refit,
+                                   2,
+                                   {pattern.kept, (std::min)(pattern.group, weight.cols())}};
+  const auto wide = detail::WideMetric<>::of(calibration);
+  const Matrix<double> St = wide ? detail::prune_scaled(weight, *wide, method, options.monitor)
+                                 : detail::prune_scaled(weight, detail::fitting_gram(calibration),
+                                                        method, options.monitor);
+  return Csr<T>(St.transpose().template cast<T>());
 }
 
 /// Where `prune` with these arguments keeps a weight, m x n.

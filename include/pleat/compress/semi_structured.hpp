@@ -16,6 +16,24 @@
 namespace pleat {
 inline namespace PLEAT_ABI {
 
+namespace detail {
+
+/// W pruned to S, in the metric H, as it is stored: in int8 and int4 rounded in a sweep of its own
+/// where there is a metric.
+template <Real T>
+[[nodiscard]] SemiStructured<T> stored_semi_structured(const ConstMatrixRef<T>& W,
+                                                       const Matrix<double>& H,
+                                                       const Matrix<double>& St, Storage storage,
+                                                       bool stopped, const Monitor& monitor) {
+  SemiStructured<T> result(Matrix<T>(St.transpose().template cast<T>()), storage);
+  const Grid grid = Grid::of(storage, 2);
+  if (grid.span == 0 || H.size() == 0 || stopped) return result;
+  return rounded(std::move(result), H, Matrix<double>(W.transpose().template cast<double>()), St,
+                 true, grid, monitor);
+}
+
+}  // namespace detail
+
 /// compress<SemiStructured>: minimises || (W - What) X ||_F over matrices with at most two nonzeros
 /// in every four consecutive columns of a row.
 ///
@@ -29,7 +47,9 @@ inline namespace PLEAT_ABI {
 /// The smallest budget is the bytes of the matrix: there is nothing to choose. Row weights change
 /// nothing, because every row is fitted by itself; neither does an output metric, which would
 /// couple the rows: only errors are measured in it. Any calibration is legal. Cost: for m x n, at
-/// most some 60 products of m n^2, and fewer where they take seconds.
+/// most some 60 products of m n^2, and fewer where they take seconds. Of 4096 inputs or more, while
+/// a calibration holds no more than n / 8 samples, nothing is n x n: columns are taken in blocks,
+/// see `detail::WideMetric`, and values are rounded to nearest.
 template <Real T>
 struct Compressor<SemiStructured<T>> {
   static SemiStructured<T> run(const ConstMatrixRef<T>& W, const Budget& budget,
@@ -44,16 +64,14 @@ struct Compressor<SemiStructured<T>> {
     detail::require_budget("SemiStructured", W.rows(), W.cols(), budget, sizeof(T),
                            detail::semi_structured_bytes(W.rows(), W.cols(), storage), "2:4");
 
-    const Matrix<double> H = detail::fitting_gram(calibration);
     detail::StopMonitor stop(options.monitor);
-    const Matrix<double> St = detail::prune_scaled(
-        W, H, {options.criterion, options.refit, options.sweeps, {}}, stop.monitor());
-    SemiStructured<T> result(Matrix<T>(St.transpose().template cast<T>()), storage);
-    const detail::Grid grid = detail::Grid::of(storage, 2);
-    if (grid.span > 0 && H.size() > 0 && !stop.stopped())
-      result = detail::rounded(std::move(result), H,
-                               Matrix<double>(W.transpose().template cast<double>()), St, true,
-                               grid, stop.monitor());
+    const detail::PruneMethod method{options.criterion, options.refit, options.sweeps, {}};
+    const auto wide = detail::WideMetric<>::of(calibration);
+    const Matrix<double> H = wide ? Matrix<double>() : detail::fitting_gram(calibration);
+    const Matrix<double> St = wide ? detail::prune_scaled(W, *wide, method, stop.monitor())
+                                   : detail::prune_scaled(W, H, method, stop.monitor());
+    const SemiStructured<T> result =
+        detail::stored_semi_structured<T>(W, H, St, storage, stop.stopped(), stop.monitor());
     if (budget.bounds_error() && !stop.stopped()) {
       const double reached = relative_error(W, result, calibration);
       detail::require(reached <= budget.max_error(), [&] {

@@ -87,15 +87,47 @@ struct ArmorFactors {
 
 /// K = B G B^T, n x n: the metric in which rows of S count. Of a diagonal G, by blocks of B.
 template <class = void>
+[[nodiscard]] Matrix<double> carried_block(const InputMetric& metric, const BlockDiagonal& B,
+                                           Index j) {
+  return B[j] * metric.block(B.first(j), B.first(j), B.width(j), B.width(j)) * B[j].transpose();
+}
+template <class = void>
 [[nodiscard]] Matrix<double> carried_metric(const InputMetric& metric, const BlockDiagonal& B) {
   const Index n = B.size();
   if (!metric.is_diagonal())
     return symmetric_part(B.transpose_after(B.times(metric.block(0, 0, n, n))));
   Matrix<double> K = Matrix<double>::Zero(n, n);
   for (Index j = 0; j < B.count(); ++j)
-    K.block(B.first(j), B.first(j), B.width(j), B.width(j)) =
-        B[j] * metric.block(B.first(j), B.first(j), B.width(j), B.width(j)) * B[j].transpose();
+    K.block(B.first(j), B.first(j), B.width(j), B.width(j)) = carried_block(metric, B, j);
   return K;
+}
+
+/// Calls body(first, columns) for `armor_chunk` columns of K at a time, of the rows that they
+/// reach. Nothing is n x n where G is diagonal.
+template <class Body>
+void carried_columns(const InputMetric& metric, const BlockDiagonal& B, ArmorReach reach,
+                     Body&& body) {
+  const Matrix<double> whole = metric.is_diagonal() ? Matrix<double>() : carried_metric(metric, B);
+  Matrix<double> block;  // the one of number `held`
+  Index held = -1;
+  for (Index first = 0; first < B.size(); first += armor_chunk) {
+    const Index count = (std::min)(armor_chunk, B.size() - first);
+    const auto [top, bottom] = reach(first);
+    if (whole.size() > 0) {
+      body(first, whole.block(top, first, bottom - top, count));
+      continue;
+    }
+    Matrix<double> columns = Matrix<double>::Zero(bottom - top, count);
+    for (Index j = top / B.block(); j < B.count() && B.first(j) < bottom; ++j) {
+      if (held != j) block = carried_block(metric, B, j);
+      held = j;
+      const Index left = (std::max)(first, B.first(j));
+      const Index width = (std::min)(first + count, B.first(j) + B.width(j)) - left;
+      columns.block(B.first(j) - top, left - first, B.width(j), width) =
+          block.middleCols(left - B.first(j), width);
+    }
+    body(first, columns);
+  }
 }
 
 /// x with (M + ridge) x = right, for M positive semidefinite: the change that a least squares step

@@ -136,17 +136,18 @@ class ArmorSolver {
 
   /// K and V, after B has changed.
   void carry_metric() {
-    const Index n = Wt_.rows();
     Vt_ = factors_.B.times(WGt_);
-    K_ = carried_metric(metric_, factors_.B);
-    tell();
     chunks_.clear();
+    squares_.clear();
     groups_.clear();
-    for (Index first = 0; first < n; first += chunk) {
-      const auto [top, bottom] = reach_(first);
-      chunks_.emplace_back(K_.block(top, first, bottom - top, (std::min)(chunk, n - first)));
-    }
-    for (Index i = 0; i < n; i += 4) groups_.emplace_back(K_, i, std::min<Index>(4, n - i));
+    carried_columns(metric_, factors_.B, reach_, [this](Index first, const auto& columns) {
+      const Index count = columns.cols();
+      squares_.emplace_back(columns.middleRows(first - reach_(first).first, count));
+      chunks_.emplace_back(columns);
+      for (Index i = 0; i < count; i += 4)
+        groups_.emplace_back(squares_.back(), i, std::min<Index>(4, count - i));
+    });
+    tell();
   }
 
   /// U, after B or S has changed other than by a step of this class.
@@ -166,7 +167,7 @@ class ArmorSolver {
           for (Index r = 0; r < M.width(b); ++r) {
             const Index col = M.first(b) + r;
             for (Index i = 0; i < residual.rows(); ++i) {
-              const double diagonal = K_(i, i) * M[b](r, r);
+              const double diagonal = diagonal_of_metric(i) * M[b](r, r);
               if (factors_.St(i, col) == 0 || !(diagonal > 0)) residual(i, col) = 0;
               scaled(i, col) = diagonal > 0 ? residual(i, col) / diagonal : 0;
             }
@@ -235,6 +236,10 @@ class ArmorSolver {
     return result;
   }
 
+  [[nodiscard]] double diagonal_of_metric(Index i) const {
+    return squares_[static_cast<std::size_t>(i / chunk)](i % chunk, i % chunk);
+  }
+
   [[nodiscard]] Index panel_width() const {
     return std::clamp<Index>(factors_.A.count() / 4, 1, 24);
   }
@@ -293,13 +298,14 @@ class ArmorSolver {
 
   /// The groups of one row in one chunk: z is their gradient, s their values, d how they change.
   void improve_chunk(Index first, Index count, double* z, double* s, double* d) const {
+    const Matrix<double>& square = squares_[static_cast<std::size_t>(first / chunk)];
     for (Index i = 0; i < count; i += 4) {
       const Index width = std::min<Index>(4, count - i);
       groups_[static_cast<std::size_t>((first + i) / 4)].improve(z + i, s + i, d + i);
       for (Index k = i; k < i + width; ++k) {
         if (d[k] == 0) continue;
         s[k] += d[k];
-        const double* const column = &K_(first, first + k);
+        const double* const column = &square(0, k);
         for (Index j = 0; j < count; ++j) z[j] -= d[k] * column[j];
       }
     }
@@ -310,13 +316,13 @@ class ArmorSolver {
   ArmorFactors factors_;
   std::function<bool()> proceed_;
   ArmorReach reach_;
-  Matrix<double> WGt_;                 // (W G)^T
-  double total_ = 0;                   // tr(W G W^T)
-  Matrix<double> K_;                   // B G B^T
-  Matrix<double> Vt_;                  // (W G B^T)^T
-  Matrix<double> Ut_;                  // (S K)^T
-  std::vector<Dense<double>> chunks_;  // of 64 columns of K
-  std::vector<PairChoice<>> groups_;   // of 4 columns
+  Matrix<double> WGt_;                   // (W G)^T
+  double total_ = 0;                     // tr(W G W^T)
+  Matrix<double> Vt_;                    // (W G B^T)^T
+  Matrix<double> Ut_;                    // (S K)^T
+  std::vector<Dense<double>> chunks_;    // of 64 columns of K = B G B^T
+  std::vector<Matrix<double>> squares_;  // of 64 rows of these, on the diagonal
+  std::vector<PairChoice<>> groups_;     // of 4 columns
 };
 
 }  // namespace detail

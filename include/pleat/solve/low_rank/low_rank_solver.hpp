@@ -128,6 +128,9 @@ class LowRankSolver {
     return spectrum_;
   }
 
+  /// || P^(1/2) W S ||_F^2 for P and G that are scaled by their powers of two.
+  [[nodiscard]] double energy() const { return trace_ * scale_ * scale_; }
+
   struct Factors {
     Matrix<double> U;  // m x r
     Matrix<double> V;  // r x n

@@ -5,6 +5,7 @@
 #include "pleat/matrix/semi_structured.hpp"
 #include "pleat/solve/linear/progress_report.hpp"
 #include "pleat/solve/metric/layer_metric.hpp"
+#include "pleat/solve/metric/wide_metric.hpp"
 #include "pleat/solve/sparse/group_descent.hpp"
 #include "pleat/solve/sparse/mask_search.hpp"
 #include "pleat/solve/sparse/masked_refit.hpp"
@@ -144,6 +145,32 @@ template <class = void>
   return best;
 }
 
+/// The same for a wide layer with few samples, in blocks of columns; where that is no better in
+/// their metric than the largest entries as they are, those.
+template <class = void>
+[[nodiscard]] Matrix<double> prune_wide(const WideMetric<>& metric, const Matrix<double>& Wt,
+                                        const PruneMethod& method, const Monitor& monitor) {
+  const Matrix<double> largest =
+      prune_by(scores({}, Wt, PruneCriterion::magnitude), Wt, method.pattern);
+  const bool any = method.criterion != PruneCriterion::automatic;
+  // The optimum where inputs are independent. And of groups that are wider than blocks would be.
+  if ((metric.rank() == 0 && !any) || method.pattern.group > 512)
+    return prune_by(metric.diagonal().cwiseSqrt().asDiagonal() * Wt.cwiseAbs(), Wt, method.pattern);
+  PruneMethod of_block = method;
+  if (!any) of_block.criterion = PruneCriterion::sparsegpt;  // to search takes seconds
+  const double least = metric.loss(Wt - largest);
+  ProgressReport report(monitor);
+  report.relative_to(metric.loss(Wt));
+  report.reached(least);
+  (void)report.begin("prune", 1, 1);
+  Matrix<double> found = metric.in_blocks(
+      Wt, method.pattern.group, [&](const Matrix<double>& H, const Matrix<double>& wanted) {
+        return prune(H, wanted, of_block, [&](const Progress&) { return report.within(); });
+      });
+  // A criterion that was asked for is what is returned.
+  return any || metric.loss(Wt - found) < least ? found : largest;
+}
+
 /// The same for W itself: of any scale, the result likewise.
 template <Real T>
 [[nodiscard]] Matrix<double> prune_scaled(const ConstMatrixRef<T>& W, const Matrix<double>& H,
@@ -152,6 +179,14 @@ template <Real T>
   const double unit = power_of_two_below(Wt.cwiseAbs().maxCoeff());
   Wt /= unit;
   return prune(H, Wt, method, monitor) * unit;
+}
+template <Real T>
+[[nodiscard]] Matrix<double> prune_scaled(const ConstMatrixRef<T>& W, const WideMetric<>& metric,
+                                          const PruneMethod& method, const Monitor& monitor) {
+  Matrix<double> Wt = W.transpose().template cast<double>();
+  const double unit = power_of_two_below(Wt.cwiseAbs().maxCoeff());
+  Wt /= unit;
+  return prune_wide(metric, Wt, method, monitor) * unit;
 }
 
 }  // namespace detail
