@@ -69,9 +69,9 @@ build() { # <directory> <flags>
 }
 # These choose an older kernel for OpenBLAS, where they are set: not a fair peer.
 unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
+# The last cores: systems tend to use the first ones themselves. nproc obeys OMP_NUM_THREADS.
+last=$(($(env -u OMP_NUM_THREADS nproc) - 1))
 export OMP_NUM_THREADS=$threads
-# The last cores: systems tend to use the first ones themselves.
-last=$(($(nproc) - 1))
 pinned() { # <cores> <command...>
   local first=$(($1 > last ? 0 : last - $1 + 1))
   shift

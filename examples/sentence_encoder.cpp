@@ -2,21 +2,19 @@
 // Compresses a published transformer sentence encoder with every structure, and shows what each one
 // costs and keeps, on sentences that no compression has seen.
 #include "encoder.hpp"
+#include "makers.hpp"
 #include "report.hpp"
 #include "sentences.hpp"
 
 #include <CLI/CLI.hpp>
-#include <Eigen/Dense>
-#include <pleat/compress/armor.hpp>
-#include <pleat/compress/block_dictionary.hpp>
-#include <pleat/compress/budget.hpp>
-#include <pleat/compress/calibration.hpp>
-#include <pleat/compress/compensate.hpp>
-#include <pleat/compress/compress.hpp>
-#include <pleat/compress/dense.hpp>
-#include <pleat/compress/low_rank.hpp>
-#include <pleat/compress/semi_structured.hpp>
+#include <Eigen/Core>
+#include <pleat/core/threads.hpp>
+#include <pleat/factor/armor.hpp>
+#include <pleat/factor/block_dictionary.hpp>
+#include <pleat/factor/low_rank.hpp>
 #include <pleat/io/safetensors.hpp>
+#include <pleat/matrix/dense.hpp>
+#include <pleat/matrix/semi_structured.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -31,6 +29,7 @@
 #include <map>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -40,53 +39,43 @@ using Eigen::Index;
 using Eigen::MatrixXf;
 using encoder::Encoder;
 using encoder::Operator;
-using Calibration = pleat::Calibration<float>;
+using makers::Calibration;
 using Calibrations = std::map<std::string, Calibration>;
 
 /// A way to compress one layer, and the shares of the dense bytes that it is tried at.
 struct Method {
   std::string name;
-  std::vector<double> keep;
+  std::vector<double> keep;  // all but the first only if all are asked for
+  bool usual;                // or tried only if all are asked for, or this one is
   std::function<Operator(const MatrixXf&, const pleat::Budget&, const Calibration&)> compress;
 };
 
 /// A structure with default options, but for how values are stored.
 template <template <pleat::Real> class Structure>
-Method method(std::string name, std::vector<double> keep, pleat::Storage storage) {
-  return {std::move(name), std::move(keep),
-          [storage](const auto& W, const auto& budget, const auto& calibration) -> Operator {
-            return pleat::compress<Structure>(W, budget, calibration, {.storage = storage});
+Method method(std::string name, std::vector<double> keep, bool usual,
+              pleat::Storage storage = pleat::Storage::f32) {
+  return {std::move(name), std::move(keep), usual,
+          [storage](const auto& W, const auto& budget, const auto& calibration) {
+            return makers::compress<Structure>(W, budget, calibration, storage);
           }};
 }
 
 /// The structures that are tried: one line each. Some are of one size only.
 const std::vector<Method>& methods() {
   using pleat::Storage;
+  constexpr bool usual = true;
+  constexpr bool rare = false;
   static const std::vector<Method> all{
-      {"LowRank-plain",
-       {0.75, 0.5, 0.25},
-       [](const auto& W, const auto& budget, const auto&) -> Operator {
-         return pleat::compress<pleat::LowRank>(W, budget);
-       }},
-      method<pleat::LowRank>("LowRank", {0.75, 0.5, 0.25}, Storage::f32),
-      {"BlockDictionary",
-       {0.5, 0.25},
-       [](const auto& W, const auto& budget, const auto& calibration) -> Operator {
-         return pleat::compress<pleat::BlockDictionary>(W, budget, calibration);
-       }},
-      method<pleat::SemiStructured>("SemiStructured", {0.54}, Storage::f32),
-      {"2:4+LowRank",
-       {0.575},
-       [](const auto& W, const auto& budget, const auto& calibration) -> Operator {
-         return pleat::compensate(
-             pleat::compress<pleat::SemiStructured>(W, pleat::keep(1), calibration), W, budget,
-             calibration);
-       }},
-      method<pleat::Armor>("Armor", {0.575, 0.62}, Storage::f32),
-      method<pleat::Dense>("Dense-int8", {0.27}, Storage::int8),
-      method<pleat::Dense>("Dense-int4", {0.15}, Storage::int4),
-      method<pleat::SemiStructured>("SemiStructured-int8", {0.17}, Storage::int8),
-      method<pleat::Armor>("Armor-int8", {0.21}, Storage::int8),
+      {"LowRank-plain", {0.5, 0.75, 0.25}, rare, makers::low_rank_plain},
+      method<pleat::LowRank>("LowRank", {0.5, 0.75, 0.25}, usual),
+      method<pleat::BlockDictionary>("BlockDictionary", {0.5, 0.25}, usual),
+      method<pleat::SemiStructured>("SemiStructured", {0.54}, usual),
+      {"2:4+LowRank", {0.575}, usual, makers::semi_structured_and_low_rank},
+      method<pleat::Armor>("Armor", {0.575, 0.62}, usual),
+      method<pleat::Dense>("Dense-int8", {0.27}, usual, Storage::int8),
+      method<pleat::Dense>("Dense-int4", {0.15}, usual, Storage::int4),
+      method<pleat::SemiStructured>("SemiStructured-int8", {0.17}, rare, Storage::int8),
+      method<pleat::Armor>("Armor-int8", {0.21}, rare, Storage::int8),
   };
   return all;
 }
@@ -97,8 +86,39 @@ struct Settings {
   std::filesystem::path sentences =
       std::filesystem::path(__FILE__).parent_path() / "data/sentences.safetensors";
   std::filesystem::path output = "sentence_encoder.safetensors";
-  std::vector<double> keep;  // empty: what each structure is tried at
-  std::vector<std::string> structures;
+  std::vector<double> keep;             // empty: what each structure is tried at
+  std::vector<std::string> structures;  // empty: the usual ones
+  bool all = false;                     // every structure, at every size that it is tried at
+};
+
+/// Whether a method is tried at all,
+bool is_wanted(const Method& method, const Settings& settings) {
+  const auto& wanted = settings.structures;
+  if (wanted.empty()) return method.usual || settings.all;
+  return std::find(wanted.begin(), wanted.end(), method.name) != wanted.end();
+}
+
+/// and at which shares of the dense bytes.
+std::vector<double> shares(const Method& method, const Settings& settings) {
+  if (!settings.keep.empty()) return settings.keep;
+  if (!settings.all) return {method.keep.front()};
+  std::vector<double> all = method.keep;
+  std::sort(all.rbegin(), all.rend());
+  return all;
+}
+
+/// How many threads compress. Results do not depend on it, and whatever is timed runs on one.
+int compressing_threads() {
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+/// So many threads for as long as it lives, also where a compression throws; else one.
+class Threads {
+ public:
+  explicit Threads(int count) { pleat::set_num_threads(count); }
+  Threads(const Threads&) = delete;
+  Threads& operator=(const Threads&) = delete;
+  ~Threads() { pleat::set_num_threads(1); }
 };
 
 constexpr const char* where_the_model_is_from =
@@ -157,6 +177,7 @@ Calibrations calibrate(const Encoder& dense, const encoder::Sentences& sentences
 Encoder compress(const Encoder& dense, const Method& method, double keep,
                  const Calibrations& calibrations, report::Progress& progress) {
   encoder::Weights weights;
+  const Threads threads(compressing_threads());
   for (const std::string& layer : encoder::linear_layers) {
     const MatrixXf W = dense.weights().at(layer).to_dense();
     weights[layer] = method.compress(W, pleat::keep(keep), calibrations.at(layer));
@@ -188,20 +209,22 @@ report::Row judge(std::string structure, const Encoder& model, const MatrixXf& e
   return row;
 }
 
-/// Milliseconds per sentence of each encoder: the median over rounds in which all take their turn,
-/// so that a machine that slows down slows them all.
+/// Milliseconds per sentence of each encoder, on every third sentence: the median over rounds in
+/// which all take their turn, so that a machine that slows down slows them all.
 std::vector<double> milliseconds(const std::string& structure, const std::vector<Encoder>& models,
                                  const encoder::Sentences& sentences, report::Progress& progress) {
   constexpr std::size_t rounds = 5;
+  constexpr std::size_t step = 3;
   std::vector<std::vector<double>> times(models.size());
   float sink = 0;  // what is computed is used, so that no compiler leaves it out
   for (std::size_t round = 0; round < rounds; ++round)
     for (std::size_t i = 0; i < models.size(); ++i) {
       const auto start = std::chrono::steady_clock::now();
-      for (std::size_t s = 0; s < sentences.size(); ++s) sink += models[i].embed(sentences[s])[0];
+      for (std::size_t s = 0; s < sentences.size(); s += step)
+        sink += models[i].embed(sentences[s])[0];
       const std::chrono::duration<double, std::milli> time =
           std::chrono::steady_clock::now() - start;
-      times[i].push_back(time.count() / static_cast<double>(sentences.size()));
+      times[i].push_back(time.count() / static_cast<double>((sentences.size() + step - 1) / step));
       progress.show(structure + ": measuring", round * models.size() + i + 1,
                     rounds * models.size());
     }
@@ -262,10 +285,8 @@ bool run(const Settings& settings) {
   std::size_t tried = 0;
   std::size_t made = 0;
   for (const Method& method : methods()) {
-    const auto& wanted = settings.structures;
-    if (!wanted.empty() && std::find(wanted.begin(), wanted.end(), method.name) == wanted.end())
-      continue;
-    for (const double keep : settings.keep.empty() ? method.keep : settings.keep) {
+    if (!is_wanted(method, settings)) continue;
+    for (const double keep : shares(method, settings)) {
       ++tried;
       try {
         const Encoder model = compress(dense, method, keep, calibrations, progress);
@@ -288,7 +309,7 @@ bool run(const Settings& settings) {
       }
     }
   }
-  report::print_legend();
+  report::print_legend(compressing_threads());
   if (tried > 0 && made == 0) {
     std::fputs("sentence_encoder: no structure could be made, so nothing is saved\n", stderr);
     return false;
@@ -331,9 +352,10 @@ int main(int argc, char** argv) {
                  "The share of the dense bytes to keep, in (0, 1], for all of them")
       ->check(check_keep)
       ->type_name("F");
-  app.add_option("--structure", settings.structures, "Try only this structure")
+  app.add_option("--structure", settings.structures, "Try only this structure, at one size")
       ->check(CLI::IsMember(names))
       ->type_name("NAME");
+  app.add_flag("--all", settings.all, "Every structure, at every size that it is tried at");
   app.add_option("--sentences", settings.sentences, "The sentences to calibrate on and to judge by")
       ->type_name("PATH");
   app.add_option("--output", settings.output, "Where to save (sentence_encoder.safetensors)")

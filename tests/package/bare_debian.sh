@@ -36,7 +36,7 @@ mounted=()
 clean_up() {
   local code=$?
   for ((i = ${#mounted[@]} - 1; i >= 0; --i)); do
-    umount "${mounted[i]}" || umount --lazy "${mounted[i]}" || return
+    umount --lazy "${mounted[i]}" || return
   done
   if [[ -z ${BARE_KEEP-} && $code -eq 0 ]]; then rm -rf --one-file-system "$root"; fi
   if [[ -d $root ]]; then echo "The root directory is still there: $root"; fi

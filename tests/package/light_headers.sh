@@ -1,8 +1,14 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# light_headers.sh <include> <compiler> <flags...>: no header that only applies and loads may see a
-# decomposition of Eigen's, directly or not. Prints what the heaviest costs, for people.
+# light_headers.sh [--time] <include> <compiler> <flags...>: no header that only applies and loads
+# may see a decomposition of Eigen's, directly or not. With --time, prints what the heaviest costs,
+# for people.
 set -euo pipefail
+time=
+if [[ $1 == --time ]]; then
+  time=1
+  shift
+fi
 include=$1
 shift
 
@@ -28,6 +34,7 @@ if [[ $seen -lt 10 ]]; then
   failed=1
 fi
 
+[[ -n $time ]] || exit "$failed"
 TIMEFORMAT='%U s of CPU'
 for header in pleat/factor/structures.hpp pleat/io/operator_file.hpp; do
   printf '%s: ' "$header"

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: MIT
+// The compressions that the example tries. They take long to compile, so they are in files of their
+// own, which more than one core can compile at once.
+#pragma once
+
+#include "encoder.hpp"
+
+#include <pleat/compress/budget.hpp>
+#include <pleat/compress/calibration.hpp>
+#include <pleat/core/scalar.hpp>
+
+namespace makers {
+
+using encoder::Operator;
+using Calibration = pleat::Calibration<float>;
+
+/// `pleat::compress<Structure>` with default options, but for how values are stored: for every
+/// structure that makers_low_rank.cpp or makers_sparse.cpp instantiates it for.
+template <template <pleat::Real> class Structure>
+Operator compress(const Eigen::MatrixXf& W, const pleat::Budget& budget,
+                  const Calibration& calibration, pleat::Storage storage);
+
+/// Low rank as the plain singular value decomposition has it, without looking at the inputs.
+Operator low_rank_plain(const Eigen::MatrixXf& W, const pleat::Budget& budget,
+                        const Calibration& calibration);
+
+/// 2:4, and what low rank can repair of it.
+Operator semi_structured_and_low_rank(const Eigen::MatrixXf& W, const pleat::Budget& budget,
+                                      const Calibration& calibration);
+
+}  // namespace makers
