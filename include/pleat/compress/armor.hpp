@@ -7,6 +7,7 @@
 #include "pleat/factor/armor.hpp"
 #include "pleat/solve/armor/armor_search.hpp"
 #include "pleat/solve/sparse/rounded_weights.hpp"
+#include "pleat/solve/sparse/sparse_shrinkage.hpp"
 #include "pleat/solve/sparse/sparse_weights.hpp"
 
 #include <algorithm>
@@ -135,7 +136,11 @@ struct Compressor<Armor<T>> {
       // Rows are pruned each by itself: weights of outputs change only what is told of the error.
       const bool weighted =
           calibration.row_weights().size() > 0 || calibration.output_metric().size() > 0;
-      const Matrix<double> fitting = detail::fitting_gram(calibration);
+      gram = detail::pruning_gram(W, calibration, {}, detail::Grid::of(options.storage, 2),
+                                  [&](const Progress& now) {
+                                    return report.begin(now.phase, now.iteration, now.iterations);
+                                  });
+      const Matrix<double> fitting = detail::fitting_gram(gram);
       start = detail::prune(
           fitting, Wt, {},
           [&](const Progress& now) {

@@ -9,6 +9,7 @@
 #include "pleat/factor/low_rank.hpp"
 #include "pleat/solve/linear/progress_report.hpp"
 #include "pleat/solve/low_rank/low_rank_refit.hpp"
+#include "pleat/solve/low_rank/low_rank_shrinkage.hpp"
 #include "pleat/solve/low_rank/low_rank_solver.hpp"
 #include "pleat/solve/low_rank/rank_rule.hpp"
 #include "pleat/solve/metric/calibration.hpp"
@@ -18,6 +19,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -47,15 +49,23 @@ class Compensator {
  public:
   using Result = Sum<Op, LowRank<T>>;
 
+  Compensator(const Compensator&) = delete;
+  Compensator& operator=(const Compensator&) = delete;
+  ~Compensator() = default;
+
+  /// `likely` is the rank for which the shrinkage is chosen.
   Compensator(const Op& op, const ConstMatrixRef<T>& W, const Calibration<T>& calibration,
-              const CompensateOptions<T>& options)
+              const CompensateOptions<T>& options, Index likely)
       : op_(op),
         W_(W),
         calibration_(calibration),
         options_(options),
         residual_(residual(op, W, calibration, options)),
         stop_(options.monitor),
-        solver_(residual_, calibration,
+        steady_(steadied(calibration)),
+        seen_(steady_ ? *steady_ : calibration),
+        shrinkage_(low_rank_shrinkage(residual_, seen_, likely, stop_.monitor())),
+        solver_(residual_, seen_, shrinkage_,
                 {options.svd, options.oversampling, options.power_iterations, options.seed,
                  stop_.monitor()}) {}
 
@@ -104,8 +114,8 @@ class Compensator {
                            : LowRankSolver<>::Factors{Matrix<double>(W_.rows(), 0),
                                                       Matrix<double>(0, W_.cols())};
     if (rank > 0 && is_narrow(options_.storage))
-      return Result(op_, rounded_factors<T>(residual_, std::move(U), std::move(V), calibration_,
-                                            options_.storage));
+      return Result(op_, rounded_factors<T>(residual_, std::move(U), std::move(V), seen_,
+                                            shrinkage_, options_.storage));
     return Result(op_, LowRank<T>(Dense<T>(U.template cast<T>()), Dense<T>(V.template cast<T>())));
   }
 
@@ -133,6 +143,20 @@ class Compensator {
     Result best = corrected(rank);
     // The spectrum promised the error; the factors, rounded, must keep the promise.
     double reached = relative_error(W_, best, calibration_);
+    // That of a shrunk metric promises no more than is needed.
+    for (Index misses = 0; shrinkage_ > 0 && reached <= budget.max_error() && rank - misses > 1 &&
+                           !stop_.stopped();) {
+      const Index middle = misses + (rank - misses) / 2;
+      Result smaller = corrected(middle);
+      const double error = relative_error(W_, smaller, calibration_);
+      if (error <= budget.max_error()) {
+        best = std::move(smaller);
+        reached = error;
+        rank = middle;
+      } else {
+        misses = middle;
+      }
+    }
     while (reached > budget.max_error() && rank < most && !stop_.stopped()) {
       rank = (std::min)(most, rank + std::max<Index>(1, rank / 64));
       best = corrected(rank);
@@ -152,6 +176,9 @@ class Compensator {
   const CompensateOptions<T>& options_;
   Matrix<double> residual_;
   StopMonitor stop_;
+  std::optional<Calibration<T>> steady_;
+  const Calibration<T>& seen_;  // what is fitted to; errors are measured in `calibration_`
+  double shrinkage_;
   LowRankSolver<> solver_;
 };
 
@@ -164,9 +191,23 @@ template <LinearOperator Op, class Derived, class Size>
                 "W and the operator have one scalar type");
   const ConstMatrixRef<typename Op::Scalar> weight(W.derived());
   [[maybe_unused]] const SerialEigen serial;
-  Compensator<Op> compensator(op, weight, calibration, options);
-  if constexpr (std::same_as<Size, Budget>) return compensator.within(size);
-  else return compensator.with_rank(size);
+  const auto make = [&](Index likely) {
+    return Compensator<Op>(op, weight, calibration, options, likely);
+  };
+  if constexpr (std::same_as<Size, Budget>) {
+    Index likely = ((std::min)(weight.rows(), weight.cols()) + 3) / 4;
+    if (!size.bounds_error()) {
+      const std::size_t limit =
+          size.max_bytes(weight.rows(), weight.cols(), sizeof(typename Op::Scalar));
+      const auto own = static_cast<std::size_t>(op.bytes());
+      likely = limit > own
+                   ? largest_rank(weight.rows(), weight.cols(), limit - own, options.storage)
+                   : 0;
+    }
+    return make(likely).within(size);
+  } else {
+    return make(size).with_rank(size);
+  }
 }
 
 }  // namespace detail
@@ -175,9 +216,10 @@ template <LinearOperator Op, class Derived, class Size>
 /// correction of rank r of any operator, a user's own too, in the metric of a calibration, or the
 /// Frobenius norm without one (see `relative_error`).
 ///
-/// The error that is left is the tail, beyond r, of the singular values of P^(1/2) (W - What) X,
-/// and never more than before; with r = min(m, n) it is 0. What itself is taken over as it is. Any
-/// calibration will do, singular ones too: no inverse is taken, see `detail::LowRankSolver`.
+/// The metric is shrunk, see `Calibration::shrinkage`. Where it is not, the error that is left is
+/// the tail, beyond r, of the singular values of P^(1/2) (W - What) X, and never more than before;
+/// with r = min(m, n) it is 0. What itself is taken over as it is. Any calibration will do,
+/// singular ones too: no inverse is taken, see `detail::LowRankSolver`.
 ///
 /// The cost is that of `compress<LowRank>` for the residual, which is held in double, and one
 /// `op.to_dense()`. Throws `std::invalid_argument` if W is empty or not finite or has another shape

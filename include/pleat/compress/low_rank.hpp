@@ -6,21 +6,25 @@
 #include "pleat/compress/error.hpp"
 #include "pleat/factor/low_rank.hpp"
 #include "pleat/solve/linear/progress_report.hpp"
+#include "pleat/solve/low_rank/low_rank_shrinkage.hpp"
 #include "pleat/solve/low_rank/low_rank_solver.hpp"
 #include "pleat/solve/low_rank/rank_rule.hpp"
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 namespace pleat {
 inline namespace PLEAT_ABI {
 
-/// compress<LowRank>: minimises || P^(1/2) (W - U V) X ||_F over all factors of rank r.
+/// compress<LowRank>: minimises || P^(1/2) (W - U V) X ||_F over all factors of rank r, in the
+/// shrunk metric of the calibration (see `Calibration::shrinkage`).
 ///
-/// The optimum is U = U_r, V = U_r^T W with U_r the leading left singular vectors of W S, S S^T = X
-/// X^T: no inverse, so calibrations may be singular and need no damping (the same matrix as
-/// SVD-LLM, Wang et al. 2024, and SVD-LLM V2 reach through one). Singular vectors come from the
-/// eigenvectors of the smallest of three Gram matrices; see `detail::LowRankSolver`. All in double.
+/// The optimum is U = U_r, V = U_r^T W with U_r the leading left singular vectors of W S, S S^T =
+/// (1 - a) X X^T + a diag(X X^T): no inverse, so calibrations may be singular and need no damping
+/// (the same matrix as SVD-LLM, Wang et al. 2024, and SVD-LLM V2 reach through one). Singular
+/// vectors come from the eigenvectors of the smallest of three Gram matrices; see
+/// `detail::LowRankSolver`. All in double.
 ///
 /// Rank: `Options::rank`, or what the budget and `Options::rank_rule` give; at least 1. Cost:
 /// products of m n min(m, n), and an eigendecomposition of the smaller side, randomized above 1024.
@@ -33,7 +37,12 @@ struct Compressor<LowRank<T>> {
     const Index n = W.cols();
     check(W, budget, options);
     detail::StopMonitor stop(options.monitor);
-    detail::LowRankSolver<> solver(W.template cast<double>(), calibration,
+    const Matrix<double> weight = W.template cast<double>();
+    const auto steady = detail::steadied(calibration);
+    const Calibration<T>& seen = steady ? *steady : calibration;
+    const double shrinkage =
+        detail::low_rank_shrinkage(weight, seen, likely_rank(W, budget, options), stop.monitor());
+    detail::LowRankSolver<> solver(weight, seen, shrinkage,
                                    {options.svd, options.oversampling, options.power_iterations,
                                     options.seed, stop.monitor()});
     const bool by_rule = options.rank_rule != RankRule::budget;
@@ -51,9 +60,23 @@ struct Compressor<LowRank<T>> {
     LowRank<T> best = pack(solver, rank, options.storage);
     if (!budget.bounds_error()) return best;
 
-    // The spectrum promised the error; the factors, rounded to T, must keep the promise.
+    // The spectrum promised the error; the factors, rounded to T, must keep the promise. That of a
+    // shrunk metric promises no more than is needed.
     const bool fixed = options.rank > 0 || by_rule;
     double reached = relative_error(W, best, calibration);
+    for (Index misses = 0; shrinkage > 0 && !fixed && reached <= budget.max_error() &&
+                           rank - misses > 1 && !stop.stopped();) {
+      const Index middle = misses + (rank - misses) / 2;
+      LowRank<T> smaller = pack(solver, middle, options.storage);
+      const double error = relative_error(W, smaller, calibration);
+      if (error <= budget.max_error()) {
+        best = std::move(smaller);
+        reached = error;
+        rank = middle;
+      } else {
+        misses = middle;
+      }
+    }
     while (reached > budget.max_error() && !fixed && rank < (std::min)(m, n) && !stop.stopped()) {
       rank = (std::min)((std::min)(m, n), rank + std::max<Index>(1, rank / 64));
       best = pack(solver, rank, options.storage);
@@ -68,6 +91,16 @@ struct Compressor<LowRank<T>> {
   }
 
  private:
+  /// The rank for which the shrinkage is chosen, before there is a spectrum.
+  static Index likely_rank(const ConstMatrixRef<T>& W, const Budget& budget,
+                           const typename LowRank<T>::Options& options) {
+    if (options.rank > 0) return options.rank;
+    const Index most = detail::largest_rank(
+        W.rows(), W.cols(), budget.max_bytes(W.rows(), W.cols(), sizeof(T)), options.storage);
+    const bool open = options.rank_rule != RankRule::budget || budget.bounds_error();
+    return open ? (std::min)(most, ((std::min)(W.rows(), W.cols()) + 3) / 4) : most;
+  }
+
   static LowRank<T> pack(detail::LowRankSolver<>& solver, Index rank, Storage storage) {
     const auto [U, V] = solver.factors(rank);
     return LowRank<T>(Dense<T>(U.template cast<T>(), storage),

@@ -109,15 +109,24 @@ template <class Derived>
       detail::semi_structured_bytes(weight.rows(), n, detail::require_storage<T>(options.storage)) +
           as_given.bytes(),
       "2:4 with a permutation");
+  detail::require_weight<T>(weight, calibration);
+  [[maybe_unused]] const detail::SerialEigen serial;
   detail::StopMonitor stop(options.monitor);
   auto stoppable = options;
   stoppable.monitor = stop.monitor();
-  const SemiStructured<T> best =
-      compress<SemiStructured>(weight, unbounded, calibration, stoppable);
+  // Shrunk once, for both orders.
+  const Matrix<double> G = detail::pruning_gram(
+      weight, calibration, {options.criterion, options.refit, options.sweeps, {}},
+      detail::Grid::of(options.storage, 2), stop.monitor());
+  const auto of_gram = [](const Matrix<double>& gram) {
+    if (gram.size() == 0) return Calibration<T>();
+    return Calibration<T>::from_gram(gram, 1).shrinkage(0);
+  };
+  const SemiStructured<T> best = compress<SemiStructured>(weight, unbounded, of_gram(G), stoppable);
   Product<SemiStructured<T>, Permutation<T>> result(best, as_given);
   double reached = relative_error(weight, result, calibration);
 
-  const Matrix<double> H = detail::fitting_gram(calibration);
+  const Matrix<double> H = detail::fitting_gram(G);
   const Matrix<double> Wt = weight.transpose().template cast<double>();
   const std::vector<Index> order = detail::kept_energy_order(
       detail::scores(H, Wt / detail::power_of_two_below(Wt.cwiseAbs().maxCoeff()),
@@ -126,13 +135,10 @@ template <class Derived>
   if (order != identity && !stop.stopped()) {
     Matrix<T> ordered(weight.rows(), n);
     for (Index j = 0; j < n; ++j) ordered.col(j) = weight.col(order[static_cast<std::size_t>(j)]);
-    Calibration<T> moved;
-    if (calibration.samples() > 0) {
-      const Matrix<double> gram = calibration.gram();
-      moved = Calibration<T>::from_gram(gram(order, order), calibration.samples());
-    }
     Product<SemiStructured<T>, Permutation<T>> candidate(
-        compress<SemiStructured>(ordered, unbounded, moved, stoppable), Permutation<T>(order));
+        compress<SemiStructured>(ordered, unbounded,
+                                 G.size() > 0 ? of_gram(G(order, order)) : of_gram(G), stoppable),
+        Permutation<T>(order));
     const double error = relative_error(weight, candidate, calibration);
     if (error < reached) {
       reached = error;

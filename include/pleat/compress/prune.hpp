@@ -5,7 +5,9 @@
 #include "pleat/compress/error.hpp"
 #include "pleat/matrix/csr.hpp"
 #include "pleat/matrix/sparse_pattern.hpp"
+#include "pleat/solve/linear/progress_report.hpp"
 #include "pleat/solve/metric/calibration.hpp"
+#include "pleat/solve/sparse/sparse_shrinkage.hpp"
 #include "pleat/solve/sparse/sparse_weights.hpp"
 
 #include <algorithm>
@@ -47,14 +49,15 @@ template <class Derived>
   detail::require_finite(weight, "the weights");
   calibration.require_fit(weight.rows(), weight.cols());
   [[maybe_unused]] const detail::SerialEigen serial;
-  return Csr<T>(detail::prune_scaled(weight, detail::fitting_gram(calibration),
-                                     {options.criterion,
-                                      options.refit,
-                                      2,
-                                      {pattern.kept, (std::min)(pattern.group, weight.cols())}},
-                                     options.monitor)
-                    .transpose()
-                    .template cast<T>());
+  const detail::PruneMethod method{options.criterion,
+                                   options.refit,
+                                   2,
+                                   {pattern.kept, (std::min)(pattern.group, weight.cols())}};
+  detail::StopMonitor stop(options.monitor);
+  const Matrix<double> H =
+      detail::fitting_gram(detail::pruning_gram(weight, calibration, method, {}, stop.monitor()));
+  return Csr<T>(
+      detail::prune_scaled(weight, H, method, stop.monitor()).transpose().template cast<T>());
 }
 
 /// Where `prune` with these arguments keeps a weight, m x n.

@@ -7,6 +7,7 @@
 #include "pleat/matrix/semi_structured.hpp"
 #include "pleat/solve/linear/progress_report.hpp"
 #include "pleat/solve/sparse/rounded_weights.hpp"
+#include "pleat/solve/sparse/sparse_shrinkage.hpp"
 #include "pleat/solve/sparse/sparse_weights.hpp"
 
 #include <cstddef>
@@ -16,8 +17,9 @@
 namespace pleat {
 inline namespace PLEAT_ABI {
 
-/// compress<SemiStructured>: minimises || (W - What) X ||_F over matrices with at most two nonzeros
-/// in every four consecutive columns of a row.
+/// compress<SemiStructured>: minimises || (W - What) X ||_F, in the shrunk metric of the
+/// calibration (see `Calibration::shrinkage`), over matrices with at most two nonzeros in every
+/// four consecutive columns of a row.
 ///
 /// Which weights are kept is a choice of six in every group; see `PruneCriterion`. By default, with
 /// a calibration, it is found by the column sweep of SparseGPT, then by operator splitting, then
@@ -44,12 +46,13 @@ struct Compressor<SemiStructured<T>> {
     detail::require_budget("SemiStructured", W.rows(), W.cols(), budget, sizeof(T),
                            detail::semi_structured_bytes(W.rows(), W.cols(), storage), "2:4");
 
-    const Matrix<double> H = detail::fitting_gram(calibration);
     detail::StopMonitor stop(options.monitor);
-    const Matrix<double> St = detail::prune_scaled(
-        W, H, {options.criterion, options.refit, options.sweeps, {}}, stop.monitor());
-    SemiStructured<T> result(Matrix<T>(St.transpose().template cast<T>()), storage);
     const detail::Grid grid = detail::Grid::of(storage, 2);
+    const detail::PruneMethod method{options.criterion, options.refit, options.sweeps, {}};
+    const Matrix<double> H =
+        detail::fitting_gram(detail::pruning_gram(W, calibration, method, grid, stop.monitor()));
+    const Matrix<double> St = detail::prune_scaled(W, H, method, stop.monitor());
+    SemiStructured<T> result(Matrix<T>(St.transpose().template cast<T>()), storage);
     if (grid.span > 0 && H.size() > 0 && !stop.stopped())
       result = detail::rounded(std::move(result), H,
                                Matrix<double>(W.transpose().template cast<double>()), St, true,
