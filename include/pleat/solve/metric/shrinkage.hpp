@@ -84,8 +84,11 @@ struct CalibrationAccess {
                                                          const Vector<double>& scales) {
     for (Matrix<double>* const G : {&calibration.gram_, &calibration.first_.gram})
       if (G->size() > 0) *G = scales.asDiagonal() * *G * scales.asDiagonal();
-    calibration.held_ =
-        (scales.asDiagonal() * calibration.held_.template cast<double>()).template cast<T>();
+    if (calibration.held_count_ > 0)
+      calibration.held_ =
+          (scales.asDiagonal() *
+           calibration.held_.leftCols(calibration.held_count_).template cast<double>())
+              .template cast<T>();
     if (calibration.other_fold_)
       calibration.other_fold_ = std::make_shared<const Calibration<T>>(
           with_inputs_scaled(*calibration.other_fold_, scales));
