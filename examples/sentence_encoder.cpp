@@ -14,6 +14,7 @@
 #include <pleat/compress/compensate.hpp>
 #include <pleat/compress/compress.hpp>
 #include <pleat/compress/dense.hpp>
+#include <pleat/compress/error.hpp>
 #include <pleat/compress/low_rank.hpp>
 #include <pleat/compress/semi_structured.hpp>
 #include <pleat/io/safetensors.hpp>
@@ -188,6 +189,15 @@ report::Row judge(std::string structure, const Encoder& model, const MatrixXf& e
   return row;
 }
 
+/// The relative error of the outputs of a layer on such inputs, the mean over the ten.
+double output_error(const Encoder& dense, const Encoder& model, const Calibrations& inputs) {
+  double sum = 0;
+  for (const std::string& layer : encoder::linear_layers)
+    sum += pleat::relative_error(dense.weights().at(layer).to_dense(), model.weights().at(layer),
+                                 inputs.at(layer));
+  return sum / static_cast<double>(encoder::linear_layers.size());
+}
+
 /// Milliseconds per sentence of each encoder: the median over rounds in which all take their turn,
 /// so that a machine that slows down slows them all.
 std::vector<double> milliseconds(const std::string& structure, const std::vector<Encoder>& models,
@@ -249,6 +259,7 @@ bool run(const Settings& settings) {
   std::fflush(stdout);
 
   const Calibrations calibrations = calibrate(dense, data.calibration, progress);
+  const Calibrations unseen = calibrate(dense, data.held_out, progress);  // to judge by
   report::Row dense_row = judge("Dense", dense, dense_embeddings, dense_embeddings);
   dense_row.milliseconds = milliseconds("Dense", {dense}, data.held_out, progress).front();
   progress.clear();
@@ -270,6 +281,8 @@ bool run(const Settings& settings) {
       try {
         const Encoder model = compress(dense, method, keep, calibrations, progress);
         report::Row row = judge(method.name, model, embed(model, data.held_out), dense_embeddings);
+        row.fitted_error = output_error(dense, model, calibrations);
+        row.unseen_error = output_error(dense, model, unseen);
         const auto times = milliseconds(method.name, {dense, model}, data.held_out, progress);
         row.milliseconds = times[1];
         row.times_dense = times[1] / times[0];
