@@ -39,13 +39,13 @@ void require_weight(const ConstMatrixRef<T>& W, const Calibration<T>& calibratio
 
 /// The closest Structure to W within the budget: W is m x n, any shape from 1 x 1 up.
 ///
-/// Close means: in the metric of the calibration (see `relative_error`), or the Frobenius norm
-/// without one. Deterministic for a given seed, whatever the number of threads, and blind to the
-/// scale of W and of the calibration's samples. Throws `std::invalid_argument` if W is empty or not
-/// finite, if the calibration does not fit it, on options out of range, and if the budget cannot be
-/// met: the message then says the smallest size that can, or the error that was reached. A
-/// compression that its monitor stops returns what it has by then, even if its error is beyond the
-/// budget.
+/// Close means: in the metric of the calibration (see `relative_error`) with correlations shrunk as
+/// its samples are few (see `Calibration::shrinkage`), or the Frobenius norm without one.
+/// Deterministic for a given seed, whatever the number of threads, and blind to the scale of W and
+/// of the calibration's samples. Throws `std::invalid_argument` if W is empty or not finite, if the
+/// calibration does not fit it, on options out of range, and if the budget cannot be met: the
+/// message then says the smallest size that can, or the error that was reached. A compression that
+/// its monitor stops returns what it has by then, even if its error is beyond the budget.
 template <template <Real> class Structure, class Derived>
 [[nodiscard]] auto compress(
     const Eigen::MatrixBase<Derived>& W, const Budget& budget,

@@ -56,13 +56,14 @@ template <template <Real> class Structure, class Derived>
   using T = typename Derived::Scalar;
   const ConstMatrixRef<T> weight(W.derived());
   detail::require_weight<T>(weight, calibration);
-  const auto folds = detail::CalibrationAccess::folds(calibration);
+  auto folds = detail::CalibrationAccess::folds(calibration);
   detail::require(folds.has_value(), [&] {
     return "cross_validate: a calibration of " + std::to_string(calibration.samples()) +
            " samples has no two folds: it takes two samples at least, added to a calibration that "
            "keeps them apart";
   });
   [[maybe_unused]] const detail::SerialEigen serial;
+  detail::CalibrationAccess::acquaint(*folds);
   const double scale = detail::input_unit(*folds);
   double loss = 0;
   double total = 0;

@@ -24,8 +24,8 @@ namespace detail {
 
 /// What of a calibration is not for its users.
 struct CalibrationAccess {
-  /// The two folds, each a calibration that knows of the other; nothing where there are not two.
-  /// They weigh outputs as the whole does, and what was set of shrinkage holds for them.
+  /// The two folds, each a calibration of its own; nothing where there are not two. They weigh
+  /// outputs as the whole does, and what was set of shrinkage holds for them.
   template <Real T>
   [[nodiscard]] static std::optional<std::array<Calibration<T>, 2>> folds(
       const Calibration<T>& whole) {
@@ -33,7 +33,7 @@ struct CalibrationAccess {
       std::array<Calibration<T>, 2> both{whole, *whole.other_fold_};
       return both;
     }
-    if (!whole.folds_known_) return std::nullopt;
+    if (!whole.folds_known_ || whole.samples_ < 2) return std::nullopt;
     const Index n = whole.inputs_;
     std::array<Calibration<T>, 2> both{Calibration<T>(n, Folds::one),
                                        Calibration<T>(n, Folds::one)};
@@ -72,10 +72,15 @@ struct CalibrationAccess {
       fold.output_metric_ = whole.output_metric_;
       fold.shrinkage_ = whole.shrinkage_;
     }
-    auto first = std::make_shared<const Calibration<T>>(both[0]);
-    both[0].other_fold_ = std::make_shared<const Calibration<T>>(both[1]);
-    both[1].other_fold_ = std::move(first);
     return both;
+  }
+
+  /// The same folds, each of which knows of the other: then the two are the folds of either.
+  template <Real T>
+  static void acquaint(std::array<Calibration<T>, 2>& folds) {
+    auto first = std::make_shared<const Calibration<T>>(folds[0]);
+    folds[0].other_fold_ = std::make_shared<const Calibration<T>>(folds[1]);
+    folds[1].other_fold_ = std::move(first);
   }
 
   /// As if input i had been `scales(i)` times what it was.
