@@ -231,6 +231,7 @@ TEST_CASE("a correction in narrow storage", "[compensate]") {
   // More directions than the samples span: the others are kept for the plain residual.
   Calibration<float> few(n);
   few.add(random.matrix<float>(n, 5));
+  few.shrinkage(0);
   const auto filled = compensate(op, W, 24, few, {.storage = Storage::int8});
   CHECK(relative_error(W, filled, few) <= 0.05 * relative_error(W, op, few));
   CHECK(relative_error(W, filled) < 0.95 * relative_error(W, op));
