@@ -89,11 +89,9 @@ struct CalibrationAccess {
                                                          const Vector<double>& scales) {
     for (Matrix<double>* const G : {&calibration.gram_, &calibration.first_.gram})
       if (G->size() > 0) *G = scales.asDiagonal() * *G * scales.asDiagonal();
-    if (calibration.held_count_ > 0)
-      calibration.held_ =
-          (scales.asDiagonal() *
-           calibration.held_.leftCols(calibration.held_count_).template cast<double>())
-              .template cast<T>();
+    const Matrix<double> held =  // by itself: what is assigned has another size
+        calibration.held_.leftCols(calibration.held_count_).template cast<double>();
+    if (held.size() > 0) calibration.held_ = (scales.asDiagonal() * held).template cast<T>();
     if (calibration.other_fold_)
       calibration.other_fold_ = std::make_shared<const Calibration<T>>(
           with_inputs_scaled(*calibration.other_fold_, scales));
@@ -246,7 +244,7 @@ template <Real T, class StandIn>
   };
   walk(start, 1);
   walk(start - 1, -1);
-  if (at(losses, start) <= 1.01 * at(losses, best)) best = start;
+  if (at(losses, start) <= 1.02 * at(losses, best)) best = start;
   const double a = at(grid, best);
   if (a == 1 || a == 0) return a;
   double odds = a / (1 - a);
