@@ -172,7 +172,8 @@ template <Real T>
 template <Real T>
 [[nodiscard]] std::optional<Calibration<T>> steadied(const Calibration<T>& calibration) {
   const Index samples = calibration.samples();
-  if (samples < 2 || samples > calibration.inputs() || calibration.shrinkage()) return std::nullopt;
+  if (samples < 2 || samples > 8 * calibration.inputs() || calibration.shrinkage())
+    return std::nullopt;
   const Matrix<double> X = calibration.held_samples().template cast<double>();
   const double largest = X.size() > 0
                              ? X.cwiseAbs().maxCoeff()
