@@ -221,9 +221,9 @@ class Calibration {
   /// the other way round; where there are no folds by the closed form of Ledoit and Wolf, "A
   /// well-conditioned estimator for large-dimensional covariance matrices", 2004, towards the
   /// diagonal instead of the identity. It falls to 0 as samples become many. While there are no
-  /// more samples than inputs, the mean squares of the inputs that are not 0 are drawn to each
-  /// other as well, by the same closed form, and correlations kept. Throws `std::invalid_argument`
-  /// unless 0 <= a < 1.
+  /// more than eight samples an input, the mean squares of the inputs that are not 0 are drawn to
+  /// each other as well, by the same closed form, and correlations kept. Throws
+  /// `std::invalid_argument` unless 0 <= a < 1.
   Calibration& shrinkage(double a) {
     detail::require(is_finite(a) && a >= 0 && a < 1, [&] {
       return "Calibration: shrinkage must be at least 0 and less than 1, not " + std::to_string(a);

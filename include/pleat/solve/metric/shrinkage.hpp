@@ -165,10 +165,10 @@ template <Real T>
 }
 
 /// The calibration that makers fit to, but for `chosen_shrinkage`, where it is another: while there
-/// are no more samples than inputs, mean squares d of the inputs that are not 0 are drawn to their
-/// mean by the share of their spread that chance explains, sum of (mean of x_i^4 - d_i^2) / (T - 1)
-/// over sum of (d_i - mean)^2. Else a weight would be kept because its input happened to be large
-/// in eight samples. None where it says itself how to shrink.
+/// are no more than eight samples an input, mean squares d of the inputs that are not 0 are drawn
+/// to their mean by the share of their spread that chance explains, sum of (mean of x_i^4 - d_i^2)
+/// / (T - 1) over sum of (d_i - mean)^2. Else a weight would be kept because its input happened to
+/// be large in a few samples. None where it says itself how to shrink.
 template <Real T>
 [[nodiscard]] std::optional<Calibration<T>> steadied(const Calibration<T>& calibration) {
   const Index samples = calibration.samples();
