@@ -55,11 +55,15 @@ TEST_CASE("what is expected of unseen inputs is what they show", "[cross_validat
   const Matrix<double> W = random.matrix<double>(32, n);
   for (const Index samples : {40, 100, 400}) {
     CAPTURE(samples);
-    const auto calibration = calibration_of(Matrix<double>(A * random.matrix<double>(n, samples)));
+    const Matrix<double> X = A * random.matrix<double>(n, samples);
+    const auto calibration = calibration_of(X);
     const auto op = compress<LowRank>(W, keep(0.5), calibration);
     const double expected = cross_validate<LowRank>(W, keep(0.5), calibration);
     CHECK(expected > relative_error(W, op, calibration));
-    CHECK(expected == Approx(relative_error(W, op, all)).epsilon(0.15));
+    // That of a fit to half of the samples, from which all of them are not far.
+    const auto half = compress<LowRank>(W, keep(0.5), calibration_of(X.leftCols(samples / 2)));
+    CHECK(expected == Approx(relative_error(W, half, all)).epsilon(0.1));
+    CHECK(expected == Approx(relative_error(W, op, all)).epsilon(0.2));
     // Nor does it depend on the sizes of things.
     CHECK(cross_validate<LowRank>(0x1p-30 * W, keep(0.5), calibration) == expected);
   }
