@@ -20,6 +20,11 @@ template <template <pleat::Real> class Structure>
 Operator compress(const Eigen::MatrixXf& W, const pleat::Budget& budget,
                   const Calibration& calibration, pleat::Storage storage);
 
+/// `pleat::cross_validate<Structure>` of the same.
+template <template <pleat::Real> class Structure>
+double cross_validate(const Eigen::MatrixXf& W, const pleat::Budget& budget,
+                      const Calibration& calibration, pleat::Storage storage);
+
 /// Low rank as the plain singular value decomposition has it, without looking at the inputs.
 Operator low_rank_plain(const Eigen::MatrixXf& W, const pleat::Budget& budget,
                         const Calibration& calibration);

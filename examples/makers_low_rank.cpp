@@ -10,10 +10,16 @@ namespace makers {
 
 template Operator compress<pleat::Dense>(const Eigen::MatrixXf&, const pleat::Budget&,
                                          const Calibration&, pleat::Storage);
+template double cross_validate<pleat::Dense>(const Eigen::MatrixXf&, const pleat::Budget&,
+                                             const Calibration&, pleat::Storage);
 template Operator compress<pleat::LowRank>(const Eigen::MatrixXf&, const pleat::Budget&,
                                            const Calibration&, pleat::Storage);
+template double cross_validate<pleat::LowRank>(const Eigen::MatrixXf&, const pleat::Budget&,
+                                               const Calibration&, pleat::Storage);
 template Operator compress<pleat::BlockDictionary>(const Eigen::MatrixXf&, const pleat::Budget&,
                                                    const Calibration&, pleat::Storage);
+template double cross_validate<pleat::BlockDictionary>(const Eigen::MatrixXf&, const pleat::Budget&,
+                                                       const Calibration&, pleat::Storage);
 
 Operator low_rank_plain(const Eigen::MatrixXf& W, const pleat::Budget& budget, const Calibration&) {
   return pleat::compress<pleat::LowRank>(W, budget);

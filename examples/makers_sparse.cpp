@@ -10,8 +10,12 @@ namespace makers {
 
 template Operator compress<pleat::SemiStructured>(const Eigen::MatrixXf&, const pleat::Budget&,
                                                   const Calibration&, pleat::Storage);
+template double cross_validate<pleat::SemiStructured>(const Eigen::MatrixXf&, const pleat::Budget&,
+                                                      const Calibration&, pleat::Storage);
 template Operator compress<pleat::Armor>(const Eigen::MatrixXf&, const pleat::Budget&,
                                          const Calibration&, pleat::Storage);
+template double cross_validate<pleat::Armor>(const Eigen::MatrixXf&, const pleat::Budget&,
+                                             const Calibration&, pleat::Storage);
 
 Operator semi_structured_and_low_rank(const Eigen::MatrixXf& W, const pleat::Budget& budget,
                                       const Calibration& calibration) {

@@ -53,6 +53,9 @@ struct Row {
   std::string structure;
   std::size_t bytes = 0;        // of the ten linear layers
   std::vector<double> cosines;  // to the dense embedding, one a sentence
+  double fitted_error = 0;      // of the outputs of a layer, on the inputs it was fitted to
+  double crossed_error = -1;    // what cross-validation expects on others, if it was asked
+  double unseen_error = 0;      // what it is on those of the held-out sentences
   double milliseconds = 0;      // per sentence
   double times_dense = 1;       // that, as a multiple of the dense time
 
@@ -76,16 +79,20 @@ struct Row {
 
 /// The first line of the table. Whoever reads it, by a pipe too, gets each line at once.
 inline void print_head() {
-  std::printf("\n%-18s %8s %8s %9s %9s %9s %9s\n", "structure", "MB", "% dense", "mean cos",
-              "5th pct", "ms/sent.", "x dense");
+  std::printf("\n%-18s %8s %8s %8s %8s %8s %9s %9s %9s %9s\n", "structure", "MB", "% dense",
+              "fitted", "crossed", "unseen", "mean cos", "5th pct", "ms/sent.", "x dense");
   std::fflush(stdout);
 }
 
 inline void print(const Row& row, std::size_t dense_bytes) {
-  std::printf("%-18s %8.2f %8.1f %9.4f %9.4f %9.2f %9.2f\n", row.structure.c_str(),
+  char crossed[16] = "-";
+  if (row.crossed_error >= 0)
+    (void)std::snprintf(crossed, sizeof crossed, "%.4f", row.crossed_error);
+  std::printf("%-18s %8.2f %8.1f %8.4f %8s %8.4f %9.4f %9.4f %9.2f %9.2f\n", row.structure.c_str(),
               static_cast<double>(row.bytes) / 1e6,
               100 * static_cast<double>(row.bytes) / static_cast<double>(dense_bytes),
-              row.mean_cosine(), row.fifth_percentile(), row.milliseconds, row.times_dense);
+              row.fitted_error, crossed, row.unseen_error, row.mean_cosine(),
+              row.fifth_percentile(), row.milliseconds, row.times_dense);
   std::fflush(stdout);
 }
 
@@ -97,8 +104,11 @@ inline void print_impossible(const std::string& structure, const std::string& re
 
 inline void print_legend(int compressing_threads) {
   std::printf(
-      "MB: stored by the ten linear layers. mean cos, 5th pct: cosine to the dense embedding.\n"
-      "x dense: time as a multiple of the dense time (below 1 is faster).\n"
+      "MB: stored by the ten linear layers. fitted, unseen: relative error of a layer's outputs "
+      "on\n"
+      "the sentences that it was fitted to, and on others; crossed: what cross-validation on the\n"
+      "former expects of the latter (--all: of more rows). mean cos, 5th pct: cosine to the dense\n"
+      "embedding. x dense: time as a multiple of the dense time (below 1 is faster).\n"
       "Compressed on %d thread%s; timed on one.\n\n",
       compressing_threads, compressing_threads == 1 ? "" : "s");
 }

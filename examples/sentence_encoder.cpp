@@ -8,6 +8,7 @@
 
 #include <CLI/CLI.hpp>
 #include <Eigen/Core>
+#include <pleat/compress/error.hpp>
 #include <pleat/core/threads.hpp>
 #include <pleat/factor/armor.hpp>
 #include <pleat/factor/block_dictionary.hpp>
@@ -48,16 +49,25 @@ struct Method {
   std::vector<double> keep;  // all but the first only if all are asked for
   bool usual;                // or tried only if all are asked for, or this one is
   std::function<Operator(const MatrixXf&, const pleat::Budget&, const Calibration&)> compress;
+  /// What cross-validation says of it, which is two more compressions; of some methods.
+  std::function<double(const MatrixXf&, const pleat::Budget&, const Calibration&)> cross_validate;
+  bool quick = false;  // so that it is said even if not all is asked for
 };
 
 /// A structure with default options, but for how values are stored.
 template <template <pleat::Real> class Structure>
 Method method(std::string name, std::vector<double> keep, bool usual,
-              pleat::Storage storage = pleat::Storage::f32) {
-  return {std::move(name), std::move(keep), usual,
+              pleat::Storage storage = pleat::Storage::f32, bool quick = false) {
+  return {std::move(name),
+          std::move(keep),
+          usual,
           [storage](const auto& W, const auto& budget, const auto& calibration) {
             return makers::compress<Structure>(W, budget, calibration, storage);
-          }};
+          },
+          [storage](const auto& W, const auto& budget, const auto& calibration) {
+            return makers::cross_validate<Structure>(W, budget, calibration, storage);
+          },
+          quick};
 }
 
 /// The structures that are tried: one line each. Some are of one size only.
@@ -65,12 +75,13 @@ const std::vector<Method>& methods() {
   using pleat::Storage;
   constexpr bool usual = true;
   constexpr bool rare = false;
+  constexpr bool quick = true;
   static const std::vector<Method> all{
-      {"LowRank-plain", {0.5, 0.75, 0.25}, rare, makers::low_rank_plain},
-      method<pleat::LowRank>("LowRank", {0.5, 0.75, 0.25}, usual),
+      {"LowRank-plain", {0.5, 0.75, 0.25}, rare, makers::low_rank_plain, {}},
+      method<pleat::LowRank>("LowRank", {0.5, 0.75, 0.25}, usual, Storage::f32, quick),
       method<pleat::BlockDictionary>("BlockDictionary", {0.5, 0.25}, usual),
-      method<pleat::SemiStructured>("SemiStructured", {0.54}, usual),
-      {"2:4+LowRank", {0.575}, usual, makers::semi_structured_and_low_rank},
+      method<pleat::SemiStructured>("SemiStructured", {0.54}, usual, Storage::f32, quick),
+      {"2:4+LowRank", {0.575}, usual, makers::semi_structured_and_low_rank, {}},
       method<pleat::Armor>("Armor", {0.575, 0.62}, usual),
       method<pleat::Dense>("Dense-int8", {0.27}, usual, Storage::int8),
       method<pleat::Dense>("Dense-int4", {0.15}, usual, Storage::int4),
@@ -209,6 +220,30 @@ report::Row judge(std::string structure, const Encoder& model, const MatrixXf& e
   return row;
 }
 
+/// The relative error of the outputs of a layer on such inputs, the mean over the ten.
+double output_error(const Encoder& dense, const Encoder& model, const Calibrations& inputs) {
+  double sum = 0;
+  for (const std::string& layer : encoder::linear_layers)
+    sum += pleat::relative_error(dense.weights().at(layer).to_dense(), model.weights().at(layer),
+                                 inputs.at(layer));
+  return sum / static_cast<double>(encoder::linear_layers.size());
+}
+
+/// What cross-validation expects it to be, the mean over the ten.
+double crossed_error(const Encoder& dense, const Method& method, double keep,
+                     const Calibrations& calibrations, report::Progress& progress) {
+  double sum = 0;
+  std::size_t done = 0;
+  const Threads threads(compressing_threads());
+  for (const std::string& layer : encoder::linear_layers) {
+    sum += method.cross_validate(dense.weights().at(layer).to_dense(), pleat::keep(keep),
+                                 calibrations.at(layer));
+    progress.show(method.name + ": cross-validating " + layer, ++done,
+                  encoder::linear_layers.size());
+  }
+  return sum / static_cast<double>(encoder::linear_layers.size());
+}
+
 /// Milliseconds per sentence of each encoder, on every third sentence: the median over rounds in
 /// which all take their turn, so that a machine that slows down slows them all.
 std::vector<double> milliseconds(const std::string& structure, const std::vector<Encoder>& models,
@@ -272,6 +307,7 @@ bool run(const Settings& settings) {
   std::fflush(stdout);
 
   const Calibrations calibrations = calibrate(dense, data.calibration, progress);
+  const Calibrations unseen = calibrate(dense, data.held_out, progress);  // to judge by
   report::Row dense_row = judge("Dense", dense, dense_embeddings, dense_embeddings);
   dense_row.milliseconds = milliseconds("Dense", {dense}, data.held_out, progress).front();
   progress.clear();
@@ -291,6 +327,10 @@ bool run(const Settings& settings) {
       try {
         const Encoder model = compress(dense, method, keep, calibrations, progress);
         report::Row row = judge(method.name, model, embed(model, data.held_out), dense_embeddings);
+        row.fitted_error = output_error(dense, model, calibrations);
+        row.unseen_error = output_error(dense, model, unseen);
+        if (method.cross_validate && (method.quick || settings.all))
+          row.crossed_error = crossed_error(dense, method, keep, calibrations, progress);
         const auto times = milliseconds(method.name, {dense, model}, data.held_out, progress);
         row.milliseconds = times[1];
         row.times_dense = times[1] / times[0];

@@ -92,7 +92,7 @@ TEST_CASE("BlockDictionary: with s = k each block is its best approximation of r
   const Matrix<double> X = correlated_inputs<double>(random, n, 60);
   const Matrix<double> plain = W - of_shape(W, b, k, k).to_dense();
   // By itself, which is without rounds over all blocks.
-  const Matrix<double> alone = W - of_shape(W, b, k, k, calibration_of(X), 0).to_dense();
+  const Matrix<double> alone = W - of_shape(W, b, k, k, exact_calibration(X), 0).to_dense();
   for (Index first = 0; first < n; first += b) {
     const Index width = std::min(b, n - first);
     const auto tail = [&](const Matrix<double>& A) {
@@ -110,7 +110,7 @@ TEST_CASE("BlockDictionary: the loss falls from round to round", "[block_diction
   Random random(64);
   const Matrix<double> W = random.matrix<double>(120, 40);
   for (const Index samples : {15, 200}) {  // fewer than inputs, and enough
-    const auto calibration = calibration_of(correlated_inputs<double>(random, 40, samples));
+    const auto calibration = exact_calibration(correlated_inputs<double>(random, 40, samples));
     double reported = 2;
     bool monotone = true;
     const auto op = compress<BlockDictionary>(
@@ -336,7 +336,7 @@ TEST_CASE("BlockDictionary: hyperparameters that were given are kept", "[block_d
 TEST_CASE("BlockDictionary: a stop returns the best so far", "[block_dictionary]") {
   Random random(73);
   const Matrix<double> W = random.matrix<double>(100, 64);
-  const auto calibration = calibration_of(correlated_inputs<double>(random, 64, 100));
+  const auto calibration = exact_calibration(correlated_inputs<double>(random, 64, 100));
   double before = 2;
   for (const Index stop : {1, 12, 40}) {
     Index calls = 0;

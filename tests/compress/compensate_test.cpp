@@ -73,7 +73,7 @@ TEST_CASE("EoRA: the error is the sum of the squared singular values left out", 
     for (const Index samples : {3, 20, 90}) {  // singular Gram matrices, and one of full rank
       const Matrix<double> W = random.matrix<double>(m, n);
       const Matrix<double> X = correlated_inputs<double>(random, n, samples);
-      const Calibration<double> calibration = calibration_of(X);
+      const Calibration<double> calibration = exact_calibration(X);
       const auto op = pruned(W);
       const Matrix<double> residual = W - op.to_dense();
       const double before = (residual * X).norm();
@@ -123,7 +123,7 @@ TEST_CASE("EoRA: weighted outputs and the two-sided metric", "[compensate]") {
     const Matrix<double> residual = W - op.to_dense();
     Vector<double> weights(m);
     for (Index i = 0; i < m; ++i) weights(i) = random.uniform(0.1, 5);
-    Calibration<double> rows = calibration_of(X);
+    Calibration<double> rows = exact_calibration(X);
     rows.row_weights(weights);
     const Matrix<double> root = weights.cwiseSqrt().asDiagonal();
     CHECK((root * (W - compensate(op, W, 5, rows).to_dense()) * X).norm() ==
@@ -131,7 +131,7 @@ TEST_CASE("EoRA: weighted outputs and the two-sided metric", "[compensate]") {
 
     const Matrix<double> B = random.matrix<double>(m, m);
     const Matrix<double> P = B * B.transpose();
-    Calibration<double> two_sided = calibration_of(X);
+    Calibration<double> two_sided = exact_calibration(X);
     two_sided.output_metric(P);
     const Matrix<double> L = Eigen::LLT<Matrix<double>>(P).matrixL();
     CHECK((L.transpose() * (W - compensate(op, W, 5, two_sided).to_dense()) * X).norm() ==
@@ -160,6 +160,7 @@ TEST_CASE("the correction takes what the budget leaves", "[compensate]") {
   const Matrix<float> W = random.matrix<float>(m, n);
   Calibration<float> calibration(n);
   calibration.add(correlated_inputs<float>(random, n, 200));
+  calibration.shrinkage(0);
   const auto op = pruned(W);
   const std::size_t one = 4 * (m + n);  // bytes of rank 1
 
@@ -198,6 +199,7 @@ TEST_CASE("a correction in narrow storage", "[compensate]") {
   const Matrix<float> W = random.matrix<float>(m, n);
   Calibration<float> calibration(n);
   calibration.add(correlated_inputs<float>(random, n, 400));
+  calibration.shrinkage(0);
   const auto op = pruned(W);
   const double before = relative_error(W, op, calibration);
   const double exact = relative_error(W, compensate(op, W, 24, calibration), calibration);
@@ -229,6 +231,7 @@ TEST_CASE("a correction in narrow storage", "[compensate]") {
   // More directions than the samples span: the others are kept for the plain residual.
   Calibration<float> few(n);
   few.add(random.matrix<float>(n, 5));
+  few.shrinkage(0);
   const auto filled = compensate(op, W, 24, few, {.storage = Storage::int8});
   CHECK(relative_error(W, filled, few) <= 0.05 * relative_error(W, op, few));
   CHECK(relative_error(W, filled) < 0.95 * relative_error(W, op));

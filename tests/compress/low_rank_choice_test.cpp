@@ -51,6 +51,7 @@ TEMPLATE_TEST_CASE("an error budget gives the smallest rank that meets it", "[co
   const Matrix<TestType> W = random.matrix<TestType>(40, 50);
   Calibration<TestType> calibration(50);
   calibration.add(correlated_inputs<TestType>(random, 50, 200));
+  calibration.shrinkage(0);
   for (const auto& metric : {Calibration<TestType>(), calibration})
     for (const double most : {0.9, 0.5, 0.1, 0.01}) {
       INFO("error " << most << ", " << metric.samples() << " samples");

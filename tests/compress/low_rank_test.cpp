@@ -64,8 +64,8 @@ TEST_CASE("calibrated low rank attains the tail of W S by every route", "[low_ra
     const Matrix<double> W = random.matrix<double>(m, n);
     for (const Index samples : {2, 20, 36, 100}) {  // from far fewer than inputs to enough
       const Matrix<double> X = correlated_inputs<double>(random, n, samples);
-      const Calibration<double> streamed = calibration_of(X);
-      const auto from_gram = Calibration<double>::from_gram(streamed.gram(), samples);
+      const Calibration<double> streamed = exact_calibration(X);
+      const auto from_gram = Calibration<double>::from_gram(streamed.gram(), samples).shrinkage(0);
       for (const Index rank : {1, 3, 12}) {
         if (rank > std::min(m, n)) break;
         INFO(m << " x " << n << ", " << samples << " samples, rank " << rank);
@@ -91,8 +91,8 @@ TEST_CASE("routes E, S and X give one matrix", "[low_rank]") {
   const Index n = 24;
   const Matrix<double> W = random.matrix<double>(m, n);
   const Matrix<double> X = correlated_inputs<double>(random, n, 20);
-  const auto held = calibration_of(X);                                // X: 20 held samples
-  const auto gram = Calibration<double>::from_gram(held.gram(), 20);  // S: n < m
+  const auto held = exact_calibration(X);  // X: 20 held samples
+  const auto gram = Calibration<double>::from_gram(held.gram(), 20).shrinkage(0);  // S: n < m
   auto weighted = gram;
   weighted.row_weights(Vector<double>::Ones(m));  // E: m x m, through P = I
   const Matrix<double> by_samples = of_rank(W, 6, held).to_dense();
@@ -101,8 +101,8 @@ TEST_CASE("routes E, S and X give one matrix", "[low_rank]") {
   // And the transposed shape, where a Gram matrix takes route E.
   const Matrix<double> Wt = W.transpose();
   const Matrix<double> Xt = correlated_inputs<double>(random, m, 21);
-  const auto held_t = calibration_of(Xt);
-  const auto gram_t = Calibration<double>::from_gram(held_t.gram(), 21);
+  const auto held_t = exact_calibration(Xt);
+  const auto gram_t = Calibration<double>::from_gram(held_t.gram(), 21).shrinkage(0);
   CHECK((of_rank(Wt, 6, held_t).to_dense() - of_rank(Wt, 6, gram_t).to_dense()).norm() <=
         1e-9 * W.norm());
 }
@@ -119,7 +119,7 @@ TEST_CASE("the whitening of the papers, where it exists, gives the same matrix",
                                    svd.singularValues().head(rank).asDiagonal() *
                                    svd.matrixV().leftCols(rank).transpose();
   const Matrix<double> paper = truncated * S.inverse();
-  const auto op = of_rank(W, rank, calibration_of(X));
+  const auto op = of_rank(W, rank, exact_calibration(X));
   CHECK((op.to_dense() - paper).norm() <= 1e-10 * W.norm());
   // Their closed-form update of the left factor under the same Gram matrix is a no-op.
   const Matrix<double> V = op.V().to_dense();
@@ -147,11 +147,11 @@ TEST_CASE("CorDA is the metric of the squared Gram matrix", "[low_rank]") {
     const Eigen::JacobiSVD<Matrix<double>> svd(W * G, Eigen::ComputeThinU);
     const Matrix<double> U = svd.matrixU().leftCols(rank);
     const Matrix<double> corda = U * (U.transpose() * W);
-    const auto op = of_rank(W, rank, Calibration<double>::from_gram(G * G, 100));
+    const auto op = of_rank(W, rank, Calibration<double>::from_gram(G * G, 100).shrinkage(0));
     CHECK((op.to_dense() - corda).norm() <= 1e-9 * W.norm());
     // It is not the optimum for the activations.
     CHECK(((W - corda) * X).norm() >
-          ((W - of_rank(W, rank, calibration_of(X)).to_dense()) * X).norm());
+          ((W - of_rank(W, rank, exact_calibration(X)).to_dense()) * X).norm());
   }
 }
 
@@ -176,9 +176,9 @@ TEST_CASE("weighted outputs: Fisher-weighted SVD and the two-sided metric", "[lo
     CHECK(relative_error(W, op, fisher) == Approx(optimum(scaled, rank)).epsilon(1e-9));
 
     const Matrix<double> X = correlated_inputs<double>(random, n, 3 * n);
-    Calibration<double> both = calibration_of(X);
+    Calibration<double> both = exact_calibration(X);
     both.row_weights(weights);
-    Calibration<double> full = calibration_of(X);
+    Calibration<double> full = exact_calibration(X);
     full.output_metric(Matrix<double>(weights.asDiagonal()));
     CHECK(relative_error(W, of_rank(W, rank, both), both) ==
           Approx(optimum(scaled * X, rank)).epsilon(1e-9));
@@ -257,7 +257,7 @@ TEST_CASE("degenerate matrices and calibrations", "[low_rank]") {
   SECTION("what the samples do not determine goes to the plain residual") {
     const Matrix<double> W = random.matrix<double>(20, 25);
     const Matrix<double> X = random.matrix<double>(25, 4);
-    const auto op = of_rank(W, 12, calibration_of(X));
+    const auto op = of_rank(W, 12, exact_calibration(X));
     CHECK(((W - op.to_dense()) * X).norm() <= 1e-10 * (W * X).norm());
     // Four directions are taken by the samples; the other eight are the best for what is left of W.
     const Eigen::JacobiSVD<Matrix<double>> svd(W * X, Eigen::ComputeThinU);
@@ -325,7 +325,7 @@ TEST_CASE("singular values far below the largest are found too", "[low_rank]") {
       CAPTURE(m, n, rank);
       const double tail = rank < 30 ? sigma.tail(30 - rank).norm() / sigma.norm() : 0;
       CHECK(relative_error(W, of_rank(W, rank)) <= 1.01 * tail + 1e-15);
-      const auto op = of_rank(W, rank, calibration_of(X));
+      const auto op = of_rank(W, rank, exact_calibration(X));
       const double loss = ((W - op.to_dense()) * X).norm() / (W * X).norm();
       CHECK(loss <= 1.01 * optimum(W * X, rank) + 1e-15);
     }
@@ -338,7 +338,7 @@ TEST_CASE("singular values far below the largest are found too", "[low_rank]") {
   const Matrix<double> W = random.matrix<double>(60, 20);
   for (const Index rank : {10, 15, 18, 19}) {
     CAPTURE(rank);
-    const auto op = of_rank(W, rank, calibration_of(X));
+    const auto op = of_rank(W, rank, exact_calibration(X));
     const double loss = ((W - op.to_dense()) * X).norm() / (W * X).norm();
     CHECK(loss <= 1.01 * optimum(W * X, rank) + 1e-15);
   }

@@ -30,6 +30,7 @@ TEST_CASE("patterns of any size are kept, calibrated or not", "[prune]") {
     const Matrix<float> W = random.matrix<float>(m, n);
     Calibration<float> calibration(n);
     calibration.add(correlated_inputs<float>(random, n, 2 * n));
+    calibration.shrinkage(0);
     for (const SparsePattern pattern :
          {SparsePattern{1, 1}, {1, 4}, {3, 4}, {4, 8}, {2, 7}, {60, 120}, {5, 1000}}) {
       INFO(m << " x " << n << ", " << pattern.kept << ':' << pattern.group);

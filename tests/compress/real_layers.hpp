@@ -35,7 +35,8 @@ class RealLayers {
   [[nodiscard]] Matrix<float> weights(const std::string& layer) const {
     return weights_.matrix<float>(layer + ".weight").transpose();
   }
-  /// What enters the layer, in the half of the data to fit to, and in the other half.
+  /// What enters the layer, in the half of the data to fit to, and in the other half: as it is,
+  /// like the numbers from other programs.
   [[nodiscard]] Calibration<float> fitted(const std::string& layer) const {
     return calibration(layer + ".gram_calib");
   }
@@ -48,7 +49,7 @@ class RealLayers {
       : weights_(std::move(weights)), grams_(std::move(grams)) {}
 
   [[nodiscard]] Calibration<float> calibration(const std::string& name) const {
-    return Calibration<float>::from_gram(grams_.matrix<double>(name), 32000);
+    return Calibration<float>::from_gram(grams_.matrix<double>(name), 32000).shrinkage(0);
   }
 
   Safetensors weights_;

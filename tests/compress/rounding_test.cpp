@@ -135,7 +135,7 @@ TEST_CASE("calibrated rounding of a dense weight beats the nearest", "[rounding]
         for (const Storage storage : {Storage::int8, Storage::int4, Storage::bf16}) {
           INFO(m << " x " << n << ", " << samples << " samples, " << to_string(storage));
           const Matrix<T> W = random.matrix<T>(m, n);
-          const auto calibration = calibration_of(correlated_inputs<T>(random, n, samples));
+          const auto calibration = exact_calibration(correlated_inputs<T>(random, n, samples));
           const auto op = compress<Dense>(W, keep(1000), calibration, {.storage = storage});
           const Dense<T> nearest(W, storage);
           CHECK(op.bytes() == nearest.bytes());
@@ -155,7 +155,7 @@ TEST_CASE("scales, threads and monitors of calibrated rounding", "[rounding]") {
   Random random(75);
   const Matrix<float> W = random.matrix<float>(40, 160);
   const Matrix<float> X = correlated_inputs<float>(random, 160, 90);
-  const auto calibration = calibration_of(X);
+  const auto calibration = exact_calibration(X);
   for (const Storage storage : {Storage::int8, Storage::int4}) {
     const Dense<float>::Options options{.storage = storage};
     const Matrix<float> expected = compress<Dense>(W, keep(1), calibration, options).to_dense();
@@ -166,7 +166,7 @@ TEST_CASE("scales, threads and monitors of calibrated rounding", "[rounding]") {
     set_num_threads(1);
     const double error = relative_error(W, Dense<float>(expected), calibration);
     for (const float factor : {1e-6F, 1e6F}) {
-      const auto scaled = calibration_of(X * factor);
+      const auto scaled = exact_calibration(X * factor);
       CHECK(relative_error(W, compress<Dense>(W, keep(1), scaled, options), calibration) ==
             Approx(error).epsilon(1e-2));
     }

@@ -50,7 +50,7 @@ TEST_CASE("diagonal criteria keep the best of all masks, by brute force", "[semi
   for (const auto& [m, n] : {std::pair{1, 1}, {1, 2}, {2, 3}, {3, 5}, {7, 31}, {12, 64}}) {
     const Matrix<double> W = random.matrix<double>(m, n);
     const Matrix<double> X = correlated_inputs<double>(random, n, 2 * n);
-    const auto calibration = calibration_of(X);
+    const auto calibration = exact_calibration(X);
     Vector<double> d = X.rowwise().squaredNorm();
     d.array() += 1e-8 * d.mean();
     const std::pair<PruneCriterion, Vector<double>> cases[] = {
@@ -87,7 +87,7 @@ TEST_CASE("better criteria leave smaller errors, and a refit never a larger one"
   Random random(53);
   const Matrix<double> W = random.matrix<double>(40, 96);
   for (const Index samples : {30, 400}) {
-    const auto calibration = calibration_of(correlated_inputs<double>(random, 96, samples));
+    const auto calibration = exact_calibration(correlated_inputs<double>(random, 96, samples));
     std::vector<double> refitted;
     for (const PruneCriterion criterion : criteria) {
       INFO("criterion " << static_cast<int>(criterion) << ", " << samples << " samples");
@@ -113,7 +113,7 @@ TEST_CASE("any shape, any calibration, both scalars", "[semi_structured]") {
              {native_storage<T>, Storage::bf16, Storage::int8, Storage::int4}) {
           INFO(m << " x " << n << ", " << samples << " samples, " << to_string(storage));
           const Matrix<T> W = random.matrix<T>(m, n);
-          const auto calibration = calibration_of(correlated_inputs<T>(random, n, samples));
+          const auto calibration = exact_calibration(correlated_inputs<T>(random, n, samples));
           const auto op = pruned(W, calibration, {.storage = storage});
           CHECK(op.rows() == m);
           CHECK(op.cols() == n);
@@ -186,7 +186,7 @@ TEST_CASE("row weights and output metrics change nothing", "[semi_structured]") 
 TEST_CASE("a stopped compression returns the best so far", "[semi_structured]") {
   Random random(59);
   const Matrix<double> W = random.matrix<double>(16, 40);
-  const auto calibration = calibration_of(correlated_inputs<double>(random, 40, 100));
+  const auto calibration = exact_calibration(correlated_inputs<double>(random, 40, 100));
   int calls = 0;
   double loss = 1;
   (void)pruned(W, calibration, {.storage = Storage::int8, .monitor = [&](const Progress& progress) {

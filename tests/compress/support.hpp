@@ -36,6 +36,14 @@ template <class Derived>
   return calibration;
 }
 
+/// The same where those are all the inputs that there are: nothing is shrunk, and what is the
+/// optimum in theory is that of the samples.
+template <class Derived>
+[[nodiscard]] Calibration<typename Derived::Scalar> exact_calibration(
+    const Eigen::MatrixBase<Derived>& X) {
+  return calibration_of(X).shrinkage(0);
+}
+
 /// A weight and a calibration for numbers from other programs, W_ij = sin(1 + 1.7 i^2 + 2.3 j^2 +
 /// 0.9 i j) and G_ij = s_i (0.5^|i - j| + 0.1 [i = j]) s_j with s_i = 1 + cos(i) / 2.
 [[nodiscard]] inline Matrix<double> golden_weight() {
@@ -49,7 +57,7 @@ template <class Derived>
     return scale(i) * (std::pow(0.5, double(i > j ? i - j : j - i)) + (i == j ? 0.1 : 0)) *
            scale(j);
   });
-  return Calibration<double>::from_gram(G, 16);
+  return Calibration<double>::from_gram(G, 16).shrinkage(0);
 }
 
 /// X X^T of such inputs.

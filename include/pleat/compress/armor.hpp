@@ -8,6 +8,7 @@
 #include "pleat/factor/armor.hpp"
 #include "pleat/solve/armor/armor_search.hpp"
 #include "pleat/solve/sparse/rounded_weights.hpp"
+#include "pleat/solve/sparse/sparse_shrinkage.hpp"
 #include "pleat/solve/sparse/sparse_weights.hpp"
 
 #include <algorithm>
@@ -147,16 +148,23 @@ struct Compressor<Armor<T>> {
       // Rows are pruned each by itself: weights of outputs change only what is told of the error.
       const bool weighted =
           calibration.row_weights().size() > 0 || calibration.output_metric().size() > 0;
-      Matrix<double> fitting = few ? Matrix<double>() : detail::fitting_gram(calibration);
-      start = few ? detail::prune_wide(*few, Wt, {},
-                                       [&](const Progress&) { return report.begin("prune", 1, 1); })
-                  : detail::prune(
-                        fitting, Wt, {},
-                        [&](const Progress& now) {
-                          if (!weighted) report.reached(now.loss * now.loss);
-                          return report.begin(now.phase, now.iteration, now.iterations);
-                        },
-                        &swept);
+      Matrix<double> fitting;
+      if (few) {
+        start = detail::prune_wide(*few, Wt, {},
+                                   [&](const Progress&) { return report.begin("prune", 1, 1); });
+      } else {
+        fitting = detail::fitting_gram(detail::pruning_gram(
+            W, calibration, {}, detail::Grid::of(options.storage, 2), [&](const Progress& now) {
+              return report.begin(now.phase, now.iteration, now.iterations);
+            }));
+        start = detail::prune(
+            fitting, Wt, {},
+            [&](const Progress& now) {
+              if (!weighted) report.reached(now.loss * now.loss);
+              return report.begin(now.phase, now.iteration, now.iterations);
+            },
+            &swept);
+      }
       if (report.stopped()) swept.resize(0, 0);
       pruned = detail::stored_semi_structured<T>(
           W, fitting, start * scale, options.storage, report.stopped(), [&](const Progress& now) {

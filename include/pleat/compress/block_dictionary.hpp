@@ -9,13 +9,16 @@
 #include "pleat/solve/dictionary/block_dictionary_solver.hpp"
 #include "pleat/solve/linear/progress_report.hpp"
 #include "pleat/solve/metric/layer_metric.hpp"
+#include "pleat/solve/metric/shrinkage.hpp"
 #include "pleat/solve/metric/wide_metric.hpp"
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -27,8 +30,9 @@ inline namespace PLEAT_ABI {
 /// by steps that never raise it; see `detail::BlockDictionarySolver`. Codes are found by orthogonal
 /// least squares, atoms by the approximate K-SVD (Rubinstein et al. 2008). Blocks see each other's
 /// errors through the whole of X X^T, which took a quarter off the error of real layers. Rows are
-/// weighted by the diagonal of P. Calibrations may be singular. Of 4096 inputs or more, while the
-/// calibration holds no more than n / 8 samples, they change nothing.
+/// weighted by the diagonal of P. Calibrations may be singular; X X^T is shrunk, see
+/// `Calibration::shrinkage`. Of 4096 inputs or more, while the calibration holds no more than n / 8
+/// samples, they change nothing.
 ///
 /// Shape: what `Options` give; the rest is chosen by short trials, on some of the columns, of the
 /// shapes that the budget allows. With s = k the rounds begin at the best of rank k for each block.
@@ -90,12 +94,14 @@ struct Compressor<BlockDictionary<T>> {
           n_(W.cols()),
           given_{options.block, options.atoms, options.nonzeros},
           iterations_(options.iterations),
+          steady_(detail::steadied(calibration)),
+          calibration_(steady_ ? *steady_ : calibration),
           stop_(options.monitor) {
       check();
       Wt_ = W.transpose().template cast<double>();
       scale_ = detail::power_of_two_below(Wt_.cwiseAbs().maxCoeff());
       Wt_ /= scale_;
-      if (!detail::WideMetric<>::of(calibration)) G_ = detail::scaled_gram(calibration);
+      if (!detail::WideMetric<>::of(calibration_)) G_ = detail::scaled_gram(calibration_);
       weights_ = Vector<double>::Ones(m_);
       if (calibration.row_weights().size() > 0) weights_ = calibration.row_weights();
       if (calibration.output_metric().size() > 0)
@@ -127,6 +133,7 @@ struct Compressor<BlockDictionary<T>> {
     [[nodiscard]] BlockDictionary<T> within(std::size_t limit) {
       auto shapes = detail::dictionary_shapes<T>(m_, n_, limit, given_);
       if (shapes.empty()) shapes.push_back(smallest());
+      shrink(shapes[shapes.size() / 2]);
       const detail::DictionaryShape shape = shapes.size() == 1 ? shapes[0] : best_of(shapes);
       detail::BlockDictionarySolver solver(Wt_, G_, weights_, shape, stop_.monitor());
       solver.run((iterations_ + 1) / 2, iterations_);
@@ -150,6 +157,35 @@ struct Compressor<BlockDictionary<T>> {
         return "compress<BlockDictionary>: iterations must not be negative, but are " +
                std::to_string(iterations_);
       });
+    }
+
+    /// Shrinks the Gram matrix, once, by what suits such a shape in a short trial on at most 192
+    /// rows.
+    void shrink(const detail::DictionaryShape& shape) {
+      if (shrunk_ || G_.size() == 0) return;
+      shrunk_ = true;
+      const double a =
+          detail::chosen_shrinkage(calibration_, 1, stop_.monitor(), [&](const auto& folds) {
+            const Index height = std::min<Index>(m_, 192);
+            Matrix<double> sample(n_, height);
+            Vector<double> weights(height);
+            for (Index i = 0; i < height; ++i) {
+              sample.col(i) = Wt_.col(i * m_ / height);
+              weights(i) = weights_(i * m_ / height);
+            }
+            return std::function<double(double)>(
+                [=, grams = detail::fold_grams(folds), Wt = std::move(sample)](double shrinkage) {
+                  double sum = 0;
+                  for (const std::size_t fold : {0, 1}) {
+                    detail::BlockDictionarySolver solver(Wt, detail::shrunk(grams[fold], shrinkage),
+                                                         weights, shape, {});
+                    solver.run(2, 1);
+                    sum += solver.loss(grams[1 - fold]);
+                  }
+                  return sum;
+                });
+          });
+      G_ = detail::shrunk(std::move(G_), a);
     }
 
     /// The shape that does best in a short trial on at most 96 columns in the middle and 1024 rows.
@@ -229,10 +265,13 @@ struct Compressor<BlockDictionary<T>> {
     Index n_;
     detail::DictionaryShape given_;
     Index iterations_;
+    std::optional<Calibration<T>> steady_;
+    const Calibration<T>& calibration_;  // what is fitted to
     detail::StopMonitor stop_;
     Matrix<double> Wt_;  // scaled
     double scale_ = 1;
     Matrix<double> G_;  // scaled; empty for the identity
+    bool shrunk_ = false;
     Vector<double> weights_;
   };
 };

@@ -9,6 +9,7 @@
 #include "pleat/factor/low_rank.hpp"
 #include "pleat/solve/linear/progress_report.hpp"
 #include "pleat/solve/low_rank/low_rank_refit.hpp"
+#include "pleat/solve/low_rank/low_rank_shrinkage.hpp"
 #include "pleat/solve/low_rank/low_rank_solver.hpp"
 #include "pleat/solve/low_rank/rank_rule.hpp"
 #include "pleat/solve/low_rank/rank_within.hpp"
@@ -19,6 +20,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -48,8 +50,13 @@ class Compensator {
  public:
   using Result = Sum<Op, LowRank<T>>;
 
+  Compensator(const Compensator&) = delete;
+  Compensator& operator=(const Compensator&) = delete;
+  ~Compensator() = default;
+
+  /// `likely` is the rank for which the shrinkage is chosen.
   Compensator(const Op& op, const ConstMatrixRef<T>& W, const Calibration<T>& calibration,
-              const CompensateOptions<T>& options)
+              const CompensateOptions<T>& options, Index likely)
       : op_(op),
         W_(W),
         calibration_(calibration),
@@ -58,7 +65,10 @@ class Compensator {
         stop_(options.monitor),
         method_{options.svd, options.oversampling, options.power_iterations, options.seed,
                 stop_.monitor()},
-        solver_(residual_, calibration, method_) {}
+        steady_(steadied(calibration)),
+        seen_(steady_ ? *steady_ : calibration),
+        shrinkage_(low_rank_shrinkage(residual_, seen_, likely, stop_.monitor())),
+        solver_(residual_, seen_, shrinkage_, method_) {}
 
   [[nodiscard]] Result with_rank(Index rank) {
     const Index most = (std::min)(W_.rows(), W_.cols());
@@ -105,8 +115,8 @@ class Compensator {
                            : LowRankSolver<>::Factors{Matrix<double>(W_.rows(), 0),
                                                       Matrix<double>(0, W_.cols())};
     if (rank > 0 && is_narrow(options_.storage))
-      return Result(op_, rounded_factors<T>(residual_, std::move(U), std::move(V), calibration_,
-                                            options_.storage));
+      return Result(op_, rounded_factors<T>(residual_, std::move(U), std::move(V), seen_,
+                                            shrinkage_, options_.storage));
     return Result(op_, LowRank<T>(Dense<T>(U.template cast<T>()), Dense<T>(V.template cast<T>())));
   }
 
@@ -130,19 +140,24 @@ class Compensator {
     const double before = pleat::relative_error(W_, op_, calibration_);
     const double wanted = budget.max_error();
     if (before <= allowed_error<T>(wanted, 0, most, options_.storage)) return corrected(0);
-    Index rank = rank_within(solver_, residual_, calibration_, method_,
+    Index rank = rank_within(solver_, residual_, seen_, shrinkage_, method_,
                              is_finite(before) ? sought_error<T>(wanted, most) / before : 0);
     Result best = corrected(rank);
-    const double reached = keep_promise<T>(
-        wanted, options_.storage, most, rank, best, [&](Index larger) { return corrected(larger); },
-        [&](const Result& made) { return pleat::relative_error(W_, made, calibration_); },
-        [&] { return stop_.stopped(); });
-    require(reached <= allowed_error<T>(wanted, rank, most, options_.storage) || stop_.stopped(),
-            [&] {
-              return "compensate: " + budget.text() + " cannot be met: with a correction of rank " +
-                     std::to_string(rank) + ", the " + shape_text(W_.rows(), W_.cols()) +
-                     " operator has relative error " + scientific(reached);
-            });
+    const auto make = [&](Index other) { return corrected(other); };
+    const auto measure = [&](const Result& made) {
+      return pleat::relative_error(W_, made, calibration_);
+    };
+    const auto stopped = [&] { return stop_.stopped(); };
+    double reached =
+        keep_promise<T>(wanted, options_.storage, most, rank, best, make, measure, stopped);
+    const auto allowed = [&] { return allowed_error<T>(wanted, rank, most, options_.storage); };
+    if (shrinkage_ > 0 && reached <= allowed())
+      take_no_more<T>(wanted, options_.storage, most, rank, best, reached, make, measure, stopped);
+    require(reached <= allowed() || stop_.stopped(), [&] {
+      return "compensate: " + budget.text() + " cannot be met: with a correction of rank " +
+             std::to_string(rank) + ", the " + shape_text(W_.rows(), W_.cols()) +
+             " operator has relative error " + scientific(reached);
+    });
     return best;
   }
 
@@ -153,6 +168,9 @@ class Compensator {
   Matrix<double> residual_;
   StopMonitor stop_;
   LowRankMethod method_;
+  std::optional<Calibration<T>> steady_;
+  const Calibration<T>& seen_;  // what is fitted to; errors are measured in `calibration_`
+  double shrinkage_;
   LowRankSolver<> solver_;
 };
 
@@ -165,9 +183,23 @@ template <LinearOperator Op, class Derived, class Size>
                 "W and the operator have one scalar type");
   const ConstMatrixRef<typename Op::Scalar> weight(W.derived());
   [[maybe_unused]] const SerialEigen serial;
-  Compensator<Op> compensator(op, weight, calibration, options);
-  if constexpr (std::same_as<Size, Budget>) return compensator.within(size);
-  else return compensator.with_rank(size);
+  const auto make = [&](Index likely) {
+    return Compensator<Op>(op, weight, calibration, options, likely);
+  };
+  if constexpr (std::same_as<Size, Budget>) {
+    Index likely = ((std::min)(weight.rows(), weight.cols()) + 3) / 4;
+    if (!size.bounds_error()) {
+      const std::size_t limit =
+          size.max_bytes(weight.rows(), weight.cols(), sizeof(typename Op::Scalar));
+      const auto own = static_cast<std::size_t>(op.bytes());
+      likely = limit > own
+                   ? largest_rank(weight.rows(), weight.cols(), limit - own, options.storage)
+                   : 0;
+    }
+    return make(likely).within(size);
+  } else {
+    return make(size).with_rank(size);
+  }
 }
 
 }  // namespace detail
@@ -176,9 +208,10 @@ template <LinearOperator Op, class Derived, class Size>
 /// correction of rank r of any operator, a user's own too, in the metric of a calibration, or the
 /// Frobenius norm without one (see `relative_error`).
 ///
-/// The error that is left is the tail, beyond r, of the singular values of P^(1/2) (W - What) X,
-/// and never more than before; with r = min(m, n) it is 0. What itself is taken over as it is. Any
-/// calibration will do, singular ones too: no inverse is taken, see `detail::LowRankSolver`.
+/// The metric is shrunk, see `Calibration::shrinkage`. Where it is not, the error that is left is
+/// the tail, beyond r, of the singular values of P^(1/2) (W - What) X, and never more than before;
+/// with r = min(m, n) it is 0. What itself is taken over as it is. Any calibration will do,
+/// singular ones too: no inverse is taken, see `detail::LowRankSolver`.
 ///
 /// The cost is that of `compress<LowRank>` for the residual, which is held in double, and one
 /// `op.to_dense()`. Throws `std::invalid_argument` if W is empty or not finite or has another shape

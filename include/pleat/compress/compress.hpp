@@ -24,15 +24,28 @@ inline namespace PLEAT_ABI {
 template <class Op>
 struct Compressor;
 
+namespace detail {
+
+/// What every maker asks of a weight and its calibration.
+template <Real T>
+void require_weight(const ConstMatrixRef<T>& W, const Calibration<T>& calibration) {
+  require(W.size() > 0,
+          [&] { return "compress: a " + shape_text(W.rows(), W.cols()) + " matrix is empty"; });
+  require_finite(W, "the weights");
+  calibration.require_fit(W.rows(), W.cols());
+}
+
+}  // namespace detail
+
 /// The closest Structure to W within the budget: W is m x n, any shape from 1 x 1 up.
 ///
-/// Close means: in the metric of the calibration (see `relative_error`), or the Frobenius norm
-/// without one. Deterministic for a given seed, whatever the number of threads, and blind to the
-/// scale of W and of the calibration's samples. Throws `std::invalid_argument` if W is empty or not
-/// finite, if the calibration does not fit it, on options out of range, and if the budget cannot be
-/// met: the message then says the smallest size that can, or the error that was reached. A
-/// compression that its monitor stops returns what it has by then, even if its error is beyond the
-/// budget.
+/// Close means: in the metric of the calibration (see `relative_error`) with correlations shrunk as
+/// its samples are few (see `Calibration::shrinkage`), or the Frobenius norm without one.
+/// Deterministic for a given seed, whatever the number of threads, and blind to the scale of W and
+/// of the calibration's samples. Throws `std::invalid_argument` if W is empty or not finite, if the
+/// calibration does not fit it, on options out of range, and if the budget cannot be met: the
+/// message then says the smallest size that can, or the error that was reached. A compression that
+/// its monitor stops returns what it has by then, even if its error is beyond the budget.
 template <template <Real> class Structure, class Derived>
 [[nodiscard]] auto compress(
     const Eigen::MatrixBase<Derived>& W, const Budget& budget,
@@ -40,11 +53,7 @@ template <template <Real> class Structure, class Derived>
     const typename Structure<typename Derived::Scalar>::Options& options = {}) {
   using T = typename Derived::Scalar;
   const ConstMatrixRef<T> weight(W.derived());
-  detail::require(weight.size() > 0, [&] {
-    return "compress: a " + detail::shape_text(weight.rows(), weight.cols()) + " matrix is empty";
-  });
-  detail::require_finite(weight, "the weights");
-  calibration.require_fit(weight.rows(), weight.cols());
+  detail::require_weight<T>(weight, calibration);
   [[maybe_unused]] const detail::SerialEigen serial;
   return Compressor<Structure<T>>::run(weight, budget, calibration, options);
 }

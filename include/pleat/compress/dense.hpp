@@ -8,6 +8,7 @@
 #include "pleat/solve/linear/progress_report.hpp"
 #include "pleat/solve/metric/wide_metric.hpp"
 #include "pleat/solve/sparse/rounded_weights.hpp"
+#include "pleat/solve/sparse/sparse_shrinkage.hpp"
 
 #include <cstddef>
 #include <string>
@@ -22,10 +23,10 @@ inline namespace PLEAT_ABI {
 /// Each value is rounded to the nearest; but in int8 and int4, with a calibration, in a sweep over
 /// the columns in which the later ones make up for the rounding of the earlier ones (Frantar et
 /// al., "GPTQ", ICLR 2023), and then improved one by one, and their scales (Behdin et al.,
-/// "QuantEase", 2023): never worse than the nearest in the metric of the inputs. Row weights and
-/// output metrics do not change the result; see `Compressor<SemiStructured<T>>`. Of 4096 inputs or
-/// more, while the calibration holds no more than n / 8 samples, to the nearest. Cost: at most some
-/// 15 products of m n^2.
+/// "QuantEase", 2023): never worse than the nearest in the metric of the inputs, shrunk (see
+/// `Calibration::shrinkage`). Row weights and output metrics do not change the result; see
+/// `Compressor<SemiStructured<T>>`. Of 4096 inputs or more, while the calibration holds no more
+/// than n / 8 samples, to the nearest. Cost: at most some 15 products of m n^2.
 template <Real T>
 struct Compressor<Dense<T>> {
   static Dense<T> run(const ConstMatrixRef<T>& W, const Budget& budget,
@@ -40,9 +41,10 @@ struct Compressor<Dense<T>> {
     detail::StopMonitor stop(options.monitor);
     bool told = false;
     if (const auto grid = detail::Grid::of(storage); grid.span > 0) {
-      const Matrix<double> H = detail::WideMetric<>::of(calibration)
-                                   ? Matrix<double>()
-                                   : detail::fitting_gram(calibration);
+      const Matrix<double> H =
+          detail::WideMetric<>::of(calibration)
+              ? Matrix<double>()
+              : detail::fitting_gram(detail::rounding_gram(W, calibration, grid, stop.monitor()));
       if (H.size() > 0) {
         const Matrix<double> Wt = W.transpose().template cast<double>();
         dense = detail::rounded(std::move(dense), H, Wt, Wt, false, grid, stop.monitor());

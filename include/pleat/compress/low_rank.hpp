@@ -6,22 +6,26 @@
 #include "pleat/compress/error.hpp"
 #include "pleat/factor/low_rank.hpp"
 #include "pleat/solve/linear/progress_report.hpp"
+#include "pleat/solve/low_rank/low_rank_shrinkage.hpp"
 #include "pleat/solve/low_rank/low_rank_solver.hpp"
 #include "pleat/solve/low_rank/rank_rule.hpp"
 #include "pleat/solve/low_rank/rank_within.hpp"
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 namespace pleat {
 inline namespace PLEAT_ABI {
 
-/// compress<LowRank>: minimises || P^(1/2) (W - U V) X ||_F over all factors of rank r.
+/// compress<LowRank>: minimises || P^(1/2) (W - U V) X ||_F over all factors of rank r, in the
+/// shrunk metric of the calibration (see `Calibration::shrinkage`).
 ///
-/// The optimum is U = U_r, V = U_r^T W with U_r the leading left singular vectors of W S, S S^T = X
-/// X^T: no inverse, so calibrations may be singular and need no damping (the same matrix as
-/// SVD-LLM, Wang et al. 2024, and SVD-LLM V2 reach through one). Singular vectors come from the
-/// eigenvectors of the smallest of three Gram matrices; see `detail::LowRankSolver`. All in double.
+/// The optimum is U = U_r, V = U_r^T W with U_r the leading left singular vectors of W S, S S^T =
+/// (1 - a) X X^T + a diag(X X^T): no inverse, so calibrations may be singular and need no damping
+/// (the same matrix as SVD-LLM, Wang et al. 2024, and SVD-LLM V2 reach through one). Singular
+/// vectors come from the eigenvectors of the smallest of three Gram matrices; see
+/// `detail::LowRankSolver`. All in double.
 ///
 /// Rank: `Options::rank`, or what the budget and `Options::rank_rule` give; at least 1. An error
 /// below the epsilon of T, 0 too, asks for the numerical rank: factors in T, other than W itself,
@@ -39,7 +43,11 @@ struct Compressor<LowRank<T>> {
     const detail::LowRankMethod method{options.svd, options.oversampling, options.power_iterations,
                                        options.seed, stop.monitor()};
     const Matrix<double> weight = W.template cast<double>();
-    detail::LowRankSolver<> solver(weight, calibration, method);
+    const auto steady = detail::steadied(calibration);
+    const Calibration<T>& seen = steady ? *steady : calibration;
+    const double shrinkage =
+        detail::low_rank_shrinkage(weight, seen, likely_rank(W, budget, options), stop.monitor());
+    detail::LowRankSolver<> solver(weight, seen, shrinkage, method);
     const bool by_rule = options.rank_rule != RankRule::budget;
     Index rank = options.rank > 0 ? options.rank
                                   : detail::largest_rank(m, n, budget.max_bytes(m, n, sizeof(T)),
@@ -50,21 +58,29 @@ struct Compressor<LowRank<T>> {
       if (options.rank_rule == RankRule::elbow)
         rank = (std::min)(rank, detail::elbow_rank(solver.spectrum()));
       if (!by_rule && budget.bounds_error())
-        rank = detail::rank_within(solver, weight, calibration, method,
+        rank = detail::rank_within(solver, weight, seen, shrinkage, method,
                                    detail::sought_error<T>(budget.max_error(), (std::min)(m, n)));
     }
     LowRank<T> best = pack(solver, rank, options.storage);
     if (!budget.bounds_error()) return best;
 
     const bool fixed = options.rank > 0 || by_rule;
-    const double reached = detail::keep_promise<T>(
-        budget.max_error(), options.storage, fixed ? rank : (std::min)(m, n), rank, best,
-        [&](Index larger) { return pack(solver, larger, options.storage); },
-        [&](const LowRank<T>& made) { return relative_error(W, made, calibration); },
-        [&] { return stop.stopped(); });
-    const double allowed =
-        detail::allowed_error<T>(budget.max_error(), rank, (std::min)(m, n), options.storage);
-    detail::require(reached <= allowed || stop.stopped(), [&] {
+    const Index most = (std::min)(m, n);
+    const auto make = [&](Index other) { return pack(solver, other, options.storage); };
+    const auto measure = [&](const LowRank<T>& made) {
+      return relative_error(W, made, calibration);
+    };
+    const auto stopped = [&] { return stop.stopped(); };
+    double reached =
+        detail::keep_promise<T>(budget.max_error(), options.storage, fixed ? rank : most, rank,
+                                best, make, measure, stopped);
+    const auto allowed = [&] {
+      return detail::allowed_error<T>(budget.max_error(), rank, most, options.storage);
+    };
+    if (shrinkage > 0 && !fixed && reached <= allowed())
+      detail::take_no_more<T>(budget.max_error(), options.storage, most, rank, best, reached, make,
+                              measure, stopped);
+    detail::require(reached <= allowed() || stop.stopped(), [&] {
       return "compress<LowRank>: " + budget.text() + " cannot be met: rank " +
              std::to_string(rank) + " of a " + detail::shape_text(m, n) +
              " matrix has relative error " + detail::scientific(reached);
@@ -73,6 +89,16 @@ struct Compressor<LowRank<T>> {
   }
 
  private:
+  /// The rank for which the shrinkage is chosen, before there is a spectrum.
+  static Index likely_rank(const ConstMatrixRef<T>& W, const Budget& budget,
+                           const typename LowRank<T>::Options& options) {
+    if (options.rank > 0) return options.rank;
+    const Index most = detail::largest_rank(
+        W.rows(), W.cols(), budget.max_bytes(W.rows(), W.cols(), sizeof(T)), options.storage);
+    const bool open = options.rank_rule != RankRule::budget || budget.bounds_error();
+    return open ? (std::min)(most, ((std::min)(W.rows(), W.cols()) + 3) / 4) : most;
+  }
+
   static LowRank<T> pack(detail::LowRankSolver<>& solver, Index rank, Storage storage) {
     const auto [U, V] = solver.factors(rank);
     return LowRank<T>(Dense<T>(U.template cast<T>(), storage),

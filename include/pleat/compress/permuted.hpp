@@ -109,16 +109,32 @@ template <class Derived>
       detail::semi_structured_bytes(weight.rows(), n, detail::require_storage<T>(options.storage)) +
           as_given.bytes(),
       "2:4 with a permutation");
+  detail::require_weight<T>(weight, calibration);
+  [[maybe_unused]] const detail::SerialEigen serial;
   detail::StopMonitor stop(options.monitor);
   auto stoppable = options;
   stoppable.monitor = stop.monitor();
+  // Shrunk once, for both orders.
+  const auto wide = detail::WideMetric<>::of(calibration);
+  const Matrix<double> G =
+      wide ? Matrix<double>()
+           : detail::pruning_gram(weight, calibration,
+                                  {options.criterion, options.refit, options.sweeps, {}},
+                                  detail::Grid::of(options.storage, 2), stop.monitor());
+  const auto seen_in = [&](const std::vector<Index>& order) {
+    if (!wide && G.size() == 0) return Calibration<T>();
+    if (!wide) return Calibration<T>::from_gram(G(order, order), 1).shrinkage(0);
+    Calibration<T> moved(n);
+    moved.add(Matrix<T>(calibration.held_samples()(order, Eigen::all)));
+    if (calibration.shrinkage()) moved.shrinkage(*calibration.shrinkage());
+    return moved;
+  };
   const SemiStructured<T> best =
-      compress<SemiStructured>(weight, unbounded, calibration, stoppable);
+      compress<SemiStructured>(weight, unbounded, seen_in(identity), stoppable);
   Product<SemiStructured<T>, Permutation<T>> result(best, as_given);
   double reached = relative_error(weight, result, calibration);
 
-  const auto wide = detail::WideMetric<>::of(calibration);
-  const Matrix<double> H = wide ? Matrix<double>() : detail::fitting_gram(calibration);
+  const Matrix<double> H = detail::fitting_gram(G);
   const Matrix<double> Wt = weight.transpose().template cast<double>();
   const Matrix<double> scaled = Wt / detail::power_of_two_below(Wt.cwiseAbs().maxCoeff());
   const std::vector<Index> order = detail::kept_energy_order(
@@ -129,16 +145,9 @@ template <class Derived>
   if (order != identity && !stop.stopped()) {
     Matrix<T> ordered(weight.rows(), n);
     for (Index j = 0; j < n; ++j) ordered.col(j) = weight.col(order[static_cast<std::size_t>(j)]);
-    Calibration<T> moved;
-    if (wide) {
-      moved = Calibration<T>(n);
-      moved.add(Matrix<T>(calibration.held_samples()(order, Eigen::all)));
-    } else if (calibration.samples() > 0) {
-      const Matrix<double> gram = calibration.gram();
-      moved = Calibration<T>::from_gram(gram(order, order), calibration.samples());
-    }
     Product<SemiStructured<T>, Permutation<T>> candidate(
-        compress<SemiStructured>(ordered, unbounded, moved, stoppable), Permutation<T>(order));
+        compress<SemiStructured>(ordered, unbounded, seen_in(order), stoppable),
+        Permutation<T>(order));
     const double error = relative_error(weight, candidate, calibration);
     if (error < reached) {
       reached = error;

@@ -5,7 +5,9 @@
 #include "pleat/compress/error.hpp"
 #include "pleat/matrix/csr.hpp"
 #include "pleat/matrix/sparse_pattern.hpp"
+#include "pleat/solve/linear/progress_report.hpp"
 #include "pleat/solve/metric/calibration.hpp"
+#include "pleat/solve/sparse/sparse_shrinkage.hpp"
 #include "pleat/solve/sparse/sparse_weights.hpp"
 
 #include <algorithm>
@@ -51,10 +53,14 @@ template <class Derived>
                                    options.refit,
                                    2,
                                    {pattern.kept, (std::min)(pattern.group, weight.cols())}};
+  detail::StopMonitor stop(options.monitor);
   const auto wide = detail::WideMetric<>::of(calibration);
-  const Matrix<double> St = wide ? detail::prune_scaled(weight, *wide, method, options.monitor)
-                                 : detail::prune_scaled(weight, detail::fitting_gram(calibration),
-                                                        method, options.monitor);
+  const Matrix<double> St =
+      wide ? detail::prune_scaled(weight, *wide, method, stop.monitor())
+           : detail::prune_scaled(weight,
+                                  detail::fitting_gram(detail::pruning_gram(
+                                      weight, calibration, method, {}, stop.monitor())),
+                                  method, stop.monitor());
   return Csr<T>(St.transpose().template cast<T>());
 }
 

@@ -7,6 +7,7 @@
 #include "pleat/matrix/semi_structured.hpp"
 #include "pleat/solve/linear/progress_report.hpp"
 #include "pleat/solve/sparse/rounded_weights.hpp"
+#include "pleat/solve/sparse/sparse_shrinkage.hpp"
 #include "pleat/solve/sparse/sparse_weights.hpp"
 
 #include <cstddef>
@@ -34,8 +35,9 @@ template <Real T>
 
 }  // namespace detail
 
-/// compress<SemiStructured>: minimises || (W - What) X ||_F over matrices with at most two nonzeros
-/// in every four consecutive columns of a row.
+/// compress<SemiStructured>: minimises || (W - What) X ||_F, in the shrunk metric of the
+/// calibration (see `Calibration::shrinkage`), over matrices with at most two nonzeros in every
+/// four consecutive columns of a row.
 ///
 /// Which weights are kept is a choice of six in every group; see `PruneCriterion`. By default, with
 /// a calibration, it is found by the column sweep of SparseGPT, then by operator splitting, then
@@ -67,7 +69,10 @@ struct Compressor<SemiStructured<T>> {
     detail::StopMonitor stop(options.monitor);
     const detail::PruneMethod method{options.criterion, options.refit, options.sweeps, {}};
     const auto wide = detail::WideMetric<>::of(calibration);
-    const Matrix<double> H = wide ? Matrix<double>() : detail::fitting_gram(calibration);
+    const Matrix<double> H =
+        wide ? Matrix<double>()
+             : detail::fitting_gram(detail::pruning_gram(
+                   W, calibration, method, detail::Grid::of(storage, 2), stop.monitor()));
     const Matrix<double> St = wide ? detail::prune_scaled(W, *wide, method, stop.monitor())
                                    : detail::prune_scaled(W, H, method, stop.monitor());
     const SemiStructured<T> result =

@@ -83,13 +83,14 @@ class BlockDictionarySolver {
 
   [[nodiscard]] const std::vector<Block>& blocks() const { return blocks_; }
 
-  /// What is minimised.
-  [[nodiscard]] double loss() const {
+  /// What is minimised, of a Gram matrix of one's own.
+  [[nodiscard]] double loss(const Matrix<double>& G) const {
     Matrix<double> error = Wt_;
     for (const Block& block : blocks_)
       error.middleRows(block.first, block.width) -= block.codes.times(block.dictionary.Dt);
-    return weighted(error.cwiseProduct(G_.size() > 0 ? multiply(G_, error) : error));
+    return weighted(error.cwiseProduct(G.size() > 0 ? multiply(G, error) : error));
   }
+  [[nodiscard]] double loss() const { return loss(G_); }
 
  private:
   bool report(std::string_view phase, Index iteration, Index iterations, double loss) const {

@@ -6,6 +6,7 @@
 #include "pleat/solve/linear/multiply.hpp"
 #include "pleat/solve/linear/square_root.hpp"
 #include "pleat/solve/metric/calibration.hpp"
+#include "pleat/solve/metric/layer_metric.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -35,8 +36,8 @@ template <class = void>
   return multiply(multiply(C, basis), right);
 }
 
-/// U V in narrow storage, as a stand-in for W in the metric of the calibration; U and V are those
-/// of `LowRankSolver`.
+/// U V in narrow storage, as a stand-in for W in the shrunk metric of the calibration; U and V are
+/// those of `LowRankSolver`.
 ///
 /// V is rounded first: each of its rows is a direction with scales of its own. The best U for what
 /// V became, U' = W G V^T (V G V^T)^+, absorbs what it can of that rounding; its columns are of one
@@ -46,13 +47,22 @@ template <class = void>
 template <Real T>
 [[nodiscard]] LowRank<T> rounded_factors(const Matrix<double>& W, Matrix<double> U,
                                          Matrix<double> V, const Calibration<T>& calibration,
-                                         Storage storage) {
+                                         double shrinkage, Storage storage) {
   const Dense<T> stored_V(V.template cast<T>(), storage);
   const Matrix<double> rounding = stored_V.to_dense().template cast<double>() - V;
   V += rounding;
   Matrix<double> Vt = V.transpose();
-  if (calibration.samples() > 0) {
-    const Matrix<double> G = calibration.gram();
+  Matrix<double> X = calibration.held_samples().template cast<double>();
+  if (shrinkage > 0 && X.size() > 0) {  // as below, without an n x n matrix
+    X /= power_of_two_below(X.cwiseAbs().maxCoeff());
+    const Vector<double> d = X.rowwise().squaredNorm();
+    const double mean = d.mean();
+    if (mean > 0)
+      Vt = ((1 - shrinkage) * multiply(X, multiply(X.transpose(), Vt)) +
+            shrinkage * (d.asDiagonal() * Vt)) /
+           mean;
+  } else if (calibration.samples() > 0) {
+    const Matrix<double> G = shrunk(calibration.gram(), shrinkage);
     const double mean = G.diagonal().mean();
     if (mean > 0) Vt = multiply(G / mean, Vt);
   }

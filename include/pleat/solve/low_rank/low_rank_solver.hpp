@@ -29,7 +29,8 @@ struct LowRankMethod {
   Monitor monitor;
 };
 
-/// Minimises || P^(1/2) (W - U V) S ||_F, S S^T = G, over factors of a rank, for W: m x n.
+/// Minimises || P^(1/2) (W - U V) S ||_F, S S^T = (1 - a) G + a diag(G) with a the shrinkage, over
+/// factors of a rank, for W: m x n.
 ///
 /// With M = P^(1/2) W S and U_r its leading left singular vectors, the optimum is P^(-1/2) U_r
 /// times U_r^T P^(1/2) W, whatever S. Its loss is the tail of the squared singular values of M,
@@ -38,21 +39,26 @@ struct LowRankMethod {
 ///   route E    P^(1/2) W G W^T P^(1/2)    m x m    where m <= n, or outputs are weighted by a P
 ///   route S    S^T W^T W S                n x n    where n < m; S from the eigenvectors of G
 ///   route X    X^T W^T W X                T x T    where the T < min(m, n) samples are still held
+///                                                  and nothing is shrunk
 ///
+/// While samples are held, route E forms its matrix from W X and the diagonal: n x n is nothing.
 /// Squaring loses what is far below the largest singular value. Where the rank reaches below 1e-4
 /// of it, what is left of W is decomposed anew, at its own scale. W and G are scaled by powers of
 /// two first, so that neither overflows and neither's scale matters.
 template <class = void>
 class LowRankSolver {
  public:
-  /// The calibration must live as long as the solver.
+  /// The calibration must live as long as the solver; its own shrinkage is not looked at.
   template <Real T>
-  LowRankSolver(Matrix<double> W, const Calibration<T>& calibration, LowRankMethod method)
+  LowRankSolver(Matrix<double> W, const Calibration<T>& calibration, double shrinkage,
+                LowRankMethod method)
       : method_(std::move(method)),
         W_(std::move(W)),
-        again_([this, &calibration](const Matrix<double>& residual, Index rank, bool calibrated) {
-          return of_residual(residual, calibrated ? calibration : Calibration<T>(), rank);
-        }) {
+        again_(
+            [=, this, &calibration](const Matrix<double>& residual, Index rank, bool calibrated) {
+              return of_residual(residual, calibrated ? calibration : Calibration<T>(), shrinkage,
+                                 rank);
+            }) {
     const double largest = W_.cwiseAbs().maxCoeff();
     scale_ = power_of_two_below(largest);
     W_ /= scale_;
@@ -67,16 +73,24 @@ class LowRankSolver {
 
     Matrix<double> samples = calibration.held_samples().template cast<double>();
     if (samples.size() > 0) samples /= power_of_two_below(samples.cwiseAbs().maxCoeff());
-    if (!weighted && samples.size() > 0 && samples.cols() < least) {
+    const bool by_outputs = weighted || W_.rows() <= W_.cols();
+    if (shrinkage > 0 && samples.size() > 0 && by_outputs) {
+      gram_trace_ = samples.squaredNorm();
+      const Vector<double> roots = samples.rowwise().norm();
+      set_output_gram((1 - shrinkage) * outer_gram(multiply(W_, samples)) +
+                      shrinkage * outer_gram(W_ * roots.asDiagonal()));
+      return;
+    }
+    if (shrinkage == 0 && !weighted && samples.size() > 0 && samples.cols() < least) {
       gram_trace_ = samples.squaredNorm();
       M_ = multiply(W_, samples);
       set_gram(outer_gram(M_.transpose()));
       return;
     }
     samples.resize(0, 0);
-    Matrix<double> G = scaled_gram(calibration);
+    Matrix<double> G = shrunk(scaled_gram(calibration), shrinkage);
     if (G.size() > 0) gram_trace_ = G.trace();
-    if (weighted || W_.rows() <= W_.cols()) {
+    if (by_outputs) {
       Matrix<double> WGWt;
       if (G.size() > 0) {
         const Dense<double> packed(G);
@@ -86,12 +100,7 @@ class LowRankSolver {
       } else {
         WGWt = outer_gram(W_);
       }
-      if (!weighted) {
-        set_gram(std::move(WGWt));
-        return;
-      }
-      unweighted_ = WGWt;
-      set_gram(symmetric_part(root_ * WGWt * root_));
+      set_output_gram(std::move(WGWt));
       return;
     }
     if (G.size() == 0) {
@@ -185,6 +194,16 @@ class LowRankSolver {
     trace_ = K_.trace();
   }
 
+  /// Of W G W^T, m x m.
+  void set_output_gram(Matrix<double> WGWt) {
+    if (root_.size() == 0) {
+      set_gram(std::move(WGWt));
+      return;
+    }
+    unweighted_ = std::move(WGWt);
+    set_gram(symmetric_part(root_ * unweighted_ * root_));
+  }
+
   [[nodiscard]] Matrix<double> weight_root() const {
     return root_.size() > 0 ? root_
                             : Matrix<double>(Matrix<double>::Identity(W_.rows(), W_.rows()));
@@ -254,12 +273,13 @@ class LowRankSolver {
   /// Factors of what is left of W, none where it is but rounding.
   template <Real T>
   [[nodiscard]] Factors of_residual(const Matrix<double>& residual,
-                                    const Calibration<T>& calibration, Index rank) const {
+                                    const Calibration<T>& calibration, double shrinkage,
+                                    Index rank) const {
     constexpr double epsilon = std::numeric_limits<double>::epsilon();
     const double noise = epsilon * epsilon * static_cast<double>((std::min)(W_.rows(), W_.cols())) *
                          W_.squaredNorm();
     if (residual.squaredNorm() > noise) {
-      LowRankSolver solver(residual, calibration, method_);
+      LowRankSolver solver(residual, calibration, shrinkage, method_);
       if (solver.trace_ * solver.scale_ * solver.scale_ > noise * solver.gram_trace_) {
         Factors factors = solver.leading_factors(rank);
         factors.V *= solver.scale_;

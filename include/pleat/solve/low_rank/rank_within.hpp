@@ -9,6 +9,7 @@
 #include <cmath>
 #include <limits>
 #include <optional>
+#include <utility>
 
 namespace pleat {
 inline namespace PLEAT_ABI {
@@ -37,14 +38,14 @@ template <Real T>
   return (std::max)(wanted, (std::max)(epsilon, decomposition_noise(most)));
 }
 
-/// The smallest rank r >= 1 whose relative error is at most `error`, for `solver` of this W and
-/// calibration. A spectrum by squaring holds nothing below about 1e-7 of the whole: where the error
-/// does, what is left of W after the directions that stand out is decomposed anew, at its own
-/// scale, and so on. Cost: that of the spectrum, each time.
+/// The smallest rank r >= 1 whose relative error is at most `error`, for `solver` of this W,
+/// calibration and shrinkage. A spectrum by squaring holds nothing below about 1e-7 of the whole:
+/// where the error does, what is left of W after the directions that stand out is decomposed anew,
+/// at its own scale, and so on. Cost: that of the spectrum, each time.
 template <Real T>
 [[nodiscard]] Index rank_within(LowRankSolver<>& solver, const Matrix<double>& W,
-                                const Calibration<T>& calibration, const LowRankMethod& method,
-                                double error) {
+                                const Calibration<T>& calibration, double shrinkage,
+                                const LowRankMethod& method, double error) {
   constexpr double epsilon = std::numeric_limits<double>::epsilon();
   const Index most = (std::min)(W.rows(), W.cols());
   const double tail = error * error * solver.energy();
@@ -65,7 +66,7 @@ template <Real T>
     const auto [U, V] = current->factors(distinct);
     residual = (residual.size() > 0 ? residual : W) - multiply(U, V);
     if (residual.squaredNorm() <= nothing) return rank;
-    deeper.emplace(residual, calibration, method);
+    deeper.emplace(residual, calibration, shrinkage, method);
     current = &*deeper;
   }
 }
@@ -84,6 +85,27 @@ double keep_promise(double wanted, Storage storage, Index most, Index& rank, Mad
     rank = reached > 2 * allowed ? most : (std::min)(most, rank + step);
     made = pack(rank);
     reached = measure(made);
+  }
+}
+
+/// Makes `made` as small as keeps its error allowed: the spectrum of a shrunk metric promises no
+/// more than is needed in the one that errors are measured in. Takes what `keep_promise` takes, and
+/// the error that it returned.
+template <Real T, class Made, class Pack, class Measure, class Stopped>
+void take_no_more(double wanted, Storage storage, Index most, Index& rank, Made& made,
+                  double& reached, const Pack& pack, const Measure& measure,
+                  const Stopped& stopped) {
+  for (Index misses = 0; rank - misses > 1 && !stopped();) {
+    const Index middle = misses + (rank - misses) / 2;
+    Made smaller = pack(middle);
+    const double error = measure(smaller);
+    if (error <= allowed_error<T>(wanted, middle, most, storage)) {
+      made = std::move(smaller);
+      reached = error;
+      rank = middle;
+    } else {
+      misses = middle;
+    }
   }
 }
 

@@ -29,11 +29,19 @@ template <Real T>
   return G;
 }
 
-/// The same, plus 1e-8 of its mean diagonal entry: so much that a weight on an input that was never
-/// seen is kept as it is where that costs nothing, and too little to be seen in any error.
-template <Real T>
-[[nodiscard]] Matrix<double> fitting_gram(const Calibration<T>& calibration) {
-  Matrix<double> H = scaled_gram(calibration);
+/// (1 - a) G + a diag(G).
+[[nodiscard]] inline Matrix<double> shrunk(Matrix<double> G, double a) {
+  if (a == 0 || G.size() == 0) return G;
+  const Vector<double> diagonal = G.diagonal();
+  G *= 1 - a;
+  G.diagonal() = diagonal;
+  return G;
+}
+
+/// H, which may be empty, plus 1e-8 of its mean diagonal entry: so much that a weight on an input
+/// that was never seen is kept as it is where that costs nothing, and too little to be seen in any
+/// error.
+[[nodiscard]] inline Matrix<double> fitting_gram(Matrix<double> H) {
   if (H.size() == 0) return H;
   H.diagonal().array() = H.diagonal().cwiseMax(0).array() + 1e-8 * H.diagonal().mean();
   return H;

@@ -38,11 +38,11 @@ class WideMetric {
       return std::nullopt;
     const Matrix<T> held = calibration.held_samples();
     if (held.cols() == 0) return std::nullopt;
-    return of_samples(held.template cast<double>());
+    return of_samples(held.template cast<double>(), calibration.shrinkage());
   }
 
-  /// For samples, n x T.
-  [[nodiscard]] static WideMetric of_samples(Matrix<double> X) {
+  /// For samples, n x T; with the shrinkage a that was set, if one was, and b = 0.
+  [[nodiscard]] static WideMetric of_samples(Matrix<double> X, std::optional<double> set = {}) {
     const Index n = X.rows();
     const auto count = static_cast<double>(X.cols());
     const double largest = X.size() > 0 ? X.cwiseAbs().maxCoeff() : 0;
@@ -52,7 +52,9 @@ class WideMetric {
     const Vector<double> d = X.rowwise().squaredNorm();
     const double spread = (d.array() - 1).square().sum();
     const double b =
-        share_of_noise(X.array().square().square().sum() - d.squaredNorm() / count, spread, count);
+        set ? 0
+            : share_of_noise(X.array().square().square().sum() - d.squaredNorm() / count, spread,
+                             count);
     // Covariances as correlations: else the largest inputs would speak for all.
     const Vector<double> scale =
         d.unaryExpr([](double energy) { return energy > 0 ? 1 / std::sqrt(energy) : 0; });
@@ -62,7 +64,8 @@ class WideMetric {
     const double squares =
         Y.colwise().squaredNorm().squaredNorm() - Y.array().square().square().sum();
     // As SparseGPT damps, at the least.
-    const double a = (std::max)(0.01, share_of_noise(squares - products / count, products, count));
+    const double a =
+        set ? *set : (std::max)(0.01, share_of_noise(squares - products / count, products, count));
     Vector<double> D = (a * ((1 - b) * d.array() + b) + 1e-8).matrix();
     if (a >= 1) return {std::move(D), Matrix<double>(n, 0)};
     X *= std::sqrt(1 - a);

@@ -42,22 +42,21 @@ template <class = void>
 ///
 /// while rho grows, from a state D that has the pattern. Rows move all at once, which is what finds
 /// masks that no sweep from left to right, and no step on a single group, does. D is returned: a
-/// mask with values to be refitted. Nothing where `proceed` stopped it. Cost: for each rho about
-/// n^3 multiply-adds and three times m n^2; fewer of them for large matrices.
+/// mask with values to be refitted. Nothing where `proceed` stopped it. Cost: for each rho, of
+/// which there are at most `most_rounds`, about n^3 multiply-adds and three times m n^2; fewer of
+/// them for large matrices.
 ///
 /// Source: X. Meng, K. Behdin, H. Wang, R. Mazumder, "ALPS: improved optimization for highly sparse
 /// one-shot pruning for large language models", NeurIPS 2024.
 template <class = void>
-[[nodiscard]] std::optional<Matrix<double>> mask_search(const Matrix<double>& H,
-                                                        const Matrix<double>& Wt,
-                                                        const Matrix<double>& start,
-                                                        SparsePattern pattern,
-                                                        const Proceed& proceed = {}) {
+[[nodiscard]] std::optional<Matrix<double>> mask_search(
+    const Matrix<double>& H, const Matrix<double>& Wt, const Matrix<double>& start,
+    SparsePattern pattern, const Proceed& proceed = {}, int most_rounds = 24) {
   const Index n = Wt.rows();
   const Index m = Wt.cols();
   constexpr int steps = 3;
   const double work = std::pow(double(n), 2) * (1.3 * double(n) + steps * double(m));
-  const int rounds = static_cast<int>(std::clamp(8e10 / work, 3.0, 24.0));
+  const int rounds = static_cast<int>(std::clamp(8e10 / work, 3.0, double(most_rounds)));
   // A few steps are best taken where most of the mask is decided.
   const double least = rounds < 6 ? 0.1 : 0.02;
   const double most = rounds < 6 ? 2 : 10;

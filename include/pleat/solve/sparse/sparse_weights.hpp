@@ -73,6 +73,13 @@ template <class = void>
   return Wt;
 }
 
+/// How often a refit of an n x m weight is improved: what costs little is run to the end, what
+/// costs seconds to where it pays.
+[[nodiscard]] inline Index refit_iterations(Index n, Index m) {
+  const double work = std::pow(double(n), 2) * double(m);
+  return static_cast<Index>(std::clamp(3e11 / work, 5.0, 40.0));
+}
+
 /// W^T pruned to a pattern in the metric H, which may be empty. Best so far where stopped. What the
 /// column sweep made, where there is one, goes to `sweep` as well.
 template <class = void>
@@ -109,9 +116,8 @@ template <class = void>
   if (!report.within()) return best;
   const auto tell = [&] { (void)report.within(); };
 
-  // Iterations that cost little are run to the end, those that cost seconds to where they pay.
   const double work = std::pow(double(Wt.rows()), 2) * double(Wt.cols());
-  const auto iterations = static_cast<Index>(std::clamp(3e11 / work, 5.0, 40.0));
+  const Index iterations = refit_iterations(Wt.rows(), Wt.cols());
   if (swept) {
     auto result =
         column_sweep(Wt, inverse_factor(H, 0.01, tell), SweepRule{pattern}, report.phase("sweep"));
