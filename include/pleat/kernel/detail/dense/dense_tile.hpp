@@ -185,6 +185,11 @@ struct DenseTile {
         column(panel, k + 2, x + k + 2, x_sample, sum);
         column(panel, k + 3, x + k + 3, x_sample, sum);
       }
+    else if constexpr (N * P * V <= 8)
+      for (; k + 2 <= cols; k += 2) {
+        column(panel, k, x + k, x_sample, sum);
+        column(panel, k + 1, x + k + 1, x_sample, sum);
+      }
     for (; k < cols; ++k) column(panel, k, x + k, x_sample, sum);
     for (std::size_t j = 0; j < N; ++j)
       for (std::size_t p = 0; p < P; ++p)
@@ -200,6 +205,38 @@ struct DenseTile {
   }
   static constexpr std::size_t near_bytes = 256 * 1024;
 
+  /// One panel of so few rows, in no more vectors than these fill (to a power of two).
+  template <std::size_t N, std::size_t V = vectors>
+  [[gnu::always_inline]] static void last_rows(const T* panel, std::size_t stride,
+                                               std::size_t height, std::size_t cols, const T* x,
+                                               std::size_t x_sample, T* y, std::size_t ldy,
+                                               bool add) {
+    if constexpr (V > 1)
+      if (height <= V / 2 * lanes)
+        return last_rows<N, V / 2>(panel, stride, height, cols, x, x_sample, y, ldy, add);
+    near_tile<1, N, V>(panel, stride, height, cols, x, x_sample, y, ldy, add);
+  }
+
+  /// Half a panel of rows or less by any batch, in place: as many samples at once as there are
+  /// registers left, up to six.
+  template <std::size_t V = vectors / 2>
+  [[gnu::noinline]] static void few_rows(std::size_t height, std::size_t cols, const T* panel,
+                                         std::size_t batch, const T* x, std::size_t ldx, T* y,
+                                         std::size_t ldy, bool add) {
+    static_assert(V < vectors);
+    if constexpr (V > 1)
+      if (height <= V / 2 * lanes)
+        return few_rows<V / 2>(height, cols, panel, batch, x, ldx, y, ldy, add);
+    constexpr std::size_t together = accumulators / V < 6 ? accumulators / V : 6;
+    std::size_t j = 0;
+    for (; j + together <= batch; j += together)
+      near_tile<1, together, V>(panel, 0, height, cols, x + j * ldx, ldx, y + j * ldy, ldy, add);
+    for (; j + 2 <= batch; j += 2)
+      near_tile<1, 2, V>(panel, 0, height, cols, x + j * ldx, ldx, y + j * ldy, ldy, add);
+    if (j < batch)
+      near_tile<1, 1, V>(panel, 0, height, cols, x + j * ldx, ldx, y + j * ldy, ldy, add);
+  }
+
   /// All rows of a small matrix by N samples in place: P panels at once, and less for the rest.
   template <std::size_t N, std::size_t P = near_panels(N)>
   [[gnu::noinline]] static void near_rows(std::size_t rows, std::size_t cols, const T* panels,
@@ -208,9 +245,9 @@ struct DenseTile {
     const std::size_t stride = cols * panel_rows;
     for (; rows > (P - 1) * panel_rows; rows -= P * panel_rows) {
       const std::size_t left = rows - (P - 1) * panel_rows;
-      if constexpr (P == 1 && vectors > 1)
-        if (left <= panel_rows / 2)
-          return near_tile<1, N, vectors / 2>(panels, stride, left, cols, x, x_sample, y, ldy, add);
+      if constexpr (P == 1)
+        if (left <= panel_rows)
+          return last_rows<N>(panels, stride, left, cols, x, x_sample, y, ldy, add);
       near_tile<P, N>(panels, stride, left < panel_rows ? left : panel_rows, cols, x, x_sample, y,
                       ldy, add);
       if (left <= panel_rows) return;

@@ -105,7 +105,7 @@ template <>
 struct Lanes<xsimd::fma3<xsimd::avx2>, double> {
   using Batch = xsimd::batch<double, xsimd::fma3<xsimd::avx2>>;
   static constexpr std::size_t size = 4;
-  static constexpr bool permutes = true;
+  static constexpr bool permutes = false;  // by way of halves, which takes four
   using Codes = __m256i;
   using Inputs = __m256;  // four doubles as eight halves, which one instruction permutes freely
 
