@@ -178,7 +178,7 @@ TEST_CASE("folds are of like size whatever is merged, and share no sample", "[sh
     CHECK(folds[0].samples() + folds[1].samples() == total);
     CHECK(std::abs(folds[0].samples() - folds[1].samples()) <= total / 4);
     const Vector<double> shared = folds[0].gram().diagonal() + folds[1].gram().diagonal();
-    CHECK((shared - all.gram().diagonal()).norm() <= 1e-12 * total);
+    CHECK((shared - all.gram().diagonal()).norm() <= 1e-12 * double(total));
   }
   // Added to themselves, folds still share nothing.
   auto twice = calibration_of(random.matrix<double>(n, 100));
