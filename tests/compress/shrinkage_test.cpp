@@ -17,6 +17,7 @@
 #include <cmath>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace pleat::test {
@@ -191,7 +192,9 @@ TEST_CASE("inputs that are always zero stay free", "[shrinkage]") {
 
 TEST_CASE("low rank is the same from held samples and from their Gram matrix", "[shrinkage]") {
   Random random(607);
-  for (const auto& [m, n] : {std::pair<Index, Index>{9, 40}, {40, 40}, {60, 30}}) {
+  for (const auto& shape : {std::pair<Index, Index>{9, 40}, {40, 40}, {60, 30}}) {
+    const Index m = shape.first;
+    const Index n = shape.second;
     const Matrix<double> W = random.matrix<double>(m, n);
     const Matrix<double> X = correlated_inputs<double>(random, n, 20);
     auto held = calibration_of(X).shrinkage(0.3);

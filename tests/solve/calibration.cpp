@@ -205,6 +205,7 @@ TEST_CASE("weights of the outputs are checked", "[calibration]") {
   w(1) = std::numeric_limits<double>::quiet_NaN();
   CHECK_THROWS_AS(calibration.row_weights(w), std::invalid_argument);
   CHECK_THROWS_AS(calibration.output_metric(Matrix<double>::Ones(2, 3)), std::invalid_argument);
+  CHECK_THROWS_AS(calibration.output_metric(Matrix<double>::Zero(3, 3)), std::invalid_argument);
   CHECK(calibration.row_weights().size() == 3);
   calibration.output_metric(Matrix<double>::Identity(3, 3));
   CHECK(calibration.row_weights().size() == 0);

@@ -133,7 +133,7 @@ TEST_CASE("the two folds share the samples in alternate blocks", "[shrinkage]") 
       grams[fold] += X.col(t) * X.col(t).transpose();
       ++counts[fold];
     }
-    for (const std::size_t fold : {0, 1}) {
+    for (const std::size_t fold : {0U, 1U}) {
       CHECK(folds[fold].samples() == counts[fold]);
       CHECK(folds[fold].gram().isApprox(grams[fold], 1e-11));
       CHECK((folds[fold].held_samples().cols() > 0) == (samples <= n));
@@ -155,7 +155,7 @@ TEST_CASE("how samples are cut into calls does not change a bit of a fold", "[sh
     }
     const auto whole = calibration_of(X);
     CHECK(closed_form_shrinkage(pieces) == closed_form_shrinkage(whole));
-    for (const std::size_t fold : {0, 1})
+    for (const std::size_t fold : {0U, 1U})
       CHECK(folds_of(pieces)[fold].gram() == folds_of(whole)[fold].gram());
   }
 }
@@ -178,7 +178,7 @@ TEST_CASE("folds are of like size whatever is merged, and share no sample", "[sh
     CHECK(folds[0].samples() + folds[1].samples() == total);
     CHECK(std::abs(folds[0].samples() - folds[1].samples()) <= total / 4);
     const Vector<double> shared = folds[0].gram().diagonal() + folds[1].gram().diagonal();
-    CHECK((shared - all.gram().diagonal()).norm() <= 1e-12 * total);
+    CHECK((shared - all.gram().diagonal()).norm() <= 1e-12 * double(total));
   }
   // Added to themselves, folds still share nothing.
   auto twice = calibration_of(random.matrix<double>(n, 100));

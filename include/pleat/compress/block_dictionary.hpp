@@ -176,7 +176,7 @@ struct Compressor<BlockDictionary<T>> {
             return std::function<double(double)>(
                 [=, grams = detail::fold_grams(folds), Wt = std::move(sample)](double shrinkage) {
                   double sum = 0;
-                  for (const std::size_t fold : {0, 1}) {
+                  for (const std::size_t fold : {0U, 1U}) {
                     detail::BlockDictionarySolver solver(Wt, detail::shrunk(grams[fold], shrinkage),
                                                          weights, shape, {});
                     solver.run(2, 1);

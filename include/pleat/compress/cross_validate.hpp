@@ -67,7 +67,7 @@ template <template <Real> class Structure, class Derived>
   const double scale = detail::input_unit(*folds);
   double loss = 0;
   double total = 0;
-  for (const std::size_t k : {0, 1}) {
+  for (const std::size_t k : {0U, 1U}) {
     const Calibration<T>& judge = (*folds)[1 - k];
     const auto op = compress<Structure>(weight, budget, (*folds)[k], options);
     const double error = relative_error(weight, op, judge);

@@ -75,7 +75,7 @@ template <Real T>
          moments = std::array<OutputMoment, 2>{output_moment(rows, folds[0], unit),
                                                output_moment(rows, folds[1], unit)}](double a) {
           double sum = 0;
-          for (const std::size_t fold : {0, 1}) {
+          for (const std::size_t fold : {0U, 1U}) {
             const auto pairs = eigenpairs(moments[fold].shrunk(a));
             const Matrix<double> lost =
                 pairs.eigenvectors().leftCols(pairs.eigenvalues().size() - kept);

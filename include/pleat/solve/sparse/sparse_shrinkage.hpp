@@ -34,7 +34,7 @@ template <Real T>
     std::function<Matrix<double>(const Matrix<double>& H, const Matrix<double>& Wt)> stand_in) {
   return [grams = fold_grams(folds), Wt = std::move(Wt), stand_in = std::move(stand_in)](double a) {
     double sum = 0;
-    for (const std::size_t fold : {0, 1})
+    for (const std::size_t fold : {0U, 1U})
       sum += metric_loss(Dense<double>(grams[1 - fold]),
                          Wt - stand_in(fitting_gram(shrunk(grams[fold], a)), Wt));
     return sum;
