@@ -162,7 +162,8 @@ class Dense : public OperatorBase<Dense<T>, T> {
     const auto rows = static_cast<std::size_t>(rows_);
     const auto cols = static_cast<std::size_t>(cols_);
     const auto samples = static_cast<std::size_t>(batch);
-    if (!is_narrow(storage_)) return table.dense_scratch(rows, cols, samples);
+    if (!is_narrow(storage_)) [[likely]]
+      return table.dense_scratch(rows, cols, samples);
     return narrow_scratch(samples) + detail::PowerOfTwo<T>(narrow_.power()).scratch(rows);
   }
   /// What the kernel needs; scratch for what is multiplied by a power of two follows.
@@ -183,10 +184,13 @@ class Dense : public OperatorBase<Dense<T>, T> {
 
   [[gnu::always_inline]] void evaluate(const ConstMatrixView<T>& X, MatrixView<T> Y, Update update,
                                        Workspace& workspace) const {
-    // One sample needs no scratch.
+    // One sample needs no scratch. Nothing else is inlined here, for it would cost registers.
     if (!is_narrow(storage_) && workspace.max_tasks() == 1 &&
         (X.cols() == 1 || scratch(X.cols()) == 0)) [[likely]]
-      multiply(0, rows_, X, Y, update, nullptr);
+      kernel::active<T>().dense_apply(
+          static_cast<std::size_t>(rows_), static_cast<std::size_t>(cols_), panels_.data(),
+          static_cast<std::size_t>(X.cols()), X.data(), static_cast<std::size_t>(X.outerStride()),
+          Y.data(), static_cast<std::size_t>(Y.outerStride()), update == Update::add, nullptr);
     else evaluate_in_tasks(X, Y, update, workspace);
   }
   [[gnu::noinline]] void evaluate_in_tasks(ConstMatrixView<T> X, MatrixView<T> Y, Update update,
@@ -197,8 +201,8 @@ class Dense : public OperatorBase<Dense<T>, T> {
   }
 
   /// Some of the rows.
-  [[gnu::always_inline]] void multiply(Index begin, Index end, const ConstMatrixView<T>& X,
-                                       MatrixView<T> Y, Update update, T* memory) const {
+  void multiply(Index begin, Index end, const ConstMatrixView<T>& X, MatrixView<T> Y, Update update,
+                T* memory) const {
     const auto& table = kernel::active<T>();
     const auto rows = static_cast<std::size_t>(end - begin);
     const auto cols = static_cast<std::size_t>(cols_);
