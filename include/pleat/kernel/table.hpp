@@ -60,9 +60,10 @@ struct SparseRows {
 };
 
 /// What a kernel may assume: pointers are valid for the sizes given, outputs overlap nothing,
-/// weights are aligned to 64 bytes, activations to their element; leading dimensions count elements
-/// and are at least the number of rows. What it must not do: allocate, throw, call anything, read
-/// or write past a size, or read an output that it overwrites. Any size may be 0.
+/// weights are aligned to 64 bytes, activations to their element; leading dimensions count
+/// elements, those of outputs at least the number of rows, those of inputs as they like: modulo
+/// 2^64, where samples overlap or descend. What it must not do: allocate, throw, call anything,
+/// read or write past a size, or read an output that it overwrites. Any size may be 0.
 ///
 /// Every output is summed in one fixed order, whatever the batch and whatever part of the rows a
 /// call covers, so cutting the rows between threads does not change a bit of the result.

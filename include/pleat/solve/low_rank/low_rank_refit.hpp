@@ -53,7 +53,8 @@ template <Real T>
   V += rounding;
   Matrix<double> Vt = V.transpose();
   Matrix<double> X = calibration.held_samples().template cast<double>();
-  if (shrinkage > 0 && X.size() > 0) {  // as below, without an n x n matrix
+  const bool few = few_for(X.rows(), X.cols());
+  if ((shrinkage > 0 || few) && X.size() > 0) {  // as below, without an n x n matrix
     X /= power_of_two_below(X.cwiseAbs().maxCoeff());
     const Vector<double> d = X.rowwise().squaredNorm();
     const double mean = d.mean();

@@ -74,7 +74,8 @@ class LowRankSolver {
     Matrix<double> samples = calibration.held_samples().template cast<double>();
     if (samples.size() > 0) samples /= power_of_two_below(samples.cwiseAbs().maxCoeff());
     const bool by_outputs = weighted || W_.rows() <= W_.cols();
-    if (shrinkage > 0 && samples.size() > 0 && by_outputs) {
+    if ((shrinkage > 0 || few_for(samples.rows(), samples.cols())) && samples.size() > 0 &&
+        by_outputs) {
       gram_trace_ = samples.squaredNorm();
       const Vector<double> roots = samples.rowwise().norm();
       set_output_gram((1 - shrinkage) * outer_gram(multiply(W_, samples)) +

@@ -17,6 +17,11 @@ namespace detail {
   return largest > 0 ? std::exp2(std::floor(std::log2(largest))) : 1;
 }
 
+/// Whether so few samples of so many inputs that a matrix of inputs x inputs would be waste.
+[[nodiscard]] constexpr bool few_for(Index inputs, Index samples) noexcept {
+  return inputs >= 4096 && 8 * samples <= inputs;
+}
+
 /// The Gram matrix of a calibration, divided by a power of two. Empty without samples, or where all
 /// were zero.
 template <Real T>

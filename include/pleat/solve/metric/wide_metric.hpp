@@ -4,6 +4,7 @@
 
 #include "pleat/solve/linear/multiply.hpp"
 #include "pleat/solve/metric/calibration.hpp"
+#include "pleat/solve/metric/layer_metric.hpp"
 
 #include <Eigen/Cholesky>
 
@@ -33,8 +34,7 @@ class WideMetric {
   /// would be waste; else nothing.
   template <Real T>
   [[nodiscard]] static std::optional<WideMetric> of(const Calibration<T>& calibration) {
-    const Index n = calibration.inputs();
-    if (n < 4096 || calibration.samples() == 0 || 8 * calibration.samples() > n)
+    if (calibration.samples() == 0 || !few_for(calibration.inputs(), calibration.samples()))
       return std::nullopt;
     const Matrix<T> held = calibration.held_samples();
     if (held.cols() == 0) return std::nullopt;
