@@ -109,7 +109,7 @@ inline void print_legend(int compressing_threads) {
       "the sentences that it was fitted to, and on others; crossed: what cross-validation on the\n"
       "former expects of the latter (--all: of more rows). mean cos, 5th pct: cosine to the dense\n"
       "embedding. x dense: time as a multiple of the dense time (below 1 is faster).\n"
-      "Compressed on %d thread%s; timed on one.\n\n",
+      "Compressed on %d thread%s; timed on one, on every third sentence.\n\n",
       compressing_threads, compressing_threads == 1 ? "" : "s");
 }
 

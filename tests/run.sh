@@ -37,8 +37,8 @@ Left out, and part of tests/run.sh --all:
     fuzzing, -O3 -march=native, aarch64 in an emulator, and the suites on kernels compiled into them
     (here they are those of pleat::dispatch)
   some shapes and samples of the conformance suite
-  clang-tidy, every header alone, instruction counts, and whether benchmarks and the larger example
-    compile
+  clang-tidy, every header alone and what the heaviest cost, instruction counts, a program without a
+    build system at -O3 -march=native, and whether benchmarks and the larger example compile
 
 END
     ;;
