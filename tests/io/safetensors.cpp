@@ -354,7 +354,7 @@ TEST_CASE("metadata of null are none", "[io][safetensors]") {
   CHECK_THAT(refused_there("{\"__metadata__\":{},@\"__metadata__\":null}"), Contains("duplicate"));
 }
 
-TEST_CASE("a file of another kind is called by its name", "[io][safetensors]") {
+TEST_CASE("what is no safetensors file is called by its name", "[io][safetensors]") {
   const auto check = [](const std::string& bytes, const std::string& name) {
     CAPTURE(bytes);
     CHECK_THAT(refused(bytes),

@@ -22,7 +22,8 @@
 namespace pleat::test {
 namespace {
 
-constexpr std::array narrow_storages{Storage::bf16, Storage::f16, Storage::int8, Storage::int4};
+constexpr std::array storages_with_exponent{Storage::bf16, Storage::f16, Storage::int8,
+                                            Storage::int4};
 
 /// At most two in four columns.
 template <Real T>
@@ -53,7 +54,7 @@ std::map<std::string, std::vector<std::byte>> stored_in(const Op& op) {
 template <class Op, Real T>
 void check_blind(const Matrix<T>& W) {
   const bool is_float = std::is_same_v<T, float>;
-  for (const Storage storage : narrow_storages) {
+  for (const Storage storage : storages_with_exponent) {
     CAPTURE(to_string(storage));
     const double error = error_of<Op>(W, storage, 1);
     // How far the numbers of a float type are apart depends on where between two powers of two.
@@ -227,7 +228,7 @@ TEMPLATE_TEST_CASE("what is stored does not depend on how the processor takes su
     CHECK((few - expected.leftCols(2)).cwiseAbs().maxCoeff() <= least);
     CHECK(dense == op.to_dense());
   };
-  for (const Storage storage : narrow_storages)
+  for (const Storage storage : storages_with_exponent)
     for (const double unit : {1e-38, 1e-37, 1e-7, 1e-5}) {
       CAPTURE(to_string(storage), unit);
       Matrix<T> W = two_of_four(random.matrix<T>(19, 140));

@@ -97,8 +97,10 @@ template <Real T>
   const auto steady = steadied(calibration);
   const Calibration<T>& seen = steady ? *steady : calibration;
   const double a = chosen_shrinkage(seen, 1, monitor, [&](const auto& folds) {
+    Matrix<double> rows = some_rows<T>(W, 48);
+    rows /= power_of_two_below(rows.cwiseAbs().maxCoeff());
     return unseen_loss(
-        folds, some_rows<T>(W, 48), [grid](const Matrix<double>& H, const Matrix<double>& Wt) {
+        folds, std::move(rows), [grid](const Matrix<double>& H, const Matrix<double>& Wt) {
           auto swept = column_sweep(Wt, inverse_factor(H), SweepRule{{1, 1}, nullptr, grid});
           OnGrid Q{std::move(swept->values), std::move(swept->scales)};
           (void)grid_descent(H, Wt, grid, Q, nullptr, 2);

@@ -180,7 +180,7 @@ struct Dense : DenseTile<Arch, T> {
     const std::size_t stride = cols * panel_rows;
     if (dense_regime(unit, sizeof(T), rows, cols, batch) == Regime::in_place) {
       if constexpr (vectors > 1)
-        if (rows <= panel_rows / 2)
+        if (rows > 0 && rows <= panel_rows / 2)  // there may be no panels to point into
           return Tile::few_rows(rows, cols, panels, batch, x, ldx, y, ldy, add);
       const std::size_t parts = (batch + tile_samples - 1) / tile_samples;
       for (std::size_t part = 0, j = 0; part < parts; ++part) {
