@@ -98,9 +98,9 @@ TEMPLATE_TEST_CASE("an error below all rounding gives the numerical rank", "[com
     CHECK_THROWS_WITH(compress<LowRank>(W, error(0), Options{.storage = Storage::bf16}),
                       Catch::Contains("cannot be met"));
   }
-  // Samples see no more directions than there are of them.
+  // Samples that are taken for all there is see no more directions than there are of them.
   const Matrix<TestType> W = random.matrix<TestType>(40, 50);
-  const auto few = calibration_of(random.matrix<TestType>(50, 6));
+  const auto few = exact_calibration(random.matrix<TestType>(50, 6));
   CHECK(compress<LowRank>(W, error(0), few).rank() == 6);
   // And no rank but the full one is enough where all directions count.
   const auto whole = compress<LowRank>(W, error(0));
