@@ -10,7 +10,7 @@
 namespace makers {
 
 template <template <pleat::Real> class Structure>
-typename Structure<float>::Options options_for(pleat::Storage storage) {
+auto options_for(pleat::Storage storage) {
   typename Structure<float>::Options options;
   if constexpr (requires { options.storage; }) options.storage = storage;
   return options;
