@@ -9,9 +9,10 @@
 
 namespace makers {
 
-template <template <pleat::Real> class Structure>
+// T, because clang 14 crashes on a constrained template of a type that is no parameter.
+template <template <pleat::Real> class Structure, pleat::Real T = float>
 auto options_for(pleat::Storage storage) {
-  typename Structure<float>::Options options;
+  typename Structure<T>::Options options;
   if constexpr (requires { options.storage; }) options.storage = storage;
   return options;
 }
