@@ -259,7 +259,8 @@ std::vector<double> milliseconds(const std::string& structure, const std::vector
         sink += models[i].embed(sentences[s])[0];
       const std::chrono::duration<double, std::milli> time =
           std::chrono::steady_clock::now() - start;
-      times[i].push_back(time.count() / static_cast<double>((sentences.size() + step - 1) / step));
+      const std::size_t timed = (sentences.size() + step - 1) / step;
+      times[i].push_back(time.count() / static_cast<double>(timed));
       progress.show(structure + ": measuring", round * models.size() + i + 1,
                     rounds * models.size());
     }
