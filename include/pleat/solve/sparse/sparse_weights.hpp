@@ -21,12 +21,6 @@ namespace pleat {
 inline namespace PLEAT_ABI {
 namespace detail {
 
-/// Bytes of a 2:4 matrix.
-[[nodiscard]] inline std::size_t semi_structured_bytes(Index rows, Index cols, Storage storage) {
-  const auto groups = (static_cast<std::size_t>(cols) + 3) / 4;
-  return static_cast<std::size_t>(rows) * (row_bytes(storage, 2 * groups) + (groups + 1) / 2);
-}
-
 /// How `prune` works; the fields are those of `SemiStructured::Options`.
 struct PruneMethod {
   PruneCriterion criterion = PruneCriterion::automatic;
