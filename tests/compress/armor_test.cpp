@@ -17,7 +17,7 @@ namespace {
 
 using ArmorOptions = Armor<float>::Options;
 
-Calibration<float> calibration_of(Random& random, Index inputs, Index samples) {
+Calibration<float> random_calibration(Random& random, Index inputs, Index samples) {
   Calibration<float> calibration(inputs);
   calibration.add(correlated_inputs<float>(random, inputs, samples));
   return calibration.shrinkage(0);  // what is compared are fits of these samples
@@ -54,7 +54,7 @@ TEST_CASE("ARMOR of any shape is never worse than compress<SemiStructured>", "[a
     for (const Index samples : {Index{0}, Index{3}, 3 * n}) {
       INFO(m << " x " << n << ", " << samples << " samples");
       const auto calibration =
-          samples > 0 ? calibration_of(random, n, samples) : Calibration<float>();
+          samples > 0 ? random_calibration(random, n, samples) : Calibration<float>();
       for (const Index block : {1, 3, 8}) {
         const auto op = compress<Armor>(W, keep(1000), calibration,
                                         ArmorOptions{.block_rows = std::min(block, m),
@@ -76,7 +76,7 @@ TEST_CASE("ARMOR of any shape is never worse than compress<SemiStructured>", "[a
 TEST_CASE("ARMOR beats its 2:4 by far where inputs are correlated", "[armor]") {
   Random random(922);
   const Matrix<float> W = random.matrix<float>(64, 96);
-  const auto calibration = calibration_of(random, 96, 400);
+  const auto calibration = random_calibration(random, 96, 400);
   const auto swept = compress<SemiStructured>(
       W, keep(1), calibration, {.criterion = PruneCriterion::sparsegpt, .refit = false});
   const double before = relative_error(W, swept, calibration);
@@ -152,7 +152,7 @@ TEST_CASE("ARMOR is blind to scales, and the same for any number of threads", "[
 TEST_CASE("ARMOR's core in narrow storage", "[armor]") {
   Random random(926);
   const Matrix<float> W = random.matrix<float>(64, 128);
-  const auto calibration = calibration_of(random, 128, 500);
+  const auto calibration = random_calibration(random, 128, 500);
   const auto with = [&](Storage storage) {
     return compress<Armor>(
         W, keep(1), calibration,
@@ -175,7 +175,7 @@ TEST_CASE("wrappers are no worse than none in any storage", "[armor]") {
   Random random(928);
   for (const auto& [m, n, block] : {std::array<Index, 3>{31, 70, 1}, {64, 64, 4}}) {
     const Matrix<float> W = random.matrix<float>(m, n);
-    const auto calibration = calibration_of(random, n, 3 * n);
+    const auto calibration = random_calibration(random, n, 3 * n);
     for (const Storage storage : {Storage::bf16, Storage::f16, Storage::int8, Storage::int4}) {
       CAPTURE(m, n, int(storage));
       const auto plain = compress<SemiStructured>(
@@ -288,14 +288,14 @@ TEST_CASE("what is easy for ARMOR", "[armor]") {
   Random random(928);
   SECTION("zeros") {
     const Matrix<float> zero = Matrix<float>::Zero(9, 12);
-    const auto calibration = calibration_of(random, 12, 40);
+    const auto calibration = random_calibration(random, 12, 40);
     CHECK(compress<Armor>(zero, keep(2), calibration).to_dense() == zero);
     CHECK(compress<Armor>(zero, keep(2), ArmorOptions{.objective = ArmorObjective::proxy})
               .to_dense() == zero);
   }
   SECTION("2:4 already") {
     const Matrix<float> W = pruned(random.matrix<float>(12, 16), {}).to_dense();
-    const auto calibration = calibration_of(random, 16, 40);
+    const auto calibration = random_calibration(random, 16, 40);
     CHECK(relative_error(W, compress<Armor>(W, keep(2), calibration), calibration) <= 1e-6);
   }
   SECTION("samples that were all zero count as none") {
@@ -309,7 +309,7 @@ TEST_CASE("what is easy for ARMOR", "[armor]") {
 TEST_CASE("a stopped ARMOR is the best so far", "[armor]") {
   Random random(929);
   const Matrix<float> W = random.matrix<float>(32, 64);
-  const auto calibration = calibration_of(random, 64, 200);
+  const auto calibration = random_calibration(random, 64, 200);
   // After so many reports: while the 2:4 is sought, and in the rounds.
   Index reports = 0;
   Index pruning = 0;
