@@ -25,7 +25,7 @@ Calibration<float> random_calibration(Random& random, Index inputs, Index sample
 
 /// The 2:4 matrix that ARMOR starts from.
 SemiStructured<float> pruned(const Matrix<float>& W, const Calibration<float>& calibration) {
-  return compress<SemiStructured>(W, keep(1000), calibration);
+  return compress<SemiStructured>(W, keep(1000), calibration, {.pattern = {2, 4}});
 }
 
 std::string message_of(const Matrix<float>& W, const Budget& budget, const ArmorOptions& options) {
@@ -78,7 +78,8 @@ TEST_CASE("ARMOR beats its 2:4 by far where inputs are correlated", "[armor]") {
   const Matrix<float> W = random.matrix<float>(64, 96);
   const auto calibration = random_calibration(random, 96, 400);
   const auto swept = compress<SemiStructured>(
-      W, keep(1), calibration, {.criterion = PruneCriterion::sparsegpt, .refit = false});
+      W, keep(1), calibration,
+      {.criterion = PruneCriterion::sparsegpt, .refit = false, .pattern = {2, 4}});
   const double before = relative_error(W, swept, calibration);
   const auto op = compress<Armor>(W, keep(0.65), calibration);
   CHECK(op.bytes() <= keep(0.65).max_bytes(64, 96, 4));
@@ -179,7 +180,8 @@ TEST_CASE("wrappers are no worse than none in any storage", "[armor]") {
     for (const Storage storage : {Storage::bf16, Storage::f16, Storage::int8, Storage::int4}) {
       CAPTURE(m, n, int(storage));
       const auto plain = compress<SemiStructured>(
-          W, keep(1), calibration, SemiStructured<float>::Options{.storage = storage});
+          W, keep(1), calibration,
+          SemiStructured<float>::Options{.pattern = {2, 4}, .storage = storage});
       const auto op = compress<Armor>(
           W, keep(2), calibration,
           ArmorOptions{.block_rows = block, .block_cols = block, .rounds = 1, .storage = storage});
@@ -255,8 +257,9 @@ TEST_CASE("where inputs leave directions free, wrappers are no worse than none i
       const Matrix<float> X = degenerate_inputs(random, 32, kind);
       const auto calibration = calibration_of(X);
       const Matrix<float> plain =
-          compress<SemiStructured>(W, keep(1), calibration,
-                                   SemiStructured<float>::Options{.storage = storage})
+          compress<SemiStructured>(
+              W, keep(1), calibration,
+              SemiStructured<float>::Options{.pattern = {2, 4}, .storage = storage})
               .to_dense();
       const Matrix<float> What =
           compress<Armor>(W, keep(1), calibration, ArmorOptions{.rounds = 4, .storage = storage})

@@ -315,7 +315,7 @@ struct Compressor<Armor<T>> {
     return static_cast<std::size_t>(size / block * block * block + rest * rest) * sizeof(T);
   }
   static std::size_t stored(Index m, Index n, Blocks blocks, Storage storage) {
-    return detail::semi_structured_bytes(m, n, storage) + wrapper_bytes(m, blocks.rows) +
+    return detail::semi_structured_bytes(m, n, {}, storage) + wrapper_bytes(m, blocks.rows) +
            wrapper_bytes(n, blocks.cols);
   }
 

@@ -120,9 +120,9 @@ template <class = void>
     if (criterion == PruneCriterion::search) {
       auto found = mask_search(H, Wt, result->values, pattern, report.phase("search"));
       if (found && method.refit) masked_refit(H, Wt, *found, iterations, report.phase("refit"));
-      if (found && pattern.kept == 2 && pattern.group == 4 && !report.stopped() && method.refit &&
-          work < 2e10) {
-        (void)group_descent(H, Wt, *found, method.sweeps, report.phase("descent"));
+      if (found && pattern.group <= 32 && 128 % pattern.group == 0 && !report.stopped() &&
+          method.refit && work < 2e10) {
+        (void)group_descent(H, Wt, *found, pattern, method.sweeps, report.phase("descent"));
         masked_refit(H, Wt, *found, iterations, report.phase("refit"));
       }
       if (found) {
