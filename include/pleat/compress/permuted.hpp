@@ -117,7 +117,7 @@ template <class Derived>
   const Permutation<T> as_given(identity);
   const detail::PatternChoice choice = detail::chosen_pattern<T>(
       "SemiStructured", weight.rows(), n, budget, as_given.bytes(), options.pattern, options.places,
-      options.target, detail::require_storage<T>(options.storage));
+      options.target, detail::require_storage<T>(options.storage), " with a permutation");
   detail::require_weight<T>(weight, calibration);
   [[maybe_unused]] const detail::SerialEigen serial;
   detail::StopMonitor stop(options.monitor);

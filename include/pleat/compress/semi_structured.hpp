@@ -42,13 +42,14 @@ struct PatternChoice {
 };
 
 /// What `pattern`, `places` and `target` of the options leave to a budget, of which `taken` bytes
-/// are for something else. Throws `std::invalid_argument` for options out of range, and where
-/// nothing fits.
+/// are for something else, which stands `beside` the pattern in what is thrown. Throws
+/// `std::invalid_argument` for options out of range, and where nothing fits.
 template <Real T>
 [[nodiscard]] PatternChoice chosen_pattern(const char* structure, Index rows, Index cols,
                                            const Budget& budget, std::size_t taken,
                                            SparsePattern pattern, Places places,
-                                           const std::string& target, Storage storage) {
+                                           const std::string& target, Storage storage,
+                                           const std::string& beside = {}) {
   require(places <= Places::masks,
           [&] { return "compress<" + std::string(structure) + ">: unknown form of places"; });
   const Index group =
@@ -71,7 +72,7 @@ template <Real T>
       smallest = (std::min)(smallest, needed);
     }
   require_budget(structure, rows, cols, budget, sizeof(T), smallest,
-                 to_string(patterns.back()).c_str());
+                 (to_string(patterns.back()) + beside).c_str());
   return {patterns.back(), Places::codes};
 }
 
