@@ -33,9 +33,9 @@ case $preset in
     cat <<'END'
 
 Left out, and part of tests/run.sh --all:
-  other compilers and flags: -ffast-math for makers, clang 14, the address, undefined-behaviour and thread sanitizers with
-    fuzzing, -O3 -march=native, aarch64 in an emulator, and the suites on kernels compiled into them
-    (here they are those of pleat::dispatch)
+  other compilers and flags: clang 14, the address, undefined-behaviour and thread sanitizers with
+    fuzzing, -O3 -march=native, -ffast-math, aarch64 in an emulator, and the suites on kernels
+    compiled into them (here they are those of pleat::dispatch)
   some shapes and samples of the conformance suite
   clang-tidy, every header alone and what the heaviest cost, instruction counts, a program without a
     build system at -O3 -march=native or by pkg-config or FetchContent, one with functions of names
