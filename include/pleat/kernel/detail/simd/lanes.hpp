@@ -82,75 +82,82 @@ struct Lanes<xsimd::sse2, float, 4> {
 #endif
 
 #if defined(__AVX2__) && defined(__FMA__)
+// No gathers: mitigations of their leaks make them ten times as slow as what is here.
 template <std::size_t M>
 struct Lanes<xsimd::fma3<xsimd::avx2>, float, M> {
   using Batch = xsimd::batch<float, xsimd::fma3<xsimd::avx2>>;
   static constexpr std::size_t size = 8;
   static constexpr bool permutes = M <= 8;
   using Codes = __m256i;
-  /// Four inputs twice, eight, or two times eight; of more than these a gather picks.
-  struct One {
-    __m256 value;
+  /// Four inputs twice, or so many times eight.
+  struct Inputs {
+    __m256 value[M <= 8 ? 1 : M / 8];
   };
-  struct Two {
-    __m256 low, high;
-  };
-  using Inputs = std::conditional_t<M <= 8, One, std::conditional_t<M == 16, Two, const float*>>;
 
   static Codes load(const std::uint32_t* codes) {
     return _mm256_load_si256(reinterpret_cast<const __m256i*>(codes));
   }
   static Codes next(Codes codes) { return _mm256_srli_epi32(codes, int{code_bits(M)}); }
   static Inputs inputs(const float* x) {
-    if constexpr (M == 4) return {_mm256_broadcast_ps(reinterpret_cast<const __m128*>(x))};
-    else if constexpr (M == 8) return {_mm256_loadu_ps(x)};
-    else if constexpr (M == 16) return {_mm256_loadu_ps(x), _mm256_loadu_ps(x + 8)};
-    else return x;
+    if constexpr (M == 4) {
+      return {{_mm256_broadcast_ps(reinterpret_cast<const __m128*>(x))}};
+    } else {
+      Inputs result;
+      for (std::size_t i = 0; i < M / 8; ++i) result.value[i] = _mm256_loadu_ps(x + 8 * i);
+      return result;
+    }
   }
-  static Batch pick(Inputs x, Codes codes) {
-    if constexpr (M == 4) return Batch(_mm256_permutevar_ps(x.value, codes));
-    else if constexpr (M == 8) return Batch(_mm256_permutevar8x32_ps(x.value, codes));
-    else if constexpr (M == 16)  // the fourth bit, moved to where a blend looks
-      return Batch(_mm256_blendv_ps(_mm256_permutevar8x32_ps(x.low, codes),
-                                    _mm256_permutevar8x32_ps(x.high, codes),
-                                    _mm256_castsi256_ps(_mm256_slli_epi32(codes, 28))));
+  static Batch pick(const Inputs& x, Codes codes) {
+    if constexpr (M == 4) return Batch(_mm256_permutevar_ps(x.value[0], codes));
+    else if constexpr (M == 8) return Batch(_mm256_permutevar8x32_ps(x.value[0], codes));
+    else if constexpr (M == 16) return Batch(of_sixteen(x.value, codes));
     else
-      return Batch(
-          _mm256_i32gather_ps(x, _mm256_and_si256(codes, _mm256_set1_epi32(int{M - 1})), 4));
+      return Batch(_mm256_blendv_ps(of_sixteen(x.value, codes), of_sixteen(x.value + 2, codes),
+                                    _mm256_castsi256_ps(_mm256_slli_epi32(codes, 27))));
+  }
+
+ private:
+  /// A blend looks at the sign, to where the fourth bit is moved.
+  static __m256 of_sixteen(const __m256* x, Codes codes) {
+    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(x[0], codes),
+                            _mm256_permutevar8x32_ps(x[1], codes),
+                            _mm256_castsi256_ps(_mm256_slli_epi32(codes, 28)));
   }
 };
 
+/// Beyond four or eight inputs, loads lane by lane.
 template <std::size_t M>
-struct Lanes<xsimd::fma3<xsimd::avx2>, double, M> {
+requires(M <= 8) struct Lanes<xsimd::fma3<xsimd::avx2>, double, M> {
   using Batch = xsimd::batch<double, xsimd::fma3<xsimd::avx2>>;
   static constexpr std::size_t size = 4;
   static constexpr bool permutes = false;  // by way of halves, which takes four
   using Codes = __m256i;
-  /// Four doubles as eight halves, which one instruction permutes freely.
-  struct Halves {
-    __m256 value;
+  /// Four doubles each, as eight halves, which one instruction permutes freely.
+  struct Inputs {
+    __m256 value[M / 4];
   };
-  using Inputs = std::conditional_t<M == 4, Halves, const double*>;
 
   static Codes load(const std::uint32_t* codes) {
     return _mm256_cvtepu32_epi64(_mm_load_si128(reinterpret_cast<const __m128i*>(codes)));
   }
   static Codes next(Codes codes) { return _mm256_srli_epi64(codes, int{code_bits(M)}); }
   static Inputs inputs(const double* x) {
-    if constexpr (M == 4) return {_mm256_castpd_ps(_mm256_loadu_pd(x))};
-    else return x;
+    Inputs result;
+    for (std::size_t i = 0; i < M / 4; ++i)
+      result.value[i] = _mm256_castpd_ps(_mm256_loadu_pd(x + 4 * i));
+    return result;
   }
-  static Batch pick(Inputs x, Codes codes) {
-    const __m256i own = _mm256_and_si256(codes, _mm256_set1_epi64x(M - 1));
-    if constexpr (M == 4) {
-      // Input i is the halves 2 i and 2 i + 1.
-      const __m256i low = _mm256_slli_epi64(own, 1);
-      const __m256i both =
-          _mm256_or_si256(low, _mm256_slli_epi64(_mm256_or_si256(low, _mm256_set1_epi64x(1)), 32));
-      return Batch(_mm256_castps_pd(_mm256_permutevar8x32_ps(x.value, both)));
-    } else {
-      return Batch(_mm256_i64gather_pd(x, own, 8));
-    }
+  static Batch pick(const Inputs& x, Codes codes) {
+    // Input i is the halves 2 i and 2 i + 1.
+    const __m256i low = _mm256_slli_epi64(_mm256_and_si256(codes, _mm256_set1_epi64x(3)), 1);
+    const __m256i both =
+        _mm256_or_si256(low, _mm256_slli_epi64(_mm256_or_si256(low, _mm256_set1_epi64x(1)), 32));
+    const __m256d first = _mm256_castps_pd(_mm256_permutevar8x32_ps(x.value[0], both));
+    if constexpr (M == 4) return Batch(first);
+    else
+      return Batch(_mm256_blendv_pd(first,
+                                    _mm256_castps_pd(_mm256_permutevar8x32_ps(x.value[1], both)),
+                                    _mm256_castsi256_pd(_mm256_slli_epi64(codes, 61))));
   }
 };
 #endif
@@ -193,30 +200,35 @@ struct Lanes<xsimd::avx512bw, double, M> {
   static constexpr std::size_t size = 8;
   static constexpr bool permutes = M <= 16;
   using Codes = __m512i;
-  struct One {
-    __m512d value;
+  /// Four inputs twice, or so many times eight.
+  struct Inputs {
+    __m512d value[M <= 8 ? 1 : M / 8];
   };
-  struct Two {
-    __m512d low, high;
-  };
-  using Inputs = std::conditional_t<M <= 8, One, std::conditional_t<M == 16, Two, const double*>>;
 
   static Codes load(const std::uint32_t* codes) {
     return _mm512_cvtepu32_epi64(_mm256_load_si256(reinterpret_cast<const __m256i*>(codes)));
   }
   static Codes next(Codes codes) { return _mm512_srli_epi64(codes, unsigned{code_bits(M)}); }
   static Inputs inputs(const double* x) {
-    if constexpr (M == 4) return {_mm512_broadcast_f64x4(_mm256_loadu_pd(x))};
-    else if constexpr (M == 8) return {_mm512_loadu_pd(x)};
-    else if constexpr (M == 16) return {_mm512_loadu_pd(x), _mm512_loadu_pd(x + 8)};
-    else return x;
+    if constexpr (M == 4) {
+      return {{_mm512_broadcast_f64x4(_mm256_loadu_pd(x))}};
+    } else {
+      Inputs result;
+      for (std::size_t i = 0; i < M / 8; ++i) result.value[i] = _mm512_loadu_pd(x + 8 * i);
+      return result;
+    }
   }
   // Three bits index the eight lanes. Where these hold four inputs twice, the third does not
   // matter.
-  static Batch pick(Inputs x, Codes codes) {
-    if constexpr (M <= 8) return Batch(_mm512_permutexvar_pd(codes, x.value));
-    else if constexpr (M == 16) return Batch(_mm512_permutex2var_pd(x.low, codes, x.high));
-    else return Batch(_mm512_i64gather_pd(_mm512_and_si512(codes, _mm512_set1_epi64(M - 1)), x, 8));
+  static Batch pick(const Inputs& x, Codes codes) {
+    if constexpr (M <= 8) return Batch(_mm512_permutexvar_pd(codes, x.value[0]));
+    else {
+      const __m512d low = _mm512_permutex2var_pd(x.value[0], codes, x.value[1]);
+      if constexpr (M == 16) return Batch(low);
+      else
+        return Batch(_mm512_mask_blend_pd(_mm512_test_epi64_mask(codes, _mm512_set1_epi64(16)), low,
+                                          _mm512_permutex2var_pd(x.value[2], codes, x.value[3])));
+    }
   }
 };
 #endif
