@@ -30,9 +30,13 @@ Matrix<T> with_pattern(Random& random, SparsePattern pattern, Index rows, Index 
   return W;
 }
 
+#ifdef PLEAT_TEST_REDUCED
+constexpr SparsePattern patterns[] = {{2, 4}, {4, 8}, {8, 16}, {3, 16}, {16, 32}, {31, 32}};
+#else
 constexpr SparsePattern patterns[] = {{2, 4},   {1, 4},  {3, 4},  {4, 8},  {1, 8},
                                       {7, 8},   {8, 16}, {3, 16}, {4, 16}, {15, 16},
                                       {16, 32}, {1, 32}, {6, 32}, {31, 32}};
+#endif
 
 constexpr Index widths[] = {0, 1, 2, 3, 4, 5, 7, 8, 31, 32, 33, 63, 64, 65, 66, 67, 100, 129};
 
@@ -226,7 +230,7 @@ TEMPLATE_TEST_CASE("N:M products are exact on whole numbers", "[matrix][semi_str
       for (const Index cols : widths) {
         // The last are as dense for some of the kernels; taller ones are not.
         const Index height = cols >= 100 ? rows + 160 : rows;
-        if (!all && rows != 17 && cols < 100) continue;
+        if (!all && rows != 17 && (cols < 100 || rows != 47)) continue;
         const auto W = with_pattern<TestType>(random, pattern, height, cols);
         const SemiStructured<TestType> op(W, pattern);
         for (const Index batch :
@@ -261,7 +265,7 @@ TEMPLATE_TEST_CASE("N:M kernels stay within X and Y", "[matrix][semi_structured]
       for (const Index cols : {1, 35, 67, 230}) {
         const auto W = with_pattern<TestType>(random, pattern, rows, cols);
         const SemiStructured<TestType> op(W, pattern);
-        for (const Index batch : {1, 3, 40, 70})
+        for (const Index batch : {1, 3, 70})
           for (const Guard guard : {Guard::before, Guard::after}) {
             CAPTURE(to_string(pattern), rows, cols, batch, guard == Guard::before);
             const Matrix<TestType> X = random.integers<TestType>(cols, batch, 4);
@@ -281,13 +285,13 @@ TEMPLATE_TEST_CASE("narrow N:M products are those of what is stored", "[matrix][
   Random random(64);
   for (const SparsePattern pattern : patterns)
     for (const Storage storage : {Storage::bf16, Storage::f16, Storage::int8, Storage::int4})
-      for (const Index cols : {37, 170, 300}) {
+      for (const Index cols : {37, 300}) {
         Matrix<TestType> W = with_pattern<TestType>(random, pattern, 90, cols);
         const SemiStructured<TestType> op(W, pattern, storage);
         CHECK(op.pattern() == pattern);
         CHECK(SemiStructured<TestType>::from_parts(op.parts()).to_dense() == op.to_dense());
         const Matrix<double> stored = op.to_dense().template cast<double>();
-        for (const Index batch : {1, 5, 20, 40, 70, 140}) {
+        for (const Index batch : {1, 5, 40, 70}) {
           CAPTURE(to_string(pattern), to_string(storage), cols, batch);
           const Matrix<TestType> X = random.integers<TestType>(cols, batch, 4);
           Matrix<TestType> Y(90, batch);
