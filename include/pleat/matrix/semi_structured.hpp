@@ -25,17 +25,6 @@
 namespace pleat {
 inline namespace PLEAT_ABI {
 
-namespace detail {
-/// Bytes of an N:M matrix.
-[[nodiscard]] inline std::size_t semi_structured_bytes(Index rows, Index cols,
-                                                       SparsePattern pattern, Storage storage,
-                                                       Places places = Places::codes) {
-  return static_cast<std::size_t>(rows) *
-         (row_bytes(storage, static_cast<std::size_t>(row_values(pattern, cols))) +
-          static_cast<std::size_t>(place_bytes(pattern, cols, places)));
-}
-}  // namespace detail
-
 /// An N:M (semi-structured) m x n matrix: the N kept values of each group of M columns, and where
 /// in the group they lie. M is 4, 8, 16 or 32, and N any less. Any m and n; a last group of fewer
 /// than M columns may keep N as well.
@@ -208,9 +197,8 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
     return parts;
   }
 
-  /// Throws `std::invalid_argument` unless shapes agree, the pattern is one that there is, the
-  /// codes of every group ascend or its mask keeps as many columns as it has values, nothing is
-  /// kept past the last column, and unused bits are 0.
+  /// Throws `std::invalid_argument` unless shapes agree, the pattern is one that there is, places
+  /// are such, nothing is kept past the last column, and unused bits are 0.
   [[nodiscard]] static SemiStructured from_parts(const Parts& parts) {
     const std::int64_t claimed = parts.integer("cols");
     detail::require(claimed >= 0 && claimed <= (std::int64_t{1} << 48),
@@ -240,11 +228,11 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
     result.values_ = detail::AlignedArray<T>(result.values_size());
     for (Index row = 0; row < values.rows() && width > 0; ++row)
       for (Index i = 0; i < width; ++i) {
-        detail::require(result.places_.column(row, i) < cols || detail::is_zero(values(row, i)),
-                        [&] {
-                          return "SemiStructured: row " + std::to_string(row) +
-                                 " keeps a value past column " + std::to_string(cols - 1);
-                        });
+        const bool exists = result.places_.column(row, i) < cols;
+        detail::require(exists || detail::is_zero(values(row, i)), [&] {
+          return "SemiStructured: row " + std::to_string(row) + " keeps a value past column " +
+                 std::to_string(cols - 1);
+        });
         result.set(row, i, values(row, i));
       }
     if (is_stored_narrow) {
@@ -358,7 +346,6 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
     const auto ldx = static_cast<std::size_t>(X.outerStride());
     const auto ldy = static_cast<std::size_t>(Y.outerStride());
     const std::uint32_t* const codes = places_.data(begin);
-    const auto pattern = kernel_pattern();
     T* const y = Y.data() + begin;
     const bool add = update == Update::add;
     if (is_narrow(storage_)) [[unlikely]]
@@ -366,21 +353,22 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
           .apply(rows, batch, y, ldy, add, memory + kernel_scratch(batch),
                  [&, values = narrow_.data(begin)](std::size_t j, std::size_t samples, T* to,
                                                    std::size_t ld, bool adds) {
-                   table.semi_structured_narrow_apply(narrow_.format(), pattern, rows, cols, values,
-                                                      codes, samples, X.data() + j * ldx, ldx, to,
-                                                      ld, adds, memory);
+                   table.semi_structured_narrow_apply(
+                       narrow_.format(), kernel_pattern(), rows, cols, values, codes, samples,
+                       X.data() + j * ldx, ldx, to, ld, adds, memory);
                  });
     else
-      table.semi_structured_apply(pattern, rows, cols, values_.data() + begin * places_.values(),
-                                  codes, batch, X.data(), ldx, y, ldy, add, memory);
+      table.semi_structured_apply(kernel_pattern(), rows, cols,
+                                  values_.data() + begin * places_.values(), codes, batch, X.data(),
+                                  ldx, y, ldy, add, memory);
   }
 
   void evaluate_transpose(const ConstMatrixView<T>& Y, MatrixView<T> X,
                           Workspace& workspace) const {
     const auto& table = kernel::active<T>();
     const auto size = [](Index value) { return static_cast<std::size_t>(value); };
-    const detail::Split split(places_.groups(), 1, flops() * static_cast<double>(Y.cols()),
-                              workspace);
+    const double work = flops() * static_cast<double>(Y.cols());
+    const detail::Split split(places_.groups(), 1, work, workspace);
     detail::in_tasks<T>(split, 0, workspace, [&](Index begin, Index end, T*) {
       if (is_narrow(storage_)) {
         table.semi_structured_narrow_apply_transpose(
@@ -406,8 +394,8 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
   Dense<T> dense_ = {};                  // empty, unless it is faster
 };
 
-template <class Derived>
-SemiStructured(const Eigen::MatrixBase<Derived>&) -> SemiStructured<typename Derived::Scalar>;
+template <class M>
+SemiStructured(const Eigen::MatrixBase<M>&) -> SemiStructured<typename M::Scalar>;
 
 }  // namespace PLEAT_ABI
 }  // namespace pleat

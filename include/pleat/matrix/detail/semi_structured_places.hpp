@@ -50,6 +50,15 @@ inline void require_pattern(SparsePattern pattern) {
   return (bits + 7) / 8;
 }
 
+/// Bytes of an N:M matrix.
+[[nodiscard]] inline std::size_t semi_structured_bytes(Index rows, Index cols,
+                                                       SparsePattern pattern, Storage storage,
+                                                       Places places = Places::codes) {
+  return static_cast<std::size_t>(rows) *
+         (row_bytes(storage, static_cast<std::size_t>(row_values(pattern, cols))) +
+          static_cast<std::size_t>(place_bytes(pattern, cols, places)));
+}
+
 /// For each row of an N:M matrix, and each kept value counted through all its groups, the code of
 /// the place that it has in its group. Codes ascend within a group. What no column of a last group
 /// is there for lies past the end. Copies share the memory.

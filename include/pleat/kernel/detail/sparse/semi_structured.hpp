@@ -65,6 +65,7 @@ struct SemiStructured {
     const std::size_t count = groups * kept;
     typename Values::Block widened[P];
     const T* value[P];
+    std::size_t at = 0;  // in the values of the block, the same for all panels
     const std::uint32_t* word[P];
     typename Pick::Codes code[P][vectors];
     typename Pick::Inputs in[N];
@@ -72,6 +73,7 @@ struct SemiStructured {
     const auto next_block = [&](std::size_t b) {
       for (std::size_t p = 0; p < P; ++p)
         value[p] = values[p].block(b, values_of_block(b, count), widened[p]);
+      at = 0;
     };
     const auto next_word = [&] {
       for (std::size_t p = 0; p < P; ++p, word[p - 1] += panel_rows)
@@ -82,15 +84,14 @@ struct SemiStructured {
         in[j] = Pick::inputs((g + 1) * group <= cols ? x + j * ldx + g * group : last[j]);
     };
     const auto product = [&] {
-      for (std::size_t p = 0; p < P; ++p) {
+      for (std::size_t p = 0; p < P; ++p)
         for (std::size_t v = 0; v < vectors; ++v) {
-          const Batch w = Batch::load_aligned(value[p] + v * lanes);
+          const Batch w = Batch::load_aligned(value[p] + at + v * lanes);
           for (std::size_t j = 0; j < N; ++j)
             sum[j][p][v] = MultiplyAdd<Arch, T>::of(w, Pick::pick(in[j], code[p][v]), sum[j][p][v]);
           code[p][v] = Pick::next(code[p][v]);
         }
-        value[p] += panel_rows;
-      }
+      at += panel_rows;
     };
     if constexpr (Pattern::halves) {
       constexpr std::size_t codes_of_word = Pattern::codes();
@@ -99,16 +100,23 @@ struct SemiStructured {
       for (std::size_t first = 0; first < groups; first += block_groups) {
         next_block(first / block_groups);
         const std::size_t of_block = groups - first < block_groups ? groups - first : block_groups;
-        for (std::size_t g = 0; g < of_block; ++g) {
-          next_group(first + g);
-          if constexpr (half <= codes_of_word) {
-            if (g * half % codes_of_word == 0) next_word();
-            for (std::size_t k = 0; k < half; ++k) product();
-          } else {
-            for (std::size_t k = 0; k < half; ++k) {
-              if (k % codes_of_word == 0) next_word();
-              product();
+        if constexpr (half <= codes_of_word) {
+          for (std::size_t g = 0; g < of_block;) {
+            next_word();
+            const std::size_t left = of_block - g;
+            const std::size_t of_word = codes_of_word / half;
+            for (const std::size_t end = g + (left < of_word ? left : of_word); g < end; ++g) {
+              next_group(first + g);
+              for (std::size_t k = 0; k < half; ++k) product();
             }
+          }
+        } else {
+          next_group(first);
+          for (std::size_t k = 0; k < half;) {
+            next_word();
+            const std::size_t left = half - k;
+            const std::size_t end = k + (left < codes_of_word ? left : codes_of_word);
+            for (; k < end; ++k) product();
           }
         }
       }

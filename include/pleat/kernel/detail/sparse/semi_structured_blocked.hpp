@@ -109,13 +109,18 @@ struct SemiStructuredBlocked {
     if constexpr (Pattern::halves) {
       for (std::size_t b = begin; b < end; b += block_values) {
         const std::size_t count = end - b < block_values ? end - b : block_values;
-        for (std::size_t g = 0; g < count; g += kept, input += group * pitch) {
-          if (kept <= codes_of_word && g % codes_of_word == 0) next_word();
-          for (std::size_t k = 0; k < kept; ++k) {
-            if (kept > codes_of_word && k % codes_of_word == 0) next_word();
-            product();
+        for (std::size_t k = 0; k < count;) {
+          next_word();
+          const std::size_t left = count - k;
+          const std::size_t end = k + (left < codes_of_word ? left : codes_of_word);
+          if constexpr (Pattern::kept_of_half <= Pattern::codes()) {
+            for (; k < end; k += kept, input += group * pitch)
+              for (std::size_t i = 0; i < kept; ++i) product();
+          } else {  // a group is the block
+            for (; k < end; ++k) product();
           }
         }
+        if constexpr (Pattern::kept_of_half > Pattern::codes()) input += group * pitch;
       }
     } else {
       std::size_t within = begin % block_values;

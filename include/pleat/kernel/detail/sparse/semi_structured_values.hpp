@@ -16,6 +16,7 @@ namespace detail {
 template <std::size_t M, std::size_t N>
 struct KnownPattern {
   static constexpr bool halves = N > 0;  // then groups and words of codes end where a block does
+  static constexpr std::size_t kept_of_half = N;
   static_assert(!halves || 2 * N == M);
   std::size_t kept_of_run;
 
