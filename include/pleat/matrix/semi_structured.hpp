@@ -59,8 +59,7 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
     /// "neon64"; that in force if empty.
     std::string target = {};
     Storage storage = native_storage<T>;
-    /// Without effect: nothing is random here.
-    std::uint64_t seed = 0;
+    std::uint64_t seed = 0;  ///< without effect: nothing is random here
     Monitor monitor = {};
   };
 

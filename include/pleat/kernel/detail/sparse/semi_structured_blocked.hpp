@@ -112,12 +112,12 @@ struct SemiStructuredBlocked {
         for (std::size_t k = 0; k < count;) {
           next_word();
           const std::size_t left = count - k;
-          const std::size_t end = k + (left < codes_of_word ? left : codes_of_word);
+          const std::size_t word_end = k + (left < codes_of_word ? left : codes_of_word);
           if constexpr (Pattern::kept_of_half <= Pattern::codes()) {
-            for (; k < end; k += kept, input += group * pitch)
+            for (; k < word_end; k += kept, input += group * pitch)
               for (std::size_t i = 0; i < kept; ++i) product();
           } else {  // a group is the block
-            for (; k < end; ++k) product();
+            for (; k < word_end; ++k) product();
           }
         }
         if constexpr (Pattern::kept_of_half > Pattern::codes()) input += group * pitch;
