@@ -81,20 +81,26 @@ Subject narrow(Shape shape) {
   return subject(brick);
 }
 
-MatrixXf two_of_four(Shape shape) {
+/// N of every M columns, drawn at random.
+MatrixXf n_of_m(Shape shape, SparsePattern pattern) {
   MatrixXf W = random_matrix(shape.rows, shape.cols);
   std::mt19937 generator(1);
   for (Index i = 0; i < shape.rows; ++i)
-    for (Index group = 0; group < shape.cols; group += 4) {
-      const auto first = static_cast<Index>(generator() % 4);
-      const auto second = (first + 1 + static_cast<Index>(generator() % 3)) % 4;
-      for (Index k = 0; k < std::min<Index>(4, shape.cols - group); ++k)
-        if (k != first && k != second) W(i, group + k) = 0;
+    for (Index first = 0; first < shape.cols; first += pattern.group) {
+      Index wanted = pattern.kept;
+      for (Index k = 0; k < pattern.group && first + k < shape.cols; ++k) {
+        const auto left = static_cast<std::uint32_t>(pattern.group - k);
+        if (static_cast<Index>(generator() % left) < wanted) --wanted;
+        else W(i, first + k) = 0;
+      }
     }
   return W;
 }
 
-Subject semi_structured(Shape shape) { return subject(SemiStructured<float>(two_of_four(shape))); }
+template <Index kept, Index group>
+Subject semi_structured(Shape shape) {
+  return subject(SemiStructured<float>(n_of_m(shape, {kept, group}), {kept, group}));
+}
 
 /// 59 % of the bytes of a 4096 x 4096 matrix, and no more of others.
 Subject armor(Shape shape) {
@@ -105,7 +111,7 @@ Subject armor(Shape shape) {
     return KroneckerSparse<float>(size, size, {blocks, block, block, 1}, values);
   };
   const KroneckerSparse<float> A = wrapper(shape.rows);
-  const SemiStructured<float> S(two_of_four(shape));
+  const SemiStructured<float> S(n_of_m(shape, {2, 4}));
   const KroneckerSparse<float> B = wrapper(shape.cols);
   return subject(Armor<float>(A, S, B), A, S, B);
 }
@@ -213,7 +219,9 @@ const std::vector<Kernel>& kernels() {
       {"Dense f16", narrow<Storage::f16>, half_goal},
       {"Dense int8", narrow<Storage::int8>, int8_goal},
       {"Dense int4", narrow<Storage::int4>, int4_goal},
-      {"SemiStructured", semi_structured, semi_structured_goal, "2:4"},
+      {"SemiStructured 2:4", semi_structured<2, 4>, semi_structured_goal, "2:4"},
+      {"SemiStructured 4:8", semi_structured<4, 8>, semi_structured_goal, "2:4"},
+      {"SemiStructured 8:16", semi_structured<8, 16>, semi_structured_goal, "2:4"},
       {"Armor 59 %", armor, armor_goal},
       {"LowRank 50 %", low_rank, low_rank_goal},
       {"Csr 90 % zeros", csr_90, csr_90_goal, "90 % zeros"},

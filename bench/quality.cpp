@@ -41,18 +41,21 @@ struct Method {
   std::function<Operator(const Matrix<float>&, const Calibration<float>&)> compress;
 };
 
-Method two_of_four(std::string name, PruneCriterion criterion, bool refit, Storage storage) {
+Method semi_structured(std::string name, PruneCriterion criterion, bool refit,
+                       SparsePattern pattern, Storage storage = Storage::f32) {
   return {std::move(name), [=](const auto& W, const auto& calibration) -> Operator {
             return compress<SemiStructured>(
                 W, keep(1), calibration,
-                {.criterion = criterion, .refit = refit, .storage = storage});
+                {.criterion = criterion, .refit = refit, .pattern = pattern, .storage = storage});
           }};
 }
 
-Method armor(std::string name, double share, ArmorObjective objective, Storage storage) {
+Method armor(std::string name, double share, ArmorObjective objective, SparsePattern pattern,
+             Storage storage = Storage::f32) {
   return {std::move(name), [=](const auto& W, const auto& calibration) -> Operator {
-            return compress<Armor>(W, keep(share), calibration,
-                                   {.objective = objective, .storage = storage});
+            return compress<Armor>(
+                W, keep(share), calibration,
+                {.objective = objective, .pattern = pattern, .storage = storage});
           }};
 }
 
@@ -64,7 +67,8 @@ Method dense(std::string name, Storage storage, bool calibrated) {
 }
 
 std::vector<Method> methods() {
-  constexpr Storage f32 = Storage::f32;
+  constexpr SparsePattern two{2, 4};
+  constexpr SparsePattern eight{8, 16};
   return {
       {"LowRank, 50 %",
        [](const auto& W, const auto& calibration) -> Operator {
@@ -74,22 +78,37 @@ std::vector<Method> methods() {
        [](const auto& W, const auto& calibration) -> Operator {
          return compress<BlockDictionary>(W, keep(0.5), calibration);
        }},
-      two_of_four("2:4, magnitude", PruneCriterion::magnitude, false, f32),
-      two_of_four("2:4, Wanda", PruneCriterion::wanda, false, f32),
-      two_of_four("2:4, NoWag", PruneCriterion::nowag, false, f32),
-      two_of_four("2:4, SparseGPT", PruneCriterion::sparsegpt, false, f32),
-      two_of_four("2:4, SparseGPT + refit", PruneCriterion::sparsegpt, true, f32),
-      two_of_four("SemiStructured", PruneCriterion::automatic, true, f32),
-      {"SemiStructured + low rank",
-       [](const auto& W, const auto& calibration) -> Operator {
-         return compensate(compress<SemiStructured>(W, keep(1), calibration), W, keep(0.575),
-                           calibration);
+      semi_structured("2:4, magnitude", PruneCriterion::magnitude, false, two),
+      semi_structured("2:4, Wanda", PruneCriterion::wanda, false, two),
+      semi_structured("2:4, NoWag", PruneCriterion::nowag, false, two),
+      semi_structured("2:4, SparseGPT", PruneCriterion::sparsegpt, false, two),
+      semi_structured("2:4, SparseGPT + refit", PruneCriterion::sparsegpt, true, two),
+      semi_structured("SemiStructured 2:4", PruneCriterion::automatic, true, two),
+      semi_structured("SemiStructured 4:8", PruneCriterion::automatic, true, {4, 8}),
+      semi_structured("SemiStructured 8:16", PruneCriterion::automatic, true, eight),
+      semi_structured("SemiStructured 16:32", PruneCriterion::automatic, true, {16, 32}),
+      semi_structured("SemiStructured 4:16", PruneCriterion::automatic, true, {4, 16}),
+      {"2:4 + low rank, 57.5 %",
+       [=](const auto& W, const auto& calibration) -> Operator {
+         return compensate(compress<SemiStructured>(W, keep(1), calibration, {.pattern = two}), W,
+                           keep(0.575), calibration);
        }},
-      armor("Armor, 57.5 %", 0.575, ArmorObjective::output, f32),
-      armor("Armor, 62 %", 0.62, ArmorObjective::output, f32),
-      armor("Armor, 57.5 %, proxy", 0.575, ArmorObjective::proxy, f32),
-      two_of_four("SemiStructured int8", PruneCriterion::automatic, true, Storage::int8),
-      armor("Armor int8", 0.21, ArmorObjective::output, Storage::int8),
+      {"8:16 by masks + low rank, 57.5 %",
+       [=](const auto& W, const auto& calibration) -> Operator {
+         return compensate(compress<SemiStructured>(W, keep(1), calibration,
+                                                    {.pattern = eight, .places = Places::masks}),
+                           W, keep(0.575), calibration);
+       }},
+      armor("Armor 2:4, 57.5 %", 0.575, ArmorObjective::output, two),
+      armor("Armor 2:4, 62 %", 0.62, ArmorObjective::output, two),
+      armor("Armor 2:4, 57.5 %, proxy", 0.575, ArmorObjective::proxy, two),
+      armor("Armor 8:16, 57.5 %", 0.575, ArmorObjective::output, eight),
+      armor("Armor 8:16, 62 %", 0.62, ArmorObjective::output, eight),
+      semi_structured("SemiStructured 2:4 int8", PruneCriterion::automatic, true, two,
+                      Storage::int8),
+      semi_structured("SemiStructured 8:16 int8", PruneCriterion::automatic, true, eight,
+                      Storage::int8),
+      armor("Armor 2:4 int8", 0.21, ArmorObjective::output, two, Storage::int8),
       dense("Dense int8", Storage::int8, true),
       dense("Dense int4, to the nearest", Storage::int4, false),
       dense("Dense int4", Storage::int4, true),

@@ -11,22 +11,23 @@ namespace makers {
 
 // T, because clang 14 crashes on a constrained template of a type that is no parameter.
 template <template <pleat::Real> class Structure, pleat::Real T = float>
-auto options_for(pleat::Storage storage) {
+auto options_for(Choice choice) {
   typename Structure<T>::Options options;
-  if constexpr (requires { options.storage; }) options.storage = storage;
+  if constexpr (requires { options.storage; }) options.storage = choice.storage;
+  if constexpr (requires { options.pattern; }) options.pattern = choice.pattern;
   return options;
 }
 
 template <template <pleat::Real> class Structure>
 Operator compress(const Eigen::MatrixXf& W, const pleat::Budget& budget,
-                  const Calibration& calibration, pleat::Storage storage) {
-  return pleat::compress<Structure>(W, budget, calibration, options_for<Structure>(storage));
+                  const Calibration& calibration, Choice choice) {
+  return pleat::compress<Structure>(W, budget, calibration, options_for<Structure>(choice));
 }
 
 template <template <pleat::Real> class Structure>
 double cross_validate(const Eigen::MatrixXf& W, const pleat::Budget& budget,
-                      const Calibration& calibration, pleat::Storage storage) {
-  return pleat::cross_validate<Structure>(W, budget, calibration, options_for<Structure>(storage));
+                      const Calibration& calibration, Choice choice) {
+  return pleat::cross_validate<Structure>(W, budget, calibration, options_for<Structure>(choice));
 }
 
 }  // namespace makers

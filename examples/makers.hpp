@@ -8,22 +8,29 @@
 #include <pleat/compress/budget.hpp>
 #include <pleat/compress/calibration.hpp>
 #include <pleat/core/scalar.hpp>
+#include <pleat/matrix/sparse_pattern.hpp>
 
 namespace makers {
 
 using encoder::Operator;
 using Calibration = pleat::Calibration<float>;
 
-/// `pleat::compress<Structure>` with default options, but for how values are stored: for every
+/// What of the options is not as it is by default, in the structures that have it.
+struct Choice {
+  pleat::Storage storage = pleat::Storage::f32;
+  pleat::SparsePattern pattern = {0, 0};  // what this machine runs fast
+};
+
+/// `pleat::compress<Structure>` with default options, but for that choice: for every
 /// structure that makers_low_rank.cpp or makers_sparse.cpp instantiates it for.
 template <template <pleat::Real> class Structure>
 Operator compress(const Eigen::MatrixXf& W, const pleat::Budget& budget,
-                  const Calibration& calibration, pleat::Storage storage);
+                  const Calibration& calibration, Choice choice);
 
 /// `pleat::cross_validate<Structure>` of the same.
 template <template <pleat::Real> class Structure>
 double cross_validate(const Eigen::MatrixXf& W, const pleat::Budget& budget,
-                      const Calibration& calibration, pleat::Storage storage);
+                      const Calibration& calibration, Choice choice);
 
 /// Low rank as the plain singular value decomposition has it, without looking at the inputs.
 Operator low_rank_plain(const Eigen::MatrixXf& W, const pleat::Budget& budget,

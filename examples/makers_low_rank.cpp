@@ -9,17 +9,17 @@
 namespace makers {
 
 template Operator compress<pleat::Dense>(const Eigen::MatrixXf&, const pleat::Budget&,
-                                         const Calibration&, pleat::Storage);
+                                         const Calibration&, Choice);
 template double cross_validate<pleat::Dense>(const Eigen::MatrixXf&, const pleat::Budget&,
-                                             const Calibration&, pleat::Storage);
+                                             const Calibration&, Choice);
 template Operator compress<pleat::LowRank>(const Eigen::MatrixXf&, const pleat::Budget&,
-                                           const Calibration&, pleat::Storage);
+                                           const Calibration&, Choice);
 template double cross_validate<pleat::LowRank>(const Eigen::MatrixXf&, const pleat::Budget&,
-                                               const Calibration&, pleat::Storage);
+                                               const Calibration&, Choice);
 template Operator compress<pleat::BlockDictionary>(const Eigen::MatrixXf&, const pleat::Budget&,
-                                                   const Calibration&, pleat::Storage);
+                                                   const Calibration&, Choice);
 template double cross_validate<pleat::BlockDictionary>(const Eigen::MatrixXf&, const pleat::Budget&,
-                                                       const Calibration&, pleat::Storage);
+                                                       const Calibration&, Choice);
 
 Operator low_rank_plain(const Eigen::MatrixXf& W, const pleat::Budget& budget, const Calibration&) {
   return pleat::compress<pleat::LowRank>(W, budget);

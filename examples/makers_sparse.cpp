@@ -9,17 +9,18 @@
 namespace makers {
 
 template Operator compress<pleat::SemiStructured>(const Eigen::MatrixXf&, const pleat::Budget&,
-                                                  const Calibration&, pleat::Storage);
+                                                  const Calibration&, Choice);
 template double cross_validate<pleat::SemiStructured>(const Eigen::MatrixXf&, const pleat::Budget&,
-                                                      const Calibration&, pleat::Storage);
+                                                      const Calibration&, Choice);
 template Operator compress<pleat::Armor>(const Eigen::MatrixXf&, const pleat::Budget&,
-                                         const Calibration&, pleat::Storage);
+                                         const Calibration&, Choice);
 template double cross_validate<pleat::Armor>(const Eigen::MatrixXf&, const pleat::Budget&,
-                                             const Calibration&, pleat::Storage);
+                                             const Calibration&, Choice);
 
 Operator semi_structured_and_low_rank(const Eigen::MatrixXf& W, const pleat::Budget& budget,
                                       const Calibration& calibration) {
-  const auto sparse = pleat::compress<pleat::SemiStructured>(W, pleat::keep(1), calibration);
+  const auto sparse =
+      pleat::compress<pleat::SemiStructured>(W, pleat::keep(1), calibration, {.pattern = {2, 4}});
   return pleat::compensate(sparse, W, budget, calibration);
 }
 

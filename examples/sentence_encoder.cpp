@@ -54,20 +54,25 @@ struct Method {
   bool quick = false;  // so that it is said even if not all is asked for
 };
 
-/// A structure with default options, but for how values are stored.
+/// A structure with default options, but for a choice.
 template <template <pleat::Real> class Structure>
-Method method(std::string name, std::vector<double> keep, bool usual,
-              pleat::Storage storage = pleat::Storage::f32, bool quick = false) {
+Method method(std::string name, std::vector<double> keep, bool usual, makers::Choice choice = {},
+              bool quick = false) {
   return {std::move(name),
           std::move(keep),
           usual,
-          [storage](const auto& W, const auto& budget, const auto& calibration) {
-            return makers::compress<Structure>(W, budget, calibration, storage);
+          [choice](const auto& W, const auto& budget, const auto& calibration) {
+            return makers::compress<Structure>(W, budget, calibration, choice);
           },
-          [storage](const auto& W, const auto& budget, const auto& calibration) {
-            return makers::cross_validate<Structure>(W, budget, calibration, storage);
+          [choice](const auto& W, const auto& budget, const auto& calibration) {
+            return makers::cross_validate<Structure>(W, budget, calibration, choice);
           },
           quick};
+}
+
+/// So many of every so many columns, on any machine.
+makers::Choice of_pattern(pleat::Index kept, pleat::Index group) {
+  return {.pattern = {kept, group}};
 }
 
 /// The structures that are tried: one line each. Some are of one size only.
@@ -78,15 +83,19 @@ const std::vector<Method>& methods() {
   constexpr bool quick = true;
   static const std::vector<Method> all{
       {"LowRank-plain", {0.5, 0.75, 0.25}, rare, makers::low_rank_plain, {}},
-      method<pleat::LowRank>("LowRank", {0.5, 0.75, 0.25}, usual, Storage::f32, quick),
+      method<pleat::LowRank>("LowRank", {0.5, 0.75, 0.25}, usual, {}, quick),
       method<pleat::BlockDictionary>("BlockDictionary", {0.5, 0.25}, usual),
-      method<pleat::SemiStructured>("SemiStructured", {0.54}, usual, Storage::f32, quick),
-      {"2:4+LowRank", {0.575}, usual, makers::semi_structured_and_low_rank, {}},
+      method<pleat::SemiStructured>("SemiStructured", {0.565}, usual),
+      method<pleat::SemiStructured>("SemiStructured-2:4", {0.54}, rare, of_pattern(2, 4)),
+      method<pleat::SemiStructured>("SemiStructured-4:8", {0.55}, rare, of_pattern(4, 8)),
+      method<pleat::SemiStructured>("SemiStructured-4:16", {0.285}, rare, of_pattern(4, 16)),
+      {"2:4+LowRank", {0.575}, rare, makers::semi_structured_and_low_rank, {}},
       method<pleat::Armor>("Armor", {0.575, 0.62}, usual),
-      method<pleat::Dense>("Dense-int8", {0.27}, usual, Storage::int8),
-      method<pleat::Dense>("Dense-int4", {0.15}, usual, Storage::int4),
-      method<pleat::SemiStructured>("SemiStructured-int8", {0.17}, rare, Storage::int8),
-      method<pleat::Armor>("Armor-int8", {0.21}, rare, Storage::int8),
+      method<pleat::Armor>("Armor-2:4", {0.575, 0.62}, rare, of_pattern(2, 4)),
+      method<pleat::Dense>("Dense-int8", {0.27}, usual, {Storage::int8}),
+      method<pleat::Dense>("Dense-int4", {0.15}, usual, {Storage::int4}),
+      method<pleat::SemiStructured>("SemiStructured-int8", {0.17}, rare, {Storage::int8}),
+      method<pleat::Armor>("Armor-int8", {0.21}, rare, {Storage::int8}),
   };
   return all;
 }

@@ -4,6 +4,7 @@
 
 #include "compress/real_layers.hpp"
 #include "compress/support.hpp"
+#include "pleat/compress/compensate.hpp"
 #include "pleat/compress/semi_structured.hpp"
 #include "pleat/core/threads.hpp"
 #include "support/catch.hpp"
@@ -23,9 +24,10 @@ Calibration<float> random_calibration(Random& random, Index inputs, Index sample
   return calibration.shrinkage(0);  // what is compared are fits of these samples
 }
 
-/// The 2:4 matrix that ARMOR starts from.
-SemiStructured<float> pruned(const Matrix<float>& W, const Calibration<float>& calibration) {
-  return compress<SemiStructured>(W, keep(1000), calibration);
+/// The matrix that ARMOR starts from.
+SemiStructured<float> pruned(const Matrix<float>& W, const Calibration<float>& calibration,
+                             SparsePattern pattern = {2, 4}) {
+  return compress<SemiStructured>(W, keep(1000), calibration, {.pattern = pattern});
 }
 
 std::string message_of(const Matrix<float>& W, const Budget& budget, const ArmorOptions& options) {
@@ -56,14 +58,17 @@ TEST_CASE("ARMOR of any shape is never worse than compress<SemiStructured>", "[a
       const auto calibration =
           samples > 0 ? random_calibration(random, n, samples) : Calibration<float>();
       for (const Index block : {1, 3, 8}) {
+        const SparsePattern pattern = block == 3 ? SparsePattern{8, 16} : SparsePattern{2, 4};
         const auto op = compress<Armor>(W, keep(1000), calibration,
                                         ArmorOptions{.block_rows = std::min(block, m),
                                                      .block_cols = std::min(block + 1, n),
-                                                     .rounds = 3});
+                                                     .rounds = 3,
+                                                     .pattern = pattern});
+        CHECK(op.S().pattern() == pattern);
         CHECK(op.block_rows() == std::min(block, m));
         CHECK(op.block_cols() == std::min(block + 1, n));
         CHECK(relative_error(W, op, calibration) <=
-              relative_error(W, pruned(W, calibration), calibration) * 1.00001 + 1e-5);
+              relative_error(W, pruned(W, calibration, pattern), calibration) * 1.00001 + 1e-5);
       }
       // Nothing is chosen: the largest blocks there are.
       const auto op = compress<Armor>(W, keep(1000), calibration, ArmorOptions{.rounds = 1});
@@ -78,7 +83,8 @@ TEST_CASE("ARMOR beats its 2:4 by far where inputs are correlated", "[armor]") {
   const Matrix<float> W = random.matrix<float>(64, 96);
   const auto calibration = random_calibration(random, 96, 400);
   const auto swept = compress<SemiStructured>(
-      W, keep(1), calibration, {.criterion = PruneCriterion::sparsegpt, .refit = false});
+      W, keep(1), calibration,
+      {.criterion = PruneCriterion::sparsegpt, .refit = false, .pattern = {2, 4}});
   const double before = relative_error(W, swept, calibration);
   const auto op = compress<Armor>(W, keep(0.65), calibration);
   CHECK(op.bytes() <= keep(0.65).max_bytes(64, 96, 4));
@@ -177,12 +183,17 @@ TEST_CASE("wrappers are no worse than none in any storage", "[armor]") {
     const Matrix<float> W = random.matrix<float>(m, n);
     const auto calibration = random_calibration(random, n, 3 * n);
     for (const Storage storage : {Storage::bf16, Storage::f16, Storage::int8, Storage::int4}) {
+      const SparsePattern pattern = block == 1 ? SparsePattern{4, 8} : SparsePattern{8, 16};
       CAPTURE(m, n, int(storage));
       const auto plain = compress<SemiStructured>(
-          W, keep(1), calibration, SemiStructured<float>::Options{.storage = storage});
-      const auto op = compress<Armor>(
-          W, keep(2), calibration,
-          ArmorOptions{.block_rows = block, .block_cols = block, .rounds = 1, .storage = storage});
+          W, keep(1), calibration,
+          SemiStructured<float>::Options{.pattern = pattern, .storage = storage});
+      const auto op = compress<Armor>(W, keep(2), calibration,
+                                      ArmorOptions{.block_rows = block,
+                                                   .block_cols = block,
+                                                   .rounds = 1,
+                                                   .pattern = pattern,
+                                                   .storage = storage});
       CHECK(op.S().storage() == storage);
       CHECK(relative_error(W, op, calibration) <= relative_error(W, plain, calibration));
     }
@@ -250,16 +261,19 @@ TEST_CASE("where inputs leave directions free, wrappers are no worse than none i
   for (int kind = 0; kind < 7; ++kind)
     for (const Storage storage :
          {Storage::f32, Storage::bf16, Storage::f16, Storage::int8, Storage::int4}) {
-      CAPTURE(kind, int(storage));
+      const SparsePattern pattern = kind % 2 == 0 ? SparsePattern{2, 4} : SparsePattern{8, 16};
+      CAPTURE(kind, int(storage), to_string(pattern));
       const Matrix<float> W = random.matrix<float>(24, 32);
       const Matrix<float> X = degenerate_inputs(random, 32, kind);
       const auto calibration = calibration_of(X);
       const Matrix<float> plain =
-          compress<SemiStructured>(W, keep(1), calibration,
-                                   SemiStructured<float>::Options{.storage = storage})
+          compress<SemiStructured>(
+              W, keep(1), calibration,
+              SemiStructured<float>::Options{.pattern = pattern, .storage = storage})
               .to_dense();
       const Matrix<float> What =
-          compress<Armor>(W, keep(1), calibration, ArmorOptions{.rounds = 4, .storage = storage})
+          compress<Armor>(W, keep(1), calibration,
+                          ArmorOptions{.rounds = 4, .pattern = pattern, .storage = storage})
               .to_dense();
       CHECK(error_on(W, What, X) <= error_on(W, plain, X) * 1.000001 + 1e-7);
       CHECK(What.cwiseAbs().maxCoeff() <=
@@ -339,6 +353,38 @@ TEST_CASE("a stopped ARMOR is the best so far", "[armor]") {
     CHECK(reached <= previous * 1.000001);
     previous = reached;
   }
+}
+
+TEST_CASE("a core of wider groups loses less, its places are masks where nothing else was said",
+          "[armor]") {
+  Random random(935);
+  const Matrix<float> W = random.matrix<float>(64, 96);
+  const auto calibration = random_calibration(random, 96, 400);
+  double before = 1;
+  for (const SparsePattern pattern : {SparsePattern{2, 4}, {4, 8}, {8, 16}}) {
+    const auto op =
+        compress<Armor>(W, keep(0.65), calibration, ArmorOptions{.rounds = 6, .pattern = pattern});
+    CHECK(op.bytes() <= keep(0.65).max_bytes(64, 96, 4));
+    CHECK(op.S().pattern() == pattern);
+    CHECK(op.S().places() == (pattern.group == 4 ? Places::codes : Places::masks));
+    const double error = relative_error(W, op, calibration);
+    CHECK(error < 0.97 * before);
+    before = error;
+    const double plain = relative_error(
+        W, compensate(pruned(W, calibration, pattern), W, keep(0.65), calibration), calibration);
+    CHECK(error < plain);
+  }
+  const auto by_target = [&](const char* target) {
+    return compress<Armor>(W, keep(0.65), calibration, ArmorOptions{.rounds = 1, .target = target})
+        .S()
+        .pattern();
+  };
+  CHECK(by_target("sse2") == SparsePattern{2, 4});
+  CHECK(by_target("avx512") == SparsePattern{8, 16});
+  CHECK(compress<Armor>(W, keep(0.65), calibration,
+                        ArmorOptions{.rounds = 1, .pattern = {8, 16}, .places = Places::codes})
+            .S()
+            .places() == Places::codes);
 }
 
 TEST_CASE("what ARMOR cannot do throws, and says why", "[armor]") {

@@ -69,24 +69,32 @@ TEST_CASE("an order of the columns never costs anything, and gains where groups 
     // Strong columns side by side: as given, half of them would be lost.
     Matrix<double> W = random.matrix<double>(m, n);
     W.leftCols(n / 2) *= 10;
-    const auto plain = compress<SemiStructured>(W, keep(1000));
-    const auto ordered = compress_permuted(W, keep(1000));
+    const auto plain = compress<SemiStructured>(W, keep(1000), {.pattern = {2, 4}});
+    const auto ordered = compress_permuted(W, keep(1000), {}, {.pattern = {2, 4}});
     CHECK(relative_error(W, ordered) <= relative_error(W, plain));
     if (n > 8) CHECK(relative_error(W, ordered) < 0.5 * relative_error(W, plain));
-    CHECK(compress_permuted(W, keep(1000)).to_dense() == ordered.to_dense());
+    CHECK(compress_permuted(W, keep(1000), {}, {.pattern = {2, 4}}).to_dense() ==
+          ordered.to_dense());
 
     Calibration<double> calibration(n);
     calibration.add(correlated_inputs<double>(random, n, 3 * n));
-    CHECK(relative_error(W, compress_permuted(W, keep(1000), calibration), calibration) <=
-          relative_error(W, compress<SemiStructured>(W, keep(1000), calibration), calibration));
+    CHECK(relative_error(W, compress_permuted(W, keep(1000), calibration, {.pattern = {2, 4}}),
+                         calibration) <=
+          relative_error(W,
+                         compress<SemiStructured>(W, keep(1000), calibration, {.pattern = {2, 4}}),
+                         calibration));
   }
   const Matrix<double> W = random.matrix<double>(4, 8);
-  CHECK_THROWS_AS(compress_permuted(W, bytes(4 * (4 * 8 + 1))), std::invalid_argument);
-  CHECK(compress_permuted(W, bytes(4 * (4 * 8 + 1) + 16)).bytes() == 4 * (4 * 8 + 1) + 16);
-  CHECK_THROWS_AS(compress_permuted(W, error(1e-3)), std::invalid_argument);
+  CHECK_THROWS_AS(compress_permuted(W, bytes(4 * (4 * 8 + 1)), {}, {.pattern = {2, 4}}),
+                  std::invalid_argument);
+  CHECK(compress_permuted(W, bytes(4 * (4 * 8 + 1) + 16), {}, {.pattern = {2, 4}}).bytes() ==
+        4 * (4 * 8 + 1) + 16);
+  CHECK_THROWS_AS(compress_permuted(W, error(1e-3), {}, {.pattern = {2, 4}}),
+                  std::invalid_argument);
   int calls = 0;
   const Monitor count = [&](const Progress&) { return ++calls < 2; };
-  CHECK_THROWS_AS(compress_permuted(W, bytes(40), {}, {.monitor = count}), std::invalid_argument);
+  CHECK_THROWS_AS(compress_permuted(W, bytes(40), {}, {.pattern = {2, 4}, .monitor = count}),
+                  std::invalid_argument);
   CHECK(calls == 0);  // before any work
   CHECK_NOTHROW(compress_permuted(W, error(1e-9), calibration_of(random.matrix<double>(8, 30)),
                                   {.monitor = count}));

@@ -24,16 +24,16 @@ TEST_CASE("2:4 and int4 of a sentence encoder, calibrated", "[real]") {
     const Matrix<float> W = layers->weights(name);
     const auto calibration = layers->fitted(name);
     const auto unseen = layers->held_out(name);
-    const auto swept =
-        compress<SemiStructured>(W, keep(1), calibration, {.criterion = PruneCriterion::sparsegpt});
+    const auto swept = compress<SemiStructured>(
+        W, keep(1), calibration, {.criterion = PruneCriterion::sparsegpt, .pattern = {2, 4}});
     CHECK(relative_error(W, swept, calibration) <= sparse_gpt + 0.0006);
     CHECK(relative_error(W, swept, unseen) == Approx(held_out).margin(0.0006));
 
-    const auto searched = compress<SemiStructured>(W, keep(1), calibration);
+    const auto searched = compress<SemiStructured>(W, keep(1), calibration, {.pattern = {2, 4}});
     CHECK(relative_error(W, searched, calibration) < 0.96 * sparse_gpt);
     CHECK(relative_error(W, searched, unseen) < 0.98 * held_out);
-    const auto rounded =
-        compress<SemiStructured>(W, keep(1), calibration, {.storage = Storage::int8});
+    const auto rounded = compress<SemiStructured>(W, keep(1), calibration,
+                                                  {.pattern = {2, 4}, .storage = Storage::int8});
     CHECK(relative_error(W, rounded, calibration) <=
           relative_error(W, searched, calibration) + 0.0005);
 

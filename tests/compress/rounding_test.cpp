@@ -214,7 +214,9 @@ TEST_CASE("calibrated rounding is blind to the scale of the weight", "[rounding]
       return std::pair{
           relative_error(V, compress<Dense>(V, keep(1), calibration, {.storage = storage}),
                          calibration),
-          relative_error(V, compress<SemiStructured>(V, keep(1), calibration, {.storage = storage}),
+          relative_error(V,
+                         compress<SemiStructured>(V, keep(1), calibration,
+                                                  {.pattern = {2, 4}, .storage = storage}),
                          calibration)};
     };
     for (const Storage storage : {Storage::bf16, Storage::f16, Storage::int8, Storage::int4}) {
@@ -247,7 +249,8 @@ TEST_CASE("what is compressed while subnormal floats are taken for 0 is a file f
     {
       const FlushToZero mode;
       flushed = compress<Dense>(W, keep(1), calibration, {.storage = storage});
-      sparse = compress<SemiStructured>(W, keep(1), calibration, {.storage = storage});
+      sparse = compress<SemiStructured>(W, keep(1), calibration,
+                                        {.pattern = {2, 4}, .storage = storage});
       CHECK_NOTHROW(Dense<float>::from_parts(flushed->parts()));
       CHECK_NOTHROW(SemiStructured<float>::from_parts(sparse->parts()));
       CHECK_NOTHROW(Dense<float>::from_parts(plain.parts()));

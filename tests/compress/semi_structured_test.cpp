@@ -19,6 +19,7 @@ namespace {
 template <Real T>
 SemiStructured<T> pruned(const Matrix<T>& W, const Calibration<T>& calibration,
                          typename SemiStructured<T>::Options options = {}) {
+  if (options.pattern == SparsePattern{0, 0}) options.pattern = {2, 4};
   return compress<SemiStructured>(W, keep(1000), calibration, options);
 }
 
@@ -78,7 +79,7 @@ TEST_CASE("diagonal criteria keep the best of all masks, by brute force", "[semi
 
 TEST_CASE("a Gaussian matrix loses 0.1323 of its energy at 2:4", "[semi_structured]") {
   const Matrix<double> W = detail::Random(52).normal(1024, 1024);
-  const double error = relative_error(W, compress<SemiStructured>(W, keep(1)));
+  const double error = relative_error(W, compress<SemiStructured>(W, keep(1), {.pattern = {2, 4}}));
   CHECK(error * error == Approx(0.1323).epsilon(0.01));
 }
 
@@ -139,7 +140,7 @@ TEST_CASE("inputs that were never seen, or only zeros", "[semi_structured]") {
   const auto op = pruned(W, calibration_of(X));
   // Weights on dead inputs cost nothing to keep: the largest two of each row are there as they
   // were.
-  const auto plain = compress<SemiStructured>(W, keep(1)).to_dense();
+  const auto plain = pruned<double>(W, {}).to_dense();
   CHECK((op.to_dense().leftCols(4) - plain.leftCols(4)).norm() <= 1e-6);
   const auto zeros = calibration_of(Matrix<double>::Zero(12, 3));
   CHECK(pruned(W, zeros).to_dense() == plain);
@@ -258,6 +259,96 @@ TEST_CASE("2:4 pruning is that of numpy", "[golden]") {
   }
   const auto nowag = pruned(W, calibration, {.criterion = PruneCriterion::nowag, .refit = false});
   CHECK(relative_error(W, nowag, calibration) == Approx(0.434215943382).epsilon(1e-7));
+}
+
+TEST_CASE("the pattern is what the target runs at full speed and the budget has room for",
+          "[semi_structured]") {
+  Random random(61);
+  const Matrix<float> W = random.matrix<float>(8, 64);
+  using Options = SemiStructured<float>::Options;
+  const auto chosen = [&](const char* target, double share, Places places = Places::automatic) {
+    const auto op =
+        compress<SemiStructured>(W, keep(share), Options{.places = places, .target = target});
+    CHECK(op.bytes() <= keep(share).max_bytes(8, 64, 4));
+    return to_string(op.pattern()) + (op.places() == Places::masks ? " by masks" : "");
+  };
+  CHECK(chosen("sse2", 1) == "2:4");
+  CHECK(chosen("fma3+avx2", 1) == "4:8");
+  CHECK(chosen("neon64", 1) == "4:8");
+  CHECK(chosen("avx512", 1) == "8:16");
+  CHECK(chosen("avx512", 0.5625) == "8:16");
+  CHECK(chosen("avx512", 0.56) == "8:16 by masks");
+  CHECK(chosen("avx512", 0.53125) == "8:16 by masks");
+  CHECK(chosen("avx512", 0.54, Places::codes) == "2:4");
+  CHECK(chosen("avx512", 1, Places::masks) == "8:16 by masks");
+  CHECK(chosen("fma3+avx2", 0.5469) == "4:8");
+  CHECK(chosen("fma3+avx2", 0.54) == "4:8 by masks");
+  CHECK_THROWS_AS(chosen("avx512", 0.53), std::invalid_argument);
+  CHECK_THROWS_WITH(chosen("avx2", 1), Catch::Contains("fma3+avx2"));
+  const Matrix<double> V = random.matrix<double>(8, 64);
+  const auto doubles = [&](const char* target) {
+    return compress<SemiStructured>(V, keep(1), SemiStructured<double>::Options{.target = target})
+        .pattern();
+  };
+  CHECK(doubles("avx512") == SparsePattern{4, 8});
+  CHECK(doubles("fma3+avx2") == SparsePattern{2, 4});
+  // By default for the kernels that are in force.
+  const auto here = compress<SemiStructured>(W, keep(1)).pattern();
+  CHECK(here.group == detail::full_speed_group(kernel::active<float>().arch, 4));
+
+  const auto asked = compress<SemiStructured>(W, keep(0.3), Options{.pattern = {4, 16}});
+  CHECK(asked.pattern() == SparsePattern{4, 16});
+  CHECK(asked.bytes() == 8 * (4 * 16 + 8));
+  for (const SparsePattern pattern : {SparsePattern{0, 4}, {4, 4}, {2, 5}, {16, 64}})
+    CHECK_THROWS_AS(compress<SemiStructured>(W, keep(1), Options{.pattern = pattern}),
+                    std::invalid_argument);
+  CHECK_THROWS_AS(compress<SemiStructured>(W, keep(1), Options{.places = static_cast<Places>(7)}),
+                  std::invalid_argument);
+}
+
+TEST_CASE("the wider the groups, the less is lost", "[semi_structured]") {
+  Random random(62);
+  const Matrix<float> W = random.matrix<float>(48, 96);
+  const auto calibration = calibration_of(correlated_inputs<float>(random, 96, 400));
+  const auto seen = calibration_of(correlated_inputs<float>(random, 96, 400));
+  for (const bool calibrated : {false, true}) {
+    double before = 1;
+    for (const Index group : {4, 8, 16, 32}) {
+      CAPTURE(calibrated, group);
+      const auto op =
+          compress<SemiStructured>(W, keep(1), calibrated ? calibration : Calibration<float>(),
+                                   {.pattern = {group / 2, group}});
+      const double error = calibrated ? relative_error(W, op, calibration) : relative_error(W, op);
+      CHECK(error < 0.99 * before);
+      before = error;
+    }
+  }
+}
+
+TEST_CASE("N:M of any shape, storage and calibration keeps its pattern", "[semi_structured]") {
+  Random random(63);
+  for (const SparsePattern pattern :
+       {SparsePattern{1, 4}, {3, 4}, {4, 8}, {3, 16}, {8, 16}, {16, 32}, {1, 32}})
+    for (const auto& [m, n] : {std::pair<Index, Index>{1, 1}, {5, 7}, {17, 61}, {20, 96}}) {
+      const Matrix<double> W = random.matrix<double>(m, n);
+      const auto calibration = calibration_of(correlated_inputs<double>(random, n, 3 * n));
+      const auto few = calibration_of(random.matrix<double>(n, 2));
+      for (const Storage storage : {Storage::f64, Storage::bf16, Storage::int8, Storage::int4}) {
+        CAPTURE(to_string(pattern), m, n, to_string(storage));
+        const SemiStructured<double>::Options options{.pattern = pattern, .storage = storage};
+        const auto plain = compress<SemiStructured>(W, keep(1000), options);
+        const auto fitted = compress<SemiStructured>(W, keep(1000), calibration, options);
+        CHECK(relative_error(W, fitted, calibration) <=
+              relative_error(W, plain, calibration) * (1 + 1e-6));
+        const auto rough = compress<SemiStructured>(W, keep(1000), few, options);
+        for (const auto& op : {plain, fitted, rough}) {
+          CHECK(op.pattern() == pattern);
+          CHECK(op.storage() == storage);
+          CHECK(op.to_dense().allFinite());
+          CHECK(SemiStructured<double>(op.to_dense(), pattern).to_dense() == op.to_dense());
+        }
+      }
+    }
 }
 
 }  // namespace pleat::test

@@ -35,14 +35,24 @@ template <Real T>
 std::vector<Maker<T>> makers() {
   return {
       {"SemiStructured",
-       [](const auto& W, const auto& c) { return compress<SemiStructured>(W, keep(1), c); }},
+       [](const auto& W, const auto& c) {
+         return compress<SemiStructured>(W, keep(1), c, {.pattern = {2, 4}});
+       }},
+      {"8:16",
+       [](const auto& W, const auto& c) {
+         return compress<SemiStructured>(W, keep(1), c, {.pattern = {8, 16}});
+       }},
       {"SemiStructured by Wanda",
        [](const auto& W, const auto& c) {
-         return compress<SemiStructured>(W, keep(1), c, {.criterion = PruneCriterion::wanda});
+         return compress<SemiStructured>(W, keep(1), c,
+                                         {.criterion = PruneCriterion::wanda, .pattern = {2, 4}});
        }},
       {"prune 1:4",
        [](const auto& W, const auto& c) { return prune(W, {.kept = 1, .group = 4}, c); }},
-      {"permuted", [](const auto& W, const auto& c) { return compress_permuted(W, keep(1), c); }},
+      {"permuted",
+       [](const auto& W, const auto& c) {
+         return compress_permuted(W, keep(1), c, {.pattern = {2, 4}});
+       }},
       {"int4",
        [](const auto& W, const auto& c) {
          return compress<Dense>(W, keep(1), c, {.storage = Storage::int4});
@@ -52,7 +62,7 @@ std::vector<Maker<T>> makers() {
        [](const auto& W, const auto& c) { return compress<BlockDictionary>(W, keep(0.6), c); }},
       {"2:4 and low rank",
        [](const auto& W, const auto& c) {
-         return compensate(compress<SemiStructured>(W, keep(1), c), W, 4, c);
+         return compensate(compress<SemiStructured>(W, keep(1), c, {.pattern = {2, 4}}), W, 4, c);
        }},
   };
 }
@@ -95,15 +105,18 @@ TEST_CASE("few white samples are no worse than none", "[shrinkage]") {
 TEST_CASE("as many samples as kept weights are no trap", "[shrinkage]") {
   Random random(602);
   const Matrix<float> W = random.matrix<float>(64, 256);
-  const double without = relative_error(W, compress<SemiStructured>(W, keep(1)));
+  const double without =
+      relative_error(W, compress<SemiStructured>(W, keep(1), {.pattern = {2, 4}}));
   auto calibration = calibration_of(random.matrix<float>(256, 128));
-  CHECK(relative_error(W, compress<SemiStructured>(W, keep(1), calibration)) <= 1.02 * without);
+  CHECK(relative_error(W, compress<SemiStructured>(W, keep(1), calibration, {.pattern = {2, 4}})) <=
+        1.02 * without);
   Calibration<float> one(256, Folds::one);
   one.merge(calibration);
-  CHECK(relative_error(W, compress<SemiStructured>(W, keep(1), one)) <= 1.02 * without);
+  CHECK(relative_error(W, compress<SemiStructured>(W, keep(1), one, {.pattern = {2, 4}})) <=
+        1.02 * without);
   // They were one.
   calibration.shrinkage(0);
-  const auto trapped = compress<SemiStructured>(W, keep(1), calibration);
+  const auto trapped = compress<SemiStructured>(W, keep(1), calibration, {.pattern = {2, 4}});
   CHECK(relative_error(W, trapped) > 3 * without);
   CHECK(relative_error(W, trapped, calibration) < 0.01);
 }
@@ -145,7 +158,7 @@ TEMPLATE_TEST_CASE("shrinkage 0 is the Gram matrix as it is", "[shrinkage]", flo
   Matrix<double> H = detail::scaled_gram(seen);
   H.diagonal().array() += 1e-8 * H.diagonal().mean();
   const Matrix<double> Wt = W.transpose().template cast<double>();
-  CHECK(compress<SemiStructured>(W, keep(1), seen).to_dense() ==
+  CHECK(compress<SemiStructured>(W, keep(1), seen, {.pattern = {2, 4}}).to_dense() ==
         Matrix<T>(detail::prune(H, Wt, {}, {}).transpose().template cast<T>()));
   for (const auto& [name, make] : makers<T>()) {
     CAPTURE(name);
@@ -193,8 +206,9 @@ TEST_CASE("inputs that are always zero stay free", "[shrinkage]") {
     for (Index j = 0; j < n; ++j)
       if (j != 6 && j != 21) CHECK(U.col(j).isApprox(V.col(j), 1e-9));
     const auto pruned = [&](const Matrix<double>& weights) {
-      return relative_error(weights, compress<SemiStructured>(weights, keep(1), calibration),
-                            calibration);
+      return relative_error(
+          weights, compress<SemiStructured>(weights, keep(1), calibration, {.pattern = {2, 4}}),
+          calibration);
     };
     CHECK(pruned(W) <= 1.02 * pruned(other));
   }
@@ -252,7 +266,7 @@ TEST_CASE("an error that is asked for is that of the samples, and rank enough fo
   CHECK(relative_error(W, op, calibration) <= 0.2);
   const auto less = compress<LowRank>(W, keep(10), calibration, {.rank = op.rank() - 1});
   CHECK(relative_error(W, less, calibration) > 0.2 * 0.98);
-  const auto sparse = compress<SemiStructured>(W, keep(1), calibration);
+  const auto sparse = compress<SemiStructured>(W, keep(1), calibration, {.pattern = {2, 4}});
   const auto repaired = compensate(sparse, W, error(0.1), calibration);
   CHECK(relative_error(W, repaired, calibration) <= 0.1);
 }

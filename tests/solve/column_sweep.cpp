@@ -11,6 +11,7 @@
 #include <Eigen/Cholesky>
 
 #include <array>
+#include <bit>
 #include <cmath>
 #include <vector>
 
@@ -162,7 +163,7 @@ TEST_CASE("one step of the descent is the best of six least-squares problems", "
     Matrix<double> plain = detail::column_sweep(Wt, detail::inverse_factor(G), {{2, 4}})->values;
     Matrix<double> S = plain;
     const double before = loss_of(G, Wt, S);
-    const double after = detail::group_descent(G, Wt, S, 1);
+    const double after = detail::group_descent(G, Wt, S, {}, 1);
     for (Index row = 0; row < Wt.cols(); ++row)
       for (Index first = 0; first < n; first += 4) {
         const Index width = std::min<Index>(4, n - first);
@@ -195,6 +196,70 @@ TEST_CASE("one step of the descent is the best of six least-squares problems", "
   }
 }
 
+TEST_CASE("swaps end where no swap gains, and mostly at the best of all places", "[column_sweep]") {
+  Random random(49);
+  for (const SparsePattern pattern : {SparsePattern{2, 4}, {1, 4}, {4, 8}, {2, 8}, {5, 8}}) {
+    int best_of_all = 0;
+    constexpr int trials = 60;
+    for (int trial = 0; trial < trials; ++trial) {
+      CAPTURE(to_string(pattern), trial);
+      const Index n = pattern.group;
+      const Matrix<double> H = regular(gram_of(random, n, 2 * n));
+      const Vector<double> w = random.matrix<double>(n, 1);
+      // What is lost with the places that a set of bits says, and the best values there.
+      const auto lost = [&](unsigned bits) {
+        std::vector<Index> places;
+        for (Index k = 0; k < n; ++k)
+          if ((bits >> k & 1U) != 0) places.push_back(k);
+        const Matrix<double> block = H(places, places);
+        const Vector<double> h = (H * w)(places);
+        return w.dot(H * w) - h.dot(Vector<double>(block.ldlt().solve(h)));
+      };
+      Vector<double> s = w;
+      for (Index k = pattern.kept; k < n; ++k) s(k) = 0;
+      const Vector<double> z = H * (w - s);
+      Vector<double> change(n);
+      detail::SwapChoice<>(H, 0, n, pattern.kept).improve(z.data(), s.data(), change.data());
+      s += change;
+      unsigned reached = 0;
+      for (Index k = 0; k < n; ++k)
+        if (s(k) != 0) reached |= 1U << k;
+      CHECK(std::popcount(reached) == pattern.kept);
+      const double loss = (w - s).dot(H * (w - s));
+      CHECK(loss == Approx(lost(reached)).epsilon(1e-9));
+      double least = loss;
+      for (unsigned bits = 0; bits < 1U << n; ++bits) {
+        if (std::popcount(bits) != pattern.kept) continue;
+        const double other = lost(bits);
+        least = (std::min)(least, other);
+        if (std::popcount(bits ^ reached) == 2) CHECK(loss <= other * (1 + 1e-9));
+      }
+      if (loss <= least * (1 + 1e-9)) ++best_of_all;
+    }
+    CAPTURE(to_string(pattern), best_of_all);
+    CHECK(best_of_all >= (pattern == SparsePattern{2, 4} ? trials - 2 : trials / 2));
+  }
+}
+
+TEST_CASE("sweeps over wider groups never increase the loss either", "[column_sweep]") {
+  Random random(50);
+  for (const SparsePattern pattern : {SparsePattern{4, 8}, {8, 16}, {3, 16}, {16, 32}, {1, 32}})
+    for (const Index n : {1, 5, 40, 150}) {
+      CAPTURE(to_string(pattern), n);
+      const Matrix<double> G = regular(gram_of(random, n, n + 1));
+      const Matrix<double> Wt = random.matrix<double>(n, 12);
+      Matrix<double> S = detail::column_sweep(Wt, detail::inverse_factor(G), {pattern})->values;
+      double loss = loss_of(G, Wt, S);
+      for (int sweep = 0; sweep < 3; ++sweep) {
+        const double next = detail::group_descent(G, Wt, S, pattern, 1);
+        CHECK(next <= loss * (1 + 1e-12) + 1e-25 * Wt.squaredNorm() * G.diagonal().maxCoeff());
+        CHECK(next == Approx(loss_of(G, Wt, S)).epsilon(1e-7).margin(1e-12));
+        loss = next;
+      }
+      CHECK(fullest_group(S, pattern.group) <= pattern.kept);
+    }
+}
+
 TEST_CASE("sweeps of the descent never increase the loss, and keep the pattern", "[column_sweep]") {
   Random random(47);
   for (const Index samples : {20, 500}) {
@@ -204,7 +269,7 @@ TEST_CASE("sweeps of the descent never increase the loss, and keep the pattern",
     Matrix<double> S = detail::column_sweep(Wt, detail::inverse_factor(G), {{2, 4}})->values;
     double loss = loss_of(G, Wt, S);
     for (int sweep = 0; sweep < 6; ++sweep) {
-      const double next = detail::group_descent(G, Wt, S, 1);
+      const double next = detail::group_descent(G, Wt, S, {}, 1);
       CHECK(next <= loss * (1 + 1e-12));
       loss = next;
     }

@@ -55,17 +55,26 @@ Specimen<Dense<T>> narrow(Source<T>& source, Index rows, Index cols) {
           2.0 * static_cast<double>(rows) * static_cast<double>(cols), false};
 }
 
-/// A matrix of the source with all but two entries in every four of a row set to zero, in turns.
+/// Bytes of the places of N:M stored as codes.
+inline std::size_t code_bytes(Index cols, SparsePattern pattern) {
+  const Index bits = pattern.group == 4 ? 2 : pattern.group == 8 ? 3 : pattern.group == 16 ? 4 : 5;
+  const Index codes = (cols + pattern.group - 1) / pattern.group * pattern.kept;
+  return static_cast<std::size_t>((codes * bits + 7) / 8);
+}
+
+/// A matrix of the source with all but N entries in every M of a row set to zero, in turns.
 template <Real T>
-Specimen<SemiStructured<T>> semi_structured(Source<T>& source, Index rows, Index cols) {
+Specimen<SemiStructured<T>> semi_structured(Source<T>& source, Index rows, Index cols,
+                                            SparsePattern pattern = {}) {
+  const Index group = pattern.group;
   Matrix<T> W = source.matrix(rows, cols);
   for (Index i = 0; i < rows; ++i)
     for (Index k = 0; k < cols; ++k)
-      if ((k + i + k / 4) % 4 >= 2) W(i, k) = T(0);
-  const auto groups = static_cast<std::size_t>((cols + 3) / 4);
-  return {SemiStructured<T>(W), Oracle<T>(W),
-          static_cast<std::size_t>(rows) * (2 * groups * sizeof(T) + (groups + 1) / 2),
-          4.0 * static_cast<double>(rows) * static_cast<double>(groups)};
+      if ((k + i + k / group) % group >= pattern.kept) W(i, k) = T(0);
+  const auto kept = static_cast<std::size_t>((cols + group - 1) / group * pattern.kept);
+  return {SemiStructured<T>(W, pattern), Oracle<T>(W),
+          static_cast<std::size_t>(rows) * (kept * sizeof(T) + code_bytes(cols, pattern)),
+          2.0 * static_cast<double>(rows) * static_cast<double>(kept)};
 }
 
 template <Real T>
@@ -131,13 +140,15 @@ Specimen<RowSparse<T>> row_sparse(Source<T>& source, Index rows, Index cols, Ind
 
 /// The same in narrow storage: the oracle has the stored values. Of what f16 can hold.
 template <Real T, Storage S>
-Specimen<SemiStructured<T>> narrow_semi_structured(Source<T>& source, Index rows, Index cols) {
-  const Matrix<T> W = semi_structured(source, rows, cols).op.to_dense();
-  const SemiStructured<T> op(W.cwiseMax(T(-60000)).cwiseMin(T(60000)).eval(), S);
-  const auto groups = static_cast<std::size_t>((cols + 3) / 4);
+Specimen<SemiStructured<T>> narrow_semi_structured(Source<T>& source, Index rows, Index cols,
+                                                   SparsePattern pattern = {}) {
+  const Matrix<T> W = semi_structured(source, rows, cols, pattern).op.to_dense();
+  const SemiStructured<T> op(W.cwiseMax(T(-60000)).cwiseMin(T(60000)).eval(), pattern, S);
+  const auto kept =
+      static_cast<std::size_t>((cols + pattern.group - 1) / pattern.group * pattern.kept);
   return {op, Oracle<T>(op.to_dense()),
-          static_cast<std::size_t>(rows) * (row_bytes(S, 2 * groups) + (groups + 1) / 2),
-          4.0 * static_cast<double>(rows) * static_cast<double>(groups), false};
+          static_cast<std::size_t>(rows) * (row_bytes(S, kept) + code_bytes(cols, pattern)),
+          2.0 * static_cast<double>(rows) * static_cast<double>(kept), false};
 }
 
 /// The inner size of factors for an m x n weight.
@@ -340,6 +351,42 @@ auto operator_list() {
       Entry{
           "SemiStructured in int4",
           [](S s, Index m, Index n) { return narrow_semi_structured<T, Storage::int4>(s, m, n); }},
+      Entry{"SemiStructured 1:4",
+            [](S s, Index m, Index n) {
+              return semi_structured(s, m, n, {1, 4});
+            }},
+      Entry{"SemiStructured 4:8",
+            [](S s, Index m, Index n) {
+              return semi_structured(s, m, n, {4, 8});
+            }},
+      Entry{"SemiStructured 8:16",
+            [](S s, Index m, Index n) {
+              return semi_structured(s, m, n, {8, 16});
+            }},
+      Entry{"SemiStructured 3:16",
+            [](S s, Index m, Index n) {
+              return semi_structured(s, m, n, {3, 16});
+            }},
+      Entry{"SemiStructured 16:32",
+            [](S s, Index m, Index n) {
+              return semi_structured(s, m, n, {16, 32});
+            }},
+      Entry{"SemiStructured 4:8 in bf16",
+            [](S s, Index m, Index n) {
+              return narrow_semi_structured<T, Storage::bf16>(s, m, n, {4, 8});
+            }},
+      Entry{"SemiStructured 8:16 in int8",
+            [](S s, Index m, Index n) {
+              return narrow_semi_structured<T, Storage::int8>(s, m, n, {8, 16});
+            }},
+      Entry{"SemiStructured 3:16 in int4",
+            [](S s, Index m, Index n) {
+              return narrow_semi_structured<T, Storage::int4>(s, m, n, {3, 16});
+            }},
+      Entry{"SemiStructured 16:32 in f16",
+            [](S s, Index m, Index n) {
+              return narrow_semi_structured<T, Storage::f16>(s, m, n, {16, 32});
+            }},
       Entry{"KroneckerSparse, block-diagonal",
             [](S s, Index m, Index n) { return kronecker_sparse(s, m, n, 2, 1); }},
       Entry{"KroneckerSparse, gathered",

@@ -27,7 +27,7 @@ inline namespace PLEAT_ABI {
 ///
 /// In rounds of exact steps: on A, on blocks of B, on the places and values of one group of S after
 /// another, and pruning anew in the coordinates to which A and B have moved the weights; see
-/// `detail::ArmorSolver`. With a calibration twice: from SparseGPT's 2:4 matrix, which leaves
+/// `detail::ArmorSolver`. With a calibration twice: from SparseGPT's N:M matrix, which leaves
 /// pruning anew the most to find, and, without that, from the matrix of compress<SemiStructured>.
 /// The best of all rounds is taken, if, as it is stored, it is better than that matrix, in the same
 /// storage, between identities: never worse, in any storage. Entries of What are at most 8 times
@@ -53,12 +53,13 @@ struct Compressor<Armor<T>> {
                       const Calibration<T>& calibration, const Options& options) {
     const Index m = W.rows();
     const Index n = W.cols();
-    check(W, budget, options);
+    check(W, options);
+    const detail::PatternChoice pattern = core(m, n, budget, options);
     detail::ProgressReport report(options.monitor);
-    const Problem problem(W, calibration, options, report);
+    const Problem problem(W, calibration, options, pattern, report);
     const bool fixed = options.block_rows > 0 && options.block_cols > 0;
     if (fixed || !budget.bounds_error()) {
-      const Blocks blocks = chosen(m, n, budget.max_bytes(m, n, sizeof(T)), options);
+      const Blocks blocks = chosen(m, n, budget.max_bytes(m, n, sizeof(T)), pattern, options);
       const Armor<T> op = make(W, problem, calibration, blocks, options, report);
       if (budget.bounds_error()) {
         const double reached = relative_error(W, op, calibration);
@@ -112,6 +113,7 @@ struct Compressor<Armor<T>> {
 
   /// What is minimised: W as it is scaled and weighted, and how What comes back from it.
   struct Problem {
+    detail::PatternChoice core;
     Matrix<double> Wt;
     detail::InputMetric metric;
     Vector<double> of_rows;  // What = diag(of_rows) (A S B) diag(of_cols)
@@ -123,8 +125,8 @@ struct Compressor<Armor<T>> {
     SemiStructured<T> pruned;  // `start` of W itself, as it is stored: what is to be bettered
 
     Problem(const ConstMatrixRef<T>& W, const Calibration<T>& calibration, const Options& options,
-            detail::ProgressReport& report)
-        : Wt(W.template cast<double>().transpose()) {
+            const detail::PatternChoice& pattern, detail::ProgressReport& report)
+        : core(pattern), Wt(W.template cast<double>().transpose()) {
       const Index m = W.rows();
       const Index n = W.cols();
       const double scale = detail::power_of_two_below(Wt.cwiseAbs().maxCoeff());
@@ -140,25 +142,28 @@ struct Compressor<Armor<T>> {
         of_rows = normal.of_rows * scale;
         of_cols = normal.of_cols;
         metric = detail::InputMetric::diagonal((d.array() + ridge * d.mean()).matrix());
-        start = detail::prune_by(d.cwiseSqrt().asDiagonal() * Wt.cwiseAbs(), Wt, {});
+        start = detail::prune_by(d.cwiseSqrt().asDiagonal() * Wt.cwiseAbs(), Wt, core.pattern);
         const auto kept = (start.transpose().array() != 0).eval();
-        pruned = SemiStructured<T>(Matrix<T>(kept.select(W, T(0))), options.storage);
+        pruned = SemiStructured<T>(Matrix<T>(kept.select(W, T(0))), core.pattern, options.storage,
+                                   core.places);
         return;
       }
       // Rows are pruned each by itself: weights of outputs change only what is told of the error.
       const bool weighted =
           calibration.row_weights().size() > 0 || calibration.output_metric().size() > 0;
       Matrix<double> fitting;
+      const detail::PruneMethod method{.pattern = core.pattern};
       if (few) {
-        start = detail::prune_wide(*few, Wt, {},
+        start = detail::prune_wide(*few, Wt, method,
                                    [&](const Progress&) { return report.begin("prune", 1, 1); });
       } else {
         fitting = detail::fitting_gram(detail::pruning_gram(
-            W, calibration, {}, detail::Grid::of(options.storage, 2), [&](const Progress& now) {
+            W, calibration, method, detail::Grid::of(options.storage, core.pattern),
+            [&](const Progress& now) {
               return report.begin(now.phase, now.iteration, now.iterations);
             }));
         start = detail::prune(
-            fitting, Wt, {},
+            fitting, Wt, method,
             [&](const Progress& now) {
               if (!weighted) report.reached(now.loss * now.loss);
               return report.begin(now.phase, now.iteration, now.iterations);
@@ -166,10 +171,11 @@ struct Compressor<Armor<T>> {
             &swept);
       }
       if (report.stopped()) swept.resize(0, 0);
-      pruned = detail::stored_semi_structured<T>(
-          W, fitting, start * scale, options.storage, report.stopped(), [&](const Progress& now) {
-            return report.begin(now.phase, now.iteration, now.iterations);
-          });
+      pruned = detail::stored_semi_structured<T>(W, fitting, start * scale, core, options.storage,
+                                                 report.stopped(), [&](const Progress& now) {
+                                                   return report.begin(now.phase, now.iteration,
+                                                                       now.iterations);
+                                                 });
       weigh(calibration);
       if (fitting.size() > 0) fitting.diagonal().array() += ridge * fitting.diagonal().mean();
       measured = wide || fitting.size() > 0;
@@ -222,10 +228,10 @@ struct Compressor<Armor<T>> {
     const Index rounds =
         options.rounds > 0 ? options.rounds : detail::automatic_rounds(m, n, reach);
     const auto search = [&](const Matrix<double>& start, Index count, bool anew) {
-      return detail::armor_search(
-          problem.Wt, problem.metric,
-          {detail::BlockDiagonal(m, blocks.rows), start, detail::BlockDiagonal(n, blocks.cols)},
-          count, anew, report);
+      return detail::armor_search(problem.Wt, problem.metric,
+                                  {detail::BlockDiagonal(m, blocks.rows), start,
+                                   detail::BlockDiagonal(n, blocks.cols), problem.core.pattern},
+                                  count, anew, report);
     };
     const bool twice = problem.swept.size() > 0;
     // To prune anew takes the root of a metric of n x n.
@@ -237,7 +243,7 @@ struct Compressor<Armor<T>> {
     }
     // All that follows is of operators as they are stored, whose rounding no step has seen.
     const detail::ArmorFactors none{detail::BlockDiagonal(m, blocks.rows), problem.start,
-                                    detail::BlockDiagonal(n, blocks.cols)};
+                                    detail::BlockDiagonal(n, blocks.cols), problem.core.pattern};
     Armor<T> best(packed(none.A, Vector<double>::Ones(m), true), problem.pruned,
                   packed(none.B, Vector<double>::Ones(n), false));
     const double bound = 8 * (std::max)(largest(W), largest(best.to_dense()));
@@ -252,7 +258,8 @@ struct Compressor<Armor<T>> {
     if (!is_narrow(options.storage)) {
       const auto stored = [&](const detail::ArmorFactors& factors) {
         return packed(problem, factors,
-                      SemiStructured<T>(factors.St.transpose().template cast<T>()));
+                      SemiStructured<T>(Matrix<T>(factors.St.transpose().template cast<T>()),
+                                        problem.core.pattern, problem.core.places));
       };
       if (!offer(stored(found.factors)) && twice) (void)offer(stored(second.factors));
       return best;
@@ -278,8 +285,9 @@ struct Compressor<Armor<T>> {
   /// B carries, whose later columns make up for earlier ones; then solves for A and B anew.
   static Rounded round(const Problem& problem, detail::ArmorFactors factors, Storage storage,
                        detail::ProgressReport& report) {
-    SemiStructured<T> S(Matrix<T>(factors.St.transpose().template cast<T>()), storage);
-    const detail::Grid grid = detail::Grid::of(storage, 2);
+    SemiStructured<T> S(Matrix<T>(factors.St.transpose().template cast<T>()), problem.core.pattern,
+                        storage, problem.core.places);
+    const detail::Grid grid = detail::Grid::of(storage, problem.core.pattern);
     if (grid.span > 0 && !report.stopped() && !problem.wide)
       S = detail::rounded(std::move(S), detail::carried_metric(problem.metric, factors.B),
                           factors.St, factors.St, true, grid, [&](const Progress& now) {
@@ -314,13 +322,29 @@ struct Compressor<Armor<T>> {
     const Index rest = size % block;
     return static_cast<std::size_t>(size / block * block * block + rest * rest) * sizeof(T);
   }
-  static std::size_t stored(Index m, Index n, Blocks blocks, Storage storage) {
-    return detail::semi_structured_bytes(m, n, storage) + wrapper_bytes(m, blocks.rows) +
-           wrapper_bytes(n, blocks.cols);
+  static std::size_t stored(Index m, Index n, Blocks blocks, const detail::PatternChoice& core,
+                            Storage storage) {
+    return detail::semi_structured_bytes(m, n, core.pattern, storage, core.places) +
+           wrapper_bytes(m, blocks.rows) + wrapper_bytes(n, blocks.cols);
+  }
+
+  /// The pattern of S, beside the smallest wrappers that the options allow.
+  static detail::PatternChoice core(Index m, Index n, const Budget& budget,
+                                    const Options& options) {
+    const Blocks least{std::max<Index>(1, options.block_rows),
+                       std::max<Index>(1, options.block_cols)};
+    const bool is_open = options.places == Places::automatic;
+    detail::PatternChoice core = detail::chosen_pattern<T>(
+        "Armor", m, n, budget, wrapper_bytes(m, least.rows) + wrapper_bytes(n, least.cols),
+        options.pattern, is_open ? Places::masks : options.places, options.target, options.storage,
+        " between " + text(least));
+    if (is_open && core.pattern.group == 4) core.places = Places::codes;
+    return core;
   }
 
   /// The blocks of the options, and the largest within the limit where they leave it open.
-  static Blocks chosen(Index m, Index n, std::size_t limit, const Options& options) {
+  static Blocks chosen(Index m, Index n, std::size_t limit, const detail::PatternChoice& core,
+                       const Options& options) {
     const bool free_rows = options.block_rows == 0;
     const bool free_cols = options.block_cols == 0;
     Blocks best{free_rows ? 1 : options.block_rows, free_cols ? 1 : options.block_cols};
@@ -328,7 +352,7 @@ struct Compressor<Armor<T>> {
       for (Index size = step; size <= largest_block; size += step) {
         const Blocks larger{rows ? (std::max)(best.rows, (std::min)(size, m)) : best.rows,
                             cols ? (std::max)(best.cols, (std::min)(size, n)) : best.cols};
-        if (stored(m, n, larger, options.storage) > limit) break;
+        if (stored(m, n, larger, core, options.storage) > limit) break;
         best = larger;
       }
     };
@@ -350,7 +374,7 @@ struct Compressor<Armor<T>> {
            detail::scientific(reached);
   }
 
-  static void check(const ConstMatrixRef<T>& W, const Budget& budget, const Options& options) {
+  static void check(const ConstMatrixRef<T>& W, const Options& options) {
     const Index m = W.rows();
     const Index n = W.cols();
     const auto fits = [](Index block, Index size) { return block >= 0 && block <= size; };
@@ -365,10 +389,6 @@ struct Compressor<Armor<T>> {
              std::to_string(options.rounds);
     });
     (void)detail::require_storage<T>(options.storage);
-    const Blocks least{std::max<Index>(1, options.block_rows),
-                       std::max<Index>(1, options.block_cols)};
-    detail::require_budget("Armor", m, n, budget, sizeof(T), stored(m, n, least, options.storage),
-                           text(least).c_str());
   }
 };
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// 2:4 after the columns were put in an order that keeps more.
+// N:M after the columns were put in an order that keeps more.
 #pragma once
 
 #include "pleat/compress/semi_structured.hpp"
@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <numeric>
 #include <utility>
@@ -19,30 +20,40 @@ inline namespace PLEAT_ABI {
 
 namespace detail {
 
-/// An order of n columns in which 2:4 keeps more of the sum of squares of `scores`, n x m: swaps of
+/// An order of n columns in which N:M keeps more of the sum of squares of `scores`, n x m: swaps of
 /// two columns of different groups, drawn at random, that gain. Cost: about 1e9 operations at most.
 template <class = void>
 [[nodiscard]] std::vector<Index> kept_energy_order(const Matrix<double>& scores,
-                                                   std::uint64_t seed) {
+                                                   SparsePattern pattern, std::uint64_t seed) {
+  const Index width = pattern.group;
   const Index n = scores.rows();
   const Index m = scores.cols();
   std::vector<Index> order(static_cast<std::size_t>(n));
   std::iota(order.begin(), order.end(), Index{0});
-  const Index groups = (n + 3) / 4;
+  const Index groups = (n + width - 1) / width;
   if (groups < 2 || m == 0) return order;
   const Matrix<double> energy = scores.cwiseAbs2().transpose();  // m x n: columns are contiguous
   const Vector<double> nothing = Vector<double>::Zero(m);
   // What the group keeps with `other` in the place of its member `left`; -1 for none.
   const auto kept = [&](Index group, Index left, Index other) {
-    const double* columns[4];
-    for (Index k = 0; k < 4; ++k) {
-      const Index position = 4 * group + k;
+    const double* columns[32];
+    for (Index k = 0; k < width; ++k) {
+      const Index position = width * group + k;
       const Index column = position == left ? other
                            : position < n   ? order[static_cast<std::size_t>(position)]
                                             : -1;
       columns[k] = column < 0 ? nothing.data() : &energy(0, column);
     }
     double sum = 0;
+    if (pattern != SparsePattern{2, 4}) {
+      double values[32];
+      for (Index row = 0; row < m; ++row) {
+        for (Index k = 0; k < width; ++k) values[k] = columns[k][row];
+        std::nth_element(values, values + pattern.kept - 1, values + width, std::greater<>());
+        for (Index k = 0; k < pattern.kept; ++k) sum += values[k];
+      }
+      return sum;
+    }
     for (Index row = 0; row < m; ++row) {
       const double a = columns[0][row];
       const double b = columns[1][row];
@@ -68,22 +79,22 @@ template <class = void>
   for (Index trial = 0; trial < trials; ++trial) {
     const Index i = draw(n);
     const Index j = draw(n);
-    if (i / 4 == j / 4) continue;
+    if (i / width == j / width) continue;
     Index& first = order[static_cast<std::size_t>(i)];
     Index& second = order[static_cast<std::size_t>(j)];
-    const double left = kept(i / 4, i, second);
-    const double right = kept(j / 4, j, first);
-    if (left + right <= (held(i / 4) + held(j / 4)) * (1 + 1e-12)) continue;
+    const double left = kept(i / width, i, second);
+    const double right = kept(j / width, j, first);
+    if (left + right <= (held(i / width) + held(j / width)) * (1 + 1e-12)) continue;
     std::swap(first, second);
-    held(i / 4) = left;
-    held(j / 4) = right;
+    held(i / width) = left;
+    held(j / width) = right;
   }
   return order;
 }
 
 }  // namespace detail
 
-/// 2:4 of W with its columns in another order, times the permutation of the inputs that undoes it:
+/// N:M of W with its columns in another order, times the permutation of the inputs that undoes it:
 ///
 ///     What = S P,   S close to W P^T,
 ///
@@ -104,23 +115,24 @@ template <class Derived>
   std::vector<Index> identity(static_cast<std::size_t>(n));
   std::iota(identity.begin(), identity.end(), Index{0});
   const Permutation<T> as_given(identity);
-  detail::require_budget(
-      "SemiStructured", weight.rows(), n, budget, sizeof(T),
-      detail::semi_structured_bytes(weight.rows(), n, detail::require_storage<T>(options.storage)) +
-          as_given.bytes(),
-      "2:4 with a permutation");
+  const detail::PatternChoice choice = detail::chosen_pattern<T>(
+      "SemiStructured", weight.rows(), n, budget, as_given.bytes(), options.pattern, options.places,
+      options.target, detail::require_storage<T>(options.storage), " with a permutation");
   detail::require_weight<T>(weight, calibration);
   [[maybe_unused]] const detail::SerialEigen serial;
   detail::StopMonitor stop(options.monitor);
   auto stoppable = options;
   stoppable.monitor = stop.monitor();
+  stoppable.pattern = choice.pattern;
+  stoppable.places = choice.places;
   // Shrunk once, for both orders.
   const auto wide = detail::WideMetric<>::of(calibration);
   const Matrix<double> G =
-      wide ? Matrix<double>()
-           : detail::pruning_gram(weight, calibration,
-                                  {options.criterion, options.refit, options.sweeps, {}},
-                                  detail::Grid::of(options.storage, 2), stop.monitor());
+      wide
+          ? Matrix<double>()
+          : detail::pruning_gram(weight, calibration,
+                                 {options.criterion, options.refit, options.sweeps, choice.pattern},
+                                 detail::Grid::of(options.storage, choice.pattern), stop.monitor());
   const auto seen_in = [&](const std::vector<Index>& order) {
     if (!wide && G.size() == 0) return Calibration<T>();
     if (!wide) return Calibration<T>::from_gram(G(order, order), 1).shrinkage(0);
@@ -141,7 +153,7 @@ template <class Derived>
       detail::scores(
           H, wide ? Matrix<double>(wide->diagonal().cwiseSqrt().asDiagonal() * scaled) : scaled,
           PruneCriterion::wanda),
-      options.seed);
+      choice.pattern, options.seed);
   if (order != identity && !stop.stopped()) {
     Matrix<T> ordered(weight.rows(), n);
     for (Index j = 0; j < n; ++j) ordered.col(j) = weight.col(order[static_cast<std::size_t>(j)]);
@@ -155,8 +167,8 @@ template <class Derived>
     }
   }
   detail::require(reached <= budget.max_error() || stop.stopped(), [&] {
-    return "compress_permuted: " + budget.text() + " cannot be met: 2:4 has relative error " +
-           detail::scientific(reached);
+    return "compress_permuted: " + budget.text() + " cannot be met: " + to_string(choice.pattern) +
+           " has relative error " + detail::scientific(reached);
   });
   return result;
 }

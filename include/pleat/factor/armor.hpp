@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A 2:4 sparse weight between two block-diagonal ones, which win back most of what pruning loses.
+// An N:M sparse weight between two block-diagonal ones, which win back most of what pruning loses.
 #pragma once
 
 #include "pleat/core/progress.hpp"
@@ -23,11 +23,12 @@ enum class ArmorObjective : std::uint8_t {
   proxy,   ///< the proxy loss of NoWag and of the paper, which knows inputs by their energies alone
 };
 
-/// What = A S B with A: m x m and B: n x n block-diagonal, S: m x n 2:4 sparse. The blocks are
+/// What = A S B with A: m x m and B: n x n block-diagonal, S: m x n N:M sparse. The blocks are
 /// square; the last one on a diagonal is smaller where sizes are no multiples of it.
 ///
 /// Stored: those of S, and b m + c n values for blocks of b in A and c in B, so that the wrappers
-/// add b / n + c / m of dense. Cost of `apply`: 4 m ceil(n / 4) + 2 (b m + c n) flops a sample.
+/// add b / n + c / m of dense. Cost of `apply`: 2 m N ceil(n / M) + 2 (b m + c n) flops a
+/// sample.
 ///
 /// Source: ARMOR (arXiv 2510.05528, 2025).
 template <Real T>
@@ -48,6 +49,12 @@ class Armor : public detail::ProductStructure<Armor<T>, KroneckerSparse<T>, Semi
     /// Rounds of exact steps on S, A and B; more are better, and slower. 0 takes from 5 to 32: 32
     /// for 512 x 512 with a calibration, fewer for larger matrices.
     Index rounds = 0;
+    /// The pattern of S, how its places are stored, and the instruction set that it is chosen for,
+    /// as for `SemiStructured`; `automatic` places are masks, but for 2:4, which leave the wrappers
+    /// more bytes.
+    SparsePattern pattern = {0, 0};
+    Places places = Places::automatic;
+    std::string target = {};
     /// How the values of S are stored; A and B are in the native storage.
     Storage storage = native_storage<T>;
     /// Without effect: nothing is random here.

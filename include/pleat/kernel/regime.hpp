@@ -47,18 +47,19 @@ enum class Regime {
                                                                               : Regime::blocked;
 }
 
-/// From here on a 2:4 kernel transposes the samples: when they fill three vectors, and no less than
-/// make up for it. Narrow values, widened for every few samples that are read in place, make up for
-/// it from two vectors on.
+/// From here on a kernel of N of M transposes the samples: when they fill three vectors, and no
+/// less than make up for it. Narrow values, widened for every few samples that are read in place,
+/// make up for it from two vectors on.
 [[nodiscard]] constexpr Regime semi_structured_regime(VectorUnit unit, std::size_t scalar_bytes,
                                                       bool narrow, std::size_t batch) noexcept {
   const std::size_t vectors = (narrow ? 2 : 3) * unit.bytes / scalar_bytes;
   return batch < (vectors > 24 ? vectors : 24) ? Regime::in_place : Regime::blocked;
 }
 
-/// Whether a 2:4 matrix is multiplied as a dense one, whose panels it then keeps: where these fit
-/// the first-level cache, finding the inputs takes longer than the multiplications saved.
-/// Without an instruction that permutes lanes it does so up to the size of the second-level cache.
+/// Whether a matrix with N of M columns kept is multiplied as a dense one, whose panels it then
+/// keeps: where these fit the first-level cache, finding the inputs takes longer than the
+/// multiplications saved. Without an instruction that permutes so many lanes it does so up to the
+/// size of the second-level cache.
 [[nodiscard]] constexpr bool semi_structured_as_dense(std::size_t scalar_bytes, bool permutes,
                                                       std::size_t rows, std::size_t cols) noexcept {
   const std::size_t panels = (rows + 15) / 16 * 16 * cols * scalar_bytes;

@@ -47,6 +47,29 @@ inline constexpr std::size_t strip_rows = 4;
 /// Columns that one word of a bit mask stands for, the first in its lowest bit.
 inline constexpr std::size_t mask_cols = 32;
 
+/// N of every M: at most `kept` of every `group` consecutive columns of a row, which are 4, 8, 16
+/// or 32; kept < group. Columns past the last belong to the last group.
+struct SemiStructuredPattern {
+  std::size_t kept;
+  std::size_t group;
+};
+
+/// Bits of the code that says where in its group a kept value lies, as the kernels read them: three
+/// would do for groups of eight, but where four are, eight codes fill a word.
+[[nodiscard]] constexpr unsigned code_bits(std::size_t group) noexcept {
+  return group == 4 ? 2 : group == 32 ? 5 : 4;
+}
+/// Codes in a word, the first in its lowest bits.
+[[nodiscard]] constexpr std::size_t word_codes(std::size_t group) noexcept {
+  return 32 / code_bits(group);
+}
+/// The kept values of a row, counted through all its groups, come in blocks of so many.
+inline constexpr std::size_t block_values = 16;
+/// Words of codes that a row has for a block. The last of them is not full for groups of 32.
+[[nodiscard]] constexpr std::size_t block_words(std::size_t group) noexcept {
+  return (block_values + word_codes(group) - 1) / word_codes(group);
+}
+
 /// Rows of a sparse matrix: values and columns row by row, the columns of a row ascending. The
 /// columns are one of three things; the pointers to the other two are null.
 template <class T>
@@ -114,42 +137,45 @@ struct Table {
                                  std::size_t batch, const T* y, std::size_t ldy, T* x,
                                  std::size_t ldx, T* scratch);
 
-  /// Y = W X (or Y += W X where `add`) for W with at most two kept values in every four columns.
+  /// Y = W X (or Y += W X where `add`) for W with N of every M columns kept.
   ///   rows, cols        shape of W, or of the rows of it that this call covers
-  ///   values            for each panel and each group of four columns, the first kept value of
-  ///                     every row, then the second; ceil(cols / 4) groups
-  ///   codes             for each panel and each block of eight groups, a word for every row: two
-  ///                     bits a value, lowest first, the column of its group that it lies in
+  ///   values            for each panel, kept value by kept value of all its groups in turn: that
+  ///                     of every row; ceil(cols / group) * kept of them
+  ///   codes             for each panel and each block of `block_values` of them, `block_words`
+  ///                     words for every row, word by word: codes of `code_bits` bits, the column
+  ///                     of its group that a value lies in
   ///   scratch           semi_structured_scratch(cols, batch) values, aligned to 64 bytes
   /// The other parameters are those of dense_apply. A value past the last column is zero.
-  void (*semi_structured_apply)(std::size_t rows, std::size_t cols, const T* values,
-                                const std::uint32_t* codes, std::size_t batch, const T* x,
-                                std::size_t ldx, T* y, std::size_t ldy, bool add, T* scratch);
+  void (*semi_structured_apply)(SemiStructuredPattern pattern, std::size_t rows, std::size_t cols,
+                                const T* values, const std::uint32_t* codes, std::size_t batch,
+                                const T* x, std::size_t ldx, T* y, std::size_t ldy, bool add,
+                                T* scratch);
 
   /// How many values of scratch one `semi_structured_apply` needs.
   std::size_t (*semi_structured_scratch)(std::size_t cols, std::size_t batch);
 
   /// Whether a matrix of this shape is faster as a dense one, by `dense_apply`.
-  bool (*semi_structured_as_dense)(std::size_t rows, std::size_t cols);
+  bool (*semi_structured_as_dense)(SemiStructuredPattern pattern, std::size_t rows,
+                                   std::size_t cols);
 
-  /// X = W^T Y for the groups of four columns [first, last) of W; x points at column 0.
-  void (*semi_structured_apply_transpose)(std::size_t rows, std::size_t cols, std::size_t first,
-                                          std::size_t last, const T* values,
-                                          const std::uint32_t* codes, std::size_t batch, const T* y,
-                                          std::size_t ldy, T* x, std::size_t ldx);
+  /// X = W^T Y for the groups of columns [first, last) of W; x points at column 0.
+  void (*semi_structured_apply_transpose)(SemiStructuredPattern pattern, std::size_t rows,
+                                          std::size_t cols, std::size_t first, std::size_t last,
+                                          const T* values, const std::uint32_t* codes,
+                                          std::size_t batch, const T* y, std::size_t ldy, T* x,
+                                          std::size_t ldx);
 
-  /// The same two for narrow values: those of a panel are a narrow panel of 2 ceil(cols / 4)
-  /// columns, the two values of each group of four in turn.
-  void (*semi_structured_narrow_apply)(Format format, std::size_t rows, std::size_t cols,
+  /// The same two for narrow values: those of a panel are a narrow panel of as many columns as a
+  /// row has kept values.
+  void (*semi_structured_narrow_apply)(Format format, SemiStructuredPattern pattern,
+                                       std::size_t rows, std::size_t cols,
                                        const std::uint8_t* values, const std::uint32_t* codes,
                                        std::size_t batch, const T* x, std::size_t ldx, T* y,
                                        std::size_t ldy, bool add, T* scratch);
-  void (*semi_structured_narrow_apply_transpose)(Format format, std::size_t rows, std::size_t cols,
-                                                 std::size_t first, std::size_t last,
-                                                 const std::uint8_t* values,
-                                                 const std::uint32_t* codes, std::size_t batch,
-                                                 const T* y, std::size_t ldy, T* x,
-                                                 std::size_t ldx);
+  void (*semi_structured_narrow_apply_transpose)(
+      Format format, SemiStructuredPattern pattern, std::size_t rows, std::size_t cols,
+      std::size_t first, std::size_t last, const std::uint8_t* values, const std::uint32_t* codes,
+      std::size_t batch, const T* y, std::size_t ldy, T* x, std::size_t ldx);
 
   /// Y = W X (or Y += W X where `add`) for `width` <= panel_rows matrices at once, whose rows and
   /// columns are interleaved: y[p distance + k] = sum_q w[p][q][k] x[q distance + k], k < width.

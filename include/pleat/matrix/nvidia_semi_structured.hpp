@@ -142,8 +142,8 @@ template <Real T, class Value, NvidiaWord Word>
 
 /// A 2:4 operator in NVIDIA's form, with metadata in words of type Word. Its values stay of type T:
 /// `values.cast<Eigen::half>()` and the like make them what a kernel takes. Throws
-/// `std::invalid_argument` unless n is a multiple of the columns that a word describes, 16 or 32,
-/// and in CUTLASS's order of two words, and m of 32 (16 in words of 32 bits).
+/// `std::invalid_argument` for other patterns, unless n is a multiple of the columns that a word
+/// describes, 16 or 32, and in CUTLASS's order of two words, and m of 32 (16 in words of 32 bits).
 template <NvidiaWord Word, Real T>
 [[nodiscard]] NvidiaSemiStructured<T, Word> to_nvidia(const SemiStructured<T>& op,
                                                       NvidiaLayout layout = NvidiaLayout::rows) {
@@ -151,6 +151,9 @@ template <NvidiaWord Word, Real T>
   constexpr Index groups = detail::nvidia_groups<Word>;
   const Index rows = op.rows();
   const Index cols = op.cols();
+  detail::require(op.pattern().group == 4 && op.pattern().kept <= 2, [&] {
+    return "to_nvidia: the pattern is " + to_string(op.pattern()) + ", not 2:4";
+  });
   detail::require_nvidia_shape<Word>("to_nvidia", rows, cols, layout);
   const Index width = cols / (4 * groups);
   NvidiaSemiStructured<T, Word> result;

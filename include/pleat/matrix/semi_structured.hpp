@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A 2:4 sparse matrix: at most two values in every four consecutive columns of a row.
+// An N:M sparse matrix: at most N values in every M consecutive columns of a row.
 #pragma once
 
 #include "pleat/core/linear_operator.hpp"
@@ -11,27 +11,36 @@
 #include "pleat/matrix/detail/narrow_panels.hpp"
 #include "pleat/matrix/detail/power_of_two.hpp"
 #include "pleat/matrix/detail/rounding.hpp"
+#include "pleat/matrix/detail/semi_structured_places.hpp"
 #include "pleat/matrix/detail/split.hpp"
 #include "pleat/matrix/sparse_pattern.hpp"
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 
 namespace pleat {
 inline namespace PLEAT_ABI {
 
-/// A 2:4 (semi-structured) m x n matrix: the two kept values of each group of four columns and, in
-/// two bits each, where in the group they lie. Any m and n; a last group of fewer than four columns
-/// may keep two as well.
+/// An N:M (semi-structured) m x n matrix: the N kept values of each group of M columns, and where
+/// in the group they lie. M is 4, 8, 16 or 32, and N any less. Any m and n; a last group of fewer
+/// than M columns may keep N as well.
 ///
-/// Stored: 2 ceil(n / 4) values a row, as they are or narrower (see `Storage`; the groups that
-/// share a scale are of stored values), and ceil(ceil(n / 4) / 2) bytes of codes: 8.5 bytes for
-/// four floats. Cost of `apply`: 4 m ceil(n / 4) flops a sample, half of dense; `apply_transpose`
-/// is not vectorised. In memory, matrices whose dense form takes up to 32 KiB are dense besides,
-/// and without AVX2 or NEON up to 128 KiB: for so small ones that is faster.
+/// Stored: N ceil(n / M) values a row, as they are or narrower (see `Storage`; the groups that
+/// share a scale are of stored values), and their places as codes or as masks (see `Places`). Of
+/// dense floats these are 53.1 % for 2:4, 54.7 for 4:8, 56.3 for 8:16 and 57.8 for 16:32, by masks
+/// 53.1 for all of them. In memory, places are codes that the kernels read, of 2, 4, 4 and 5.3
+/// bits, whatever is stored; and matrices whose dense form takes up to 32 KiB (where no instruction
+/// picks one of M inputs, 128) are dense besides: for so small ones that is faster.
+///
+/// Cost of `apply`: 2 m N ceil(n / M) flops a sample. One instruction picks one of M inputs for
+/// each lane with AVX-512 for floats up to M = 32 and doubles up to 8, with AVX2 for floats up to
+/// 8, with NEON for floats; else it takes several, and with SSE2 beyond 4 a load for every value,
+/// while samples are few. Where they are many, M does not matter. `apply_transpose` is not
+/// vectorised.
 template <Real T>
 class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
  public:
@@ -42,51 +51,48 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
     PruneCriterion criterion = PruneCriterion::automatic;
     bool refit = true;  ///< with a calibration, least squares of the kept values
     Index sweeps = 2;   ///< of `search`, group by group, after the splitting
+    /// {0, 0} stands for half of every M columns, with the largest M that the kernels of `target`
+    /// run at full speed, if the budget has room for it, else 2:4.
+    SparsePattern pattern = {0, 0};
+    Places places = Places::automatic;
+    /// The instruction set that the pattern is chosen for: "sse2", "fma3+avx2", "avx512" or
+    /// "neon64"; that in force if empty.
+    std::string target = {};
     Storage storage = native_storage<T>;
-    /// Without effect: nothing is random here.
-    std::uint64_t seed = 0;
+    std::uint64_t seed = 0;  ///< without effect: nothing is random here
     Monitor monitor = {};
   };
 
   /// The empty 0 x 0 matrix.
   SemiStructured() = default;
 
-  /// Encodes a matrix that has the pattern already. Throws `std::invalid_argument` that names the
-  /// first entry, row by row, that is one too many in its group.
+  /// Encodes a matrix that has the pattern 2:4 already. Throws `std::invalid_argument` that names
+  /// the first entry, row by row, that is one too many in its group.
   template <class Derived>
   explicit SemiStructured(const Eigen::MatrixBase<Derived>& matrix)
-      : SemiStructured(matrix.rows(), matrix.cols()) {
+      : SemiStructured(matrix, SparsePattern{2, 4}) {}
+
+  /// The same for any pattern. Throws `std::invalid_argument` also for one that there is none of.
+  template <class Derived>
+  SemiStructured(const Eigen::MatrixBase<Derived>& matrix, SparsePattern pattern,
+                 Places places = Places::codes)
+      : SemiStructured(matrix.rows(), matrix.cols(), pattern, places) {
     const Eigen::Ref<const Matrix<T>, 0, Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>> entries(
         matrix.derived());
-    for (Index row = 0; row < rows_; ++row)
-      for (Index group = 0; group < groups(); ++group) {
-        const Index width = std::min<Index>(4, cols_ - 4 * group);
-        T kept[2] = {};
-        std::uint32_t code[2] = {};
+    for (Index row = 0; row < rows(); ++row)
+      for (Index group = 0; group < places_.groups(); ++group) {
+        const Index first = pattern.group * group;
+        const Index width = (std::min)(pattern.group, cols() - first);
+        Index codes[32];
         Index count = 0;
         for (Index k = 0; k < width; ++k) {
-          const T value = entries.coeff(row, 4 * group + k);
-          if (detail::is_zero(value)) continue;
-          detail::require(count < 2, [&] {
-            return "SemiStructured: the entry at row " + std::to_string(row) + ", column " +
-                   std::to_string(4 * group + k) +
-                   " is the third nonzero in its group of four columns";
-          });
-          kept[count] = value;
-          code[count++] = static_cast<std::uint32_t>(k);
+          if (detail::is_zero(entries.coeff(row, first + k))) continue;
+          detail::require(count < pattern.kept, [&] { return one_too_many(row, first + k); });
+          codes[count++] = k;
         }
-        // Codes ascend, also where fewer than two entries are kept: one matrix has one encoding.
-        if (count == 0) code[0] = 0;
-        if (count < 2) {
-          if (code[0] < 3) code[1] = code[0] + 1;
-          else {
-            code[1] = 3;
-            kept[1] = kept[0];
-            code[0] = 2;
-            kept[0] = T(0);
-          }
-        }
-        set(row, group, kept, code);
+        places_.keep(row, group, codes, count, [&](Index value, Index code) {
+          set(row, value, code < width ? entries.coeff(row, first + code) : T(0));
+        });
       }
     make_dense();
   }
@@ -95,7 +101,11 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
   /// `Dense(matrix, storage)` throws.
   template <class Derived>
   SemiStructured(const Eigen::MatrixBase<Derived>& matrix, Storage storage)
-      : SemiStructured(SemiStructured(matrix).stored_as(storage)) {}
+      : SemiStructured(matrix, SparsePattern{2, 4}, storage) {}
+  template <class Derived>
+  SemiStructured(const Eigen::MatrixBase<Derived>& matrix, SparsePattern pattern, Storage storage,
+                 Places places = Places::codes)
+      : SemiStructured(SemiStructured(matrix, pattern, places).stored_as(storage)) {}
 
   /// This matrix in another storage, the same pattern. A value that becomes 0 keeps its place.
   [[nodiscard]] SemiStructured stored_as(Storage storage) const {
@@ -104,141 +114,127 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
     result.narrow_ = {};
     if (is_narrow(storage)) {
       result.values_ = {};
-      result.narrow_ =
-          detail::NarrowPanels<T>(storage, rows_, 2 * groups(), stored_value(), column());
+      result.narrow_ = detail::NarrowPanels<T>(storage, rows(), places_.values(), stored_value(),
+                                               stored_column());
     } else if (is_narrow(storage_)) {
       result.values_ = detail::AlignedArray<T>(values_size());
-      for (Index row = 0; row < rows_; ++row)
-        for (Index group = 0; group < groups(); ++group)
-          for (int kept = 0; kept < 2; ++kept)
-            result.values_.data()[value_index(row, group) + kept * panel] = value(row, group, kept);
+      for (Index row = 0; row < rows(); ++row)
+        for (Index i = 0; i < places_.values(); ++i) result.set(row, i, value(row, i));
     }
     result.make_dense();
     return result;
   }
 
   /// The same in int8 or int4 with the scales given, one for each 64 or 32 stored values of a row,
-  /// of which a group of four columns has two, times 2^exponent: a value that is an integer times
-  /// its scale stays what it is. Throws also what `Dense(matrix, storage, scales, exponent)`
-  /// throws.
+  /// of which a group of columns has N, times 2^exponent: a value that is an integer times its
+  /// scale stays what it is. Throws also what `Dense(matrix, storage, scales, exponent)` throws.
+  template <class Derived>
+  SemiStructured(const Eigen::MatrixBase<Derived>& matrix, SparsePattern pattern, Storage storage,
+                 const Matrix<float>& scales, int exponent = 0, Places places = Places::codes)
+      : SemiStructured(matrix, pattern, places) {
+    narrow_ = detail::NarrowPanels<T>(detail::require_storage<T>(storage), stored_values(), scales,
+                                      exponent, stored_column());
+    storage_ = storage;
+    values_ = {};
+    make_dense();
+  }
   template <class Derived>
   SemiStructured(const Eigen::MatrixBase<Derived>& matrix, Storage storage,
                  const Matrix<float>& scales, int exponent = 0)
-      : SemiStructured(matrix) {
-    narrow_ = detail::NarrowPanels<T>(detail::require_storage<T>(storage), stored_values(), scales,
-                                      exponent, column());
-    storage_ = storage;
-    values_ = {};
-  }
+      : SemiStructured(matrix, SparsePattern{2, 4}, storage, scales, exponent) {}
 
   // Copies only, sharing the memory: what was moved from stays as it was.
   SemiStructured(const SemiStructured&) = default;
   SemiStructured& operator=(const SemiStructured&) = default;
   ~SemiStructured() = default;
 
-  [[nodiscard]] Index rows() const noexcept { return rows_; }
-  [[nodiscard]] Index cols() const noexcept { return cols_; }
+  [[nodiscard]] Index rows() const noexcept { return places_.rows(); }
+  [[nodiscard]] Index cols() const noexcept { return places_.cols(); }
   [[nodiscard]] std::size_t bytes() const noexcept {
-    return static_cast<std::size_t>(rows_) *
-           (row_bytes(storage_, static_cast<std::size_t>(2 * groups())) +
-            static_cast<std::size_t>(code_bytes()));
+    return detail::semi_structured_bytes(rows(), cols(), pattern(), storage_, stored_places_);
   }
+  [[nodiscard]] SparsePattern pattern() const noexcept { return places_.pattern(); }
+  /// `codes` or `masks`.
+  [[nodiscard]] Places places() const noexcept { return stored_places_; }
   [[nodiscard]] Storage storage() const noexcept { return storage_; }
   /// All that is stored is multiplied by 2 to the power of this, as for `Dense`.
   [[nodiscard]] int exponent() const noexcept { return narrow_.exponent(); }
   [[nodiscard]] double flops() const noexcept {
-    return 4 * static_cast<double>(rows_) * static_cast<double>(groups());
+    return 2 * static_cast<double>(rows()) * static_cast<double>(places_.values());
   }
   [[nodiscard]] std::string structure() const { return std::string(name); }
   [[nodiscard]] std::string parameters() const {
-    return is_narrow(storage_) ? "2:4, stored as " + std::string(to_string(storage_)) : "2:4";
+    return to_string(pattern()) + (stored_places_ == Places::masks ? " by masks" : "") +
+           (is_narrow(storage_) ? ", stored as " + std::string(to_string(storage_)) : "");
   }
 
   /// The matrix, bit for bit as it is stored.
   [[nodiscard]] Matrix<T> to_dense() const {
-    Matrix<T> dense = Matrix<T>::Zero(rows_, cols_);
-    for (Index row = 0; row < rows_; ++row)
-      for (Index group = 0; group < groups(); ++group)
-        for (int kept = 0; kept < 2; ++kept) {
-          const Index col = 4 * group + code(row, group, kept);
-          if (col < cols_ && !detail::is_zero(value(row, group, kept)))
-            dense(row, col) = value(row, group, kept);
-        }
+    Matrix<T> dense = Matrix<T>::Zero(rows(), cols());
+    for (Index row = 0; row < rows(); ++row)
+      for (Index i = 0; i < places_.values(); ++i) {
+        const Index col = places_.column(row, i);
+        if (col < cols() && !detail::is_zero(value(row, i))) dense(row, col) = value(row, i);
+      }
     return dense;
   }
 
-  /// "values": m x 2 ceil(n / 4). "codes": m x ceil(ceil(n / 4) / 2) bytes, four bits a group,
-  /// lower half first. Attribute "cols": n. In narrow storage also "values_scales", and the
-  /// attributes "storage" and, if it is not 0, "exponent"; see `detail::NarrowPanels`.
+  /// "values": m x N ceil(n / M). "codes": bytes, the codes of a row one after another, of 2, 3, 4
+  /// or 5 bits for M = 4, 8, 16 or 32, lowest bits first; or "masks": bytes, a bit for each column
+  /// of a row, lowest first. Attributes "cols": n, and "pattern": "N:M" unless it is 2:4. In narrow
+  /// storage also "values_scales", and the attributes "storage" and, if it is not 0, "exponent";
+  /// see `detail::NarrowPanels`.
   [[nodiscard]] Parts parts() const {
-    Eigen::Matrix<std::uint8_t, Eigen::Dynamic, Eigen::Dynamic> codes(rows_, code_bytes());
-    codes.setZero();
-    for (Index row = 0; row < rows_; ++row)
-      for (Index group = 0; group < groups(); ++group)
-        for (int kept = 0; kept < 2; ++kept)
-          codes(row, group / 2) = static_cast<std::uint8_t>(
-              codes(row, group / 2) | code(row, group, kept) << (4 * (group % 2) + 2 * kept));
-    Parts parts{structure(), {{"cols", std::to_string(cols_)}}, {{"codes", Tensor::of(codes)}}, {}};
-    if (is_narrow(storage_)) {
-      narrow_.add_to(parts, "values");
-    } else {
-      parts.tensors["values"] = Tensor::of(stored_values());
-    }
+    Parts parts{
+        structure(),
+        {{"cols", std::to_string(cols())}},
+        {{stored_places_ == Places::masks ? "masks" : "codes", places_.tensor(stored_places_)}},
+        {}};
+    if (pattern() != SparsePattern{2, 4}) parts.attributes["pattern"] = to_string(pattern());
+    if (is_narrow(storage_)) narrow_.add_to(parts, "values");
+    else parts.tensors["values"] = Tensor::of(stored_values());
     return parts;
   }
 
-  /// Throws `std::invalid_argument` unless shapes agree, the two codes of every group ascend,
-  /// nothing is kept past the last column, and unused bits are 0.
+  /// Throws `std::invalid_argument` unless shapes agree, the pattern is one that there is, places
+  /// are such, nothing is kept past the last column, and unused bits are 0.
   [[nodiscard]] static SemiStructured from_parts(const Parts& parts) {
-    const Tensor& stored = parts.tensor("codes");
-    const std::vector<std::uint8_t> codes = stored.values<std::uint8_t>();
-    const std::int64_t cols = parts.integer("cols");
-    detail::require(cols >= 0 && cols <= (std::int64_t{1} << 48),
-                    [&] { return "SemiStructured: " + std::to_string(cols) + " columns"; });
-    const Index width = (cols + 3) / 4;
+    const std::int64_t claimed = parts.integer("cols");
+    detail::require(claimed >= 0 && claimed <= (std::int64_t{1} << 48),
+                    [&] { return "SemiStructured: " + std::to_string(claimed) + " columns"; });
+    const auto cols = static_cast<Index>(claimed);
+    const SparsePattern pattern = pattern_of(parts);
+    const Index width = detail::row_values(pattern, cols);
+    const bool is_stored_narrow = parts.attributes.contains("storage");
     detail::NarrowPanels<T> narrow;
     Matrix<T> values;
-    if (parts.attributes.contains("storage")) {
-      narrow = detail::NarrowPanels<T>::from(parts, "values", 2 * width);
+    if (is_stored_narrow) {
+      narrow = detail::NarrowPanels<T>::from(parts, "values", width);
       values = Matrix<T>::NullaryExpr(narrow.rows(), narrow.cols(), narrow);
     } else {
       values = parts.matrix<T>("values");
     }
-    detail::require(values.cols() == 2 * width && stored.shape.size() == 2 &&
-                        stored.shape[0] == values.rows() && stored.shape[1] == (width + 1) / 2 &&
-                        codes.size() == static_cast<std::size_t>(values.rows() * stored.shape[1]),
-                    [&] {
-                      return "SemiStructured: " + std::to_string(cols) + " columns do not have " +
-                             detail::shape_text(values.rows(), values.cols()) +
-                             " values and codes of this shape";
-                    });
-    SemiStructured result(values.rows(), static_cast<Index>(cols));
-    for (Index row = 0; row < result.rows_; ++row)
-      for (Index group = 0; group < width + width % 2; ++group) {
-        const auto bits = static_cast<std::uint32_t>(
-            codes[static_cast<std::size_t>(row * ((width + 1) / 2) + group / 2)] >>
-                (4 * (group % 2)) &
-            15);
-        if (group == width) {
-          detail::require(bits == 0, [&] {
-            return "SemiStructured: row " + std::to_string(row) + " has a code past its last group";
-          });
-          continue;
-        }
-        const std::uint32_t code[2] = {bits & 3U, bits >> 2U};
-        const T kept[2] = {values(row, 2 * group), values(row, 2 * group + 1)};
-        detail::require(code[0] < code[1], [&] {
-          return "SemiStructured: the codes of row " + std::to_string(row) + ", group " +
-                 std::to_string(group) + " do not ascend";
+    detail::require(values.cols() == width, [&] {
+      return "SemiStructured: " + std::to_string(cols) + " columns of " + to_string(pattern) +
+             " do not have " + detail::shape_text(values.rows(), values.cols()) + " values";
+    });
+    const Places places = parts.tensors.contains("masks") ? Places::masks : Places::codes;
+    const Tensor& stored = parts.tensor(places == Places::masks ? "masks" : "codes");
+    SemiStructured result;
+    result.places_ =
+        detail::SemiStructuredPlaces::from(stored, places, values.rows(), cols, pattern);
+    result.stored_places_ = places;
+    result.values_ = detail::AlignedArray<T>(result.values_size());
+    for (Index row = 0; row < values.rows() && width > 0; ++row)
+      for (Index i = 0; i < width; ++i) {
+        const bool exists = result.places_.column(row, i) < cols;
+        detail::require(exists || detail::is_zero(values(row, i)), [&] {
+          return "SemiStructured: row " + std::to_string(row) + " keeps a value past column " +
+                 std::to_string(cols - 1);
         });
-        for (int k = 0; k < 2; ++k)
-          detail::require(4 * group + Index{code[k]} < cols || detail::is_zero(kept[k]), [&] {
-            return "SemiStructured: row " + std::to_string(row) + " keeps a value past column " +
-                   std::to_string(cols - 1);
-          });
-        result.set(row, group, kept, code);
+        result.set(row, i, values(row, i));
       }
-    if (parts.attributes.contains("storage")) {
+    if (is_stored_narrow) {
       result.storage_ = narrow.storage();
       result.narrow_ = narrow;
       result.values_ = {};
@@ -250,74 +246,75 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
  private:
   friend OperatorBase<SemiStructured, T>;
   static constexpr Index panel = Index{kernel::panel_rows};
-  static constexpr Index block = 8;  // groups that one code word serves
 
-  SemiStructured(Index rows, Index cols)
-      : rows_(rows),
-        cols_(cols),
-        values_(values_size()),
-        codes_(static_cast<std::size_t>(panels() * panel) * static_cast<std::size_t>(blocks())) {}
+  SemiStructured(Index rows, Index cols, SparsePattern pattern, Places places) {
+    detail::require_pattern(pattern);
+    detail::require(places <= Places::masks,
+                    [] { return std::string("SemiStructured: unknown form of places"); });
+    places_ = detail::SemiStructuredPlaces(rows, cols, pattern);
+    stored_places_ = places == Places::masks ? places : Places::codes;
+    values_ = detail::AlignedArray<T>(values_size());
+  }
+
+  [[nodiscard]] std::string one_too_many(Index row, Index col) const {
+    return "SemiStructured: the entry at row " + std::to_string(row) + ", column " +
+           std::to_string(col) + " is nonzero number " + std::to_string(pattern().kept + 1) +
+           " of its group of " + std::to_string(pattern().group) + " columns";
+  }
+
+  [[nodiscard]] static SparsePattern pattern_of(const Parts& parts) {
+    if (!parts.attributes.contains("pattern")) return {2, 4};
+    const std::string& text = parts.attributes.at("pattern");
+    for (const Index group : {4, 8, 16, 32})
+      for (Index kept = 1; kept < group; ++kept)
+        if (text == to_string(SparsePattern{kept, group})) return {kept, group};
+    throw std::invalid_argument("pleat: SemiStructured: unknown pattern \"" + text + '"');
+  }
 
   [[nodiscard]] std::size_t values_size() const noexcept {
-    return static_cast<std::size_t>(panels() * 2 * panel) * static_cast<std::size_t>(groups());
+    return static_cast<std::size_t>((rows() + panel - 1) / panel * panel) *
+           static_cast<std::size_t>(places_.values());
   }
-  [[nodiscard]] Index groups() const noexcept { return (cols_ + 3) / 4; }
-  [[nodiscard]] Index blocks() const noexcept { return (groups() + block - 1) / block; }
-  [[nodiscard]] Index panels() const noexcept { return (rows_ + panel - 1) / panel; }
-  [[nodiscard]] Index code_bytes() const noexcept { return (groups() + 1) / 2; }
-
-  [[nodiscard]] Index value_index(Index row, Index group) const noexcept {
-    return (row / panel * groups() + group) * 2 * panel + row % panel;
+  [[nodiscard]] Index value_index(Index row, Index i) const noexcept {
+    return (row / panel * places_.values() + i) * panel + row % panel;
   }
-  [[nodiscard]] Index code_index(Index row, Index group) const noexcept {
-    return (row / panel * blocks() + group / block) * panel + row % panel;
+  [[nodiscard]] T value(Index row, Index i) const {
+    return is_narrow(storage_) ? narrow_(row, i) : values_.data()[value_index(row, i)];
   }
-  [[nodiscard]] T value(Index row, Index group, int kept) const {
-    if (is_narrow(storage_)) return narrow_(row, 2 * group + kept);
-    return values_.data()[value_index(row, group) + kept * panel];
-  }
-  [[nodiscard]] int code(Index row, Index group, int kept) const noexcept {
-    return static_cast<int>(
-        codes_.data()[code_index(row, group)] >> (4 * (group % block) + 2 * kept) & 3U);
-  }
-  /// Of the stored values, the columns of the matrix.
-  [[nodiscard]] auto column() const noexcept {
-    return [this](Index row, Index i) {
-      return i / 2 * 4 + code(row, i / 2, static_cast<int>(i % 2));
-    };
+  void set(Index row, Index i, T value) noexcept { values_.data()[value_index(row, i)] = value; }
+  [[nodiscard]] auto stored_column() const noexcept {
+    return [this](Index row, Index i) { return places_.column(row, i); };
   }
   [[nodiscard]] auto stored_value() const noexcept {
-    return [this](Index row, Index i) { return value(row, i / 2, static_cast<int>(i % 2)); };
+    return [this](Index row, Index i) { return value(row, i); };
   }
   [[nodiscard]] Matrix<T> stored_values() const {
-    return Matrix<T>::NullaryExpr(rows_, 2 * groups(), stored_value());
+    return Matrix<T>::NullaryExpr(rows(), places_.values(), stored_value());
   }
-  void set(Index row, Index group, const T (&kept)[2], const std::uint32_t (&code)[2]) noexcept {
-    values_.data()[value_index(row, group)] = kept[0];
-    values_.data()[value_index(row, group) + panel] = kept[1];
-    codes_.data()[code_index(row, group)] |= (code[0] | code[1] << 2U) << (4 * (group % block));
+  [[nodiscard]] kernel::SemiStructuredPattern kernel_pattern() const noexcept {
+    return {static_cast<std::size_t>(pattern().kept), static_cast<std::size_t>(pattern().group)};
   }
 
   /// Small matrices are multiplied as dense ones where that is faster.
   void make_dense() {
     dense_ = {};
     if (!is_narrow(storage_) &&
-        kernel::active<T>().semi_structured_as_dense(static_cast<std::size_t>(rows_),
-                                                     static_cast<std::size_t>(cols_)))
+        kernel::active<T>().semi_structured_as_dense(
+            kernel_pattern(), static_cast<std::size_t>(rows()), static_cast<std::size_t>(cols())))
       dense_ = Dense<T>(to_dense());
   }
 
   [[nodiscard]] detail::Split split_rows(Index batch, const Workspace& workspace) const {
-    return {rows_, panel, flops() * static_cast<double>(batch), workspace};
+    return {rows(), panel, flops() * static_cast<double>(batch), workspace};
   }
   [[nodiscard]] std::size_t scratch(Index batch) const {
     return kernel_scratch(static_cast<std::size_t>(batch)) +
-           detail::PowerOfTwo<T>(narrow_.power()).scratch(static_cast<std::size_t>(rows_));
+           detail::PowerOfTwo<T>(narrow_.power()).scratch(static_cast<std::size_t>(rows()));
   }
   /// What the kernel needs; scratch for what is multiplied by a power of two follows.
   [[nodiscard]] std::size_t kernel_scratch(std::size_t samples) const {
     return static_cast<std::size_t>(detail::task_scratch(
-        kernel::active<T>().semi_structured_scratch(static_cast<std::size_t>(cols_), samples)));
+        kernel::active<T>().semi_structured_scratch(static_cast<std::size_t>(cols()), samples)));
   }
   void reserve_scratch(Workspace& workspace, Index batch) const {
     if (dense_.rows() > 0) dense_.reserve(workspace, batch);
@@ -343,11 +340,11 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
                 T* memory) const {
     const auto& table = kernel::active<T>();
     const auto rows = static_cast<std::size_t>(end - begin);
-    const auto cols = static_cast<std::size_t>(cols_);
+    const auto cols = static_cast<std::size_t>(this->cols());
     const auto batch = static_cast<std::size_t>(X.cols());
     const auto ldx = static_cast<std::size_t>(X.outerStride());
     const auto ldy = static_cast<std::size_t>(Y.outerStride());
-    const std::uint32_t* const codes = codes_.data() + begin * blocks();
+    const std::uint32_t* const codes = places_.data(begin);
     T* const y = Y.data() + begin;
     const bool add = update == Update::add;
     if (is_narrow(storage_)) [[unlikely]]
@@ -355,46 +352,49 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
           .apply(rows, batch, y, ldy, add, memory + kernel_scratch(batch),
                  [&, values = narrow_.data(begin)](std::size_t j, std::size_t samples, T* to,
                                                    std::size_t ld, bool adds) {
-                   table.semi_structured_narrow_apply(narrow_.format(), rows, cols, values, codes,
-                                                      samples, X.data() + j * ldx, ldx, to, ld,
-                                                      adds, memory);
+                   table.semi_structured_narrow_apply(
+                       narrow_.format(), kernel_pattern(), rows, cols, values, codes, samples,
+                       X.data() + j * ldx, ldx, to, ld, adds, memory);
                  });
     else
-      table.semi_structured_apply(rows, cols, values_.data() + begin * 2 * groups(), codes, batch,
-                                  X.data(), ldx, y, ldy, add, memory);
+      table.semi_structured_apply(kernel_pattern(), rows, cols,
+                                  values_.data() + begin * places_.values(), codes, batch, X.data(),
+                                  ldx, y, ldy, add, memory);
   }
 
   void evaluate_transpose(const ConstMatrixView<T>& Y, MatrixView<T> X,
                           Workspace& workspace) const {
     const auto& table = kernel::active<T>();
     const auto size = [](Index value) { return static_cast<std::size_t>(value); };
-    const detail::Split split(groups(), 1, flops() * static_cast<double>(Y.cols()), workspace);
+    const double work = flops() * static_cast<double>(Y.cols());
+    const detail::Split split(places_.groups(), 1, work, workspace);
     detail::in_tasks<T>(split, 0, workspace, [&](Index begin, Index end, T*) {
       if (is_narrow(storage_)) {
         table.semi_structured_narrow_apply_transpose(
-            narrow_.format(), size(rows_), size(cols_), size(begin), size(end), narrow_.data(0),
-            codes_.data(), size(Y.cols()), Y.data(), size(Y.outerStride()), X.data(),
-            size(X.outerStride()));
-        detail::PowerOfTwo<T>(narrow_.power()).multiply(X, 4 * begin, (std::min)(4 * end, cols_));
+            narrow_.format(), kernel_pattern(), size(rows()), size(cols()), size(begin), size(end),
+            narrow_.data(0), places_.data(0), size(Y.cols()), Y.data(), size(Y.outerStride()),
+            X.data(), size(X.outerStride()));
+        detail::PowerOfTwo<T>(narrow_.power())
+            .multiply(X, pattern().group * begin, (std::min)(pattern().group * end, cols()));
       } else {
         table.semi_structured_apply_transpose(
-            size(rows_), size(cols_), size(begin), size(end), values_.data(), codes_.data(),
-            size(Y.cols()), Y.data(), size(Y.outerStride()), X.data(), size(X.outerStride()));
+            kernel_pattern(), size(rows()), size(cols()), size(begin), size(end), values_.data(),
+            places_.data(0), size(Y.cols()), Y.data(), size(Y.outerStride()), X.data(),
+            size(X.outerStride()));
       }
     });
   }
 
-  Index rows_ = 0;
-  Index cols_ = 0;
   Storage storage_ = native_storage<T>;
+  Places stored_places_ = Places::codes;
+  detail::SemiStructuredPlaces places_ = {};
   detail::AlignedArray<T> values_ = {};  // in the native storage,
   detail::NarrowPanels<T> narrow_ = {};  // and in any other
-  detail::AlignedArray<std::uint32_t> codes_ = {};
-  Dense<T> dense_ = {};  // empty, unless it is faster
+  Dense<T> dense_ = {};                  // empty, unless it is faster
 };
 
-template <class Derived>
-SemiStructured(const Eigen::MatrixBase<Derived>&) -> SemiStructured<typename Derived::Scalar>;
+template <class M>
+SemiStructured(const Eigen::MatrixBase<M>&) -> SemiStructured<typename M::Scalar>;
 
 }  // namespace PLEAT_ABI
 }  // namespace pleat

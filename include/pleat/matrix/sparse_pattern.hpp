@@ -5,16 +5,32 @@
 #include "pleat/core/scalar.hpp"
 
 #include <cstdint>
+#include <string>
 
 namespace pleat {
 inline namespace PLEAT_ABI {
 
 /// N:M sparsity: at most `kept` nonzeros in every `group` consecutive columns of a row. A last
-/// group of fewer columns keeps as many where it has them. 2:4 has a brick of its own,
-/// `SemiStructured`.
+/// group of fewer columns keeps as many where it has them. Groups of 4, 8, 16 and 32 columns have a
+/// brick of their own, `SemiStructured`.
 struct SparsePattern {
   Index kept = 2;
   Index group = 4;
+
+  [[nodiscard]] friend constexpr bool operator==(const SparsePattern&,
+                                                 const SparsePattern&) = default;
+};
+
+/// "2:4".
+[[nodiscard]] inline std::string to_string(SparsePattern pattern) {
+  return std::to_string(pattern.kept) + ':' + std::to_string(pattern.group);
+}
+
+/// How it is stored where in its group each kept value lies.
+enum class Places : std::uint8_t {
+  automatic,  ///< `codes`, or `masks` where the budget has no room for these
+  codes,      ///< 2, 3, 4 or 5 bits a kept value, for groups of 4, 8, 16 or 32 columns
+  masks,      ///< a bit a column
 };
 
 /// How `compress<SemiStructured>` chooses which weights to keep. With a calibration of inputs x and

@@ -2,6 +2,7 @@
 // The least squares problem behind ARMOR, and the products that all of its steps share.
 #pragma once
 
+#include "pleat/matrix/sparse_pattern.hpp"
 #include "pleat/solve/linear/block_diagonal.hpp"
 #include "pleat/solve/linear/inverse_factor.hpp"
 
@@ -78,11 +79,12 @@ struct ArmorReach {
   }
 };
 
-/// The factors of What = A S B; S transposed, because its rows are what all steps run over.
+/// The factors of What = A S B; S, N:M, transposed, because its rows are what all steps run over.
 struct ArmorFactors {
   BlockDiagonal A;
   Matrix<double> St;
   BlockDiagonal B;
+  SparsePattern pattern = {};  // of S; of groups that divide a chunk
 };
 
 /// K = B G B^T, n x n: the metric in which rows of S count. Of a diagonal G, by blocks of B.

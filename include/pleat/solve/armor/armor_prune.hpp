@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Pruning a weight to 2:4 between the two wrappers of ARMOR.
+// Pruning a weight to N:M between the two wrappers of ARMOR.
 #pragma once
 
 #include "pleat/solve/armor/armor_problem.hpp"
@@ -33,7 +33,7 @@ class ArmorPruner {
   /// that of A^T A.
   ArmorPruner(const Matrix<double>& Wt, const ArmorFactors& factors, const Matrix<double>& root,
               ArmorReach reach, double damping)
-      : A_(factors.A), reach_(reach), damping_(damping) {
+      : A_(factors.A), pattern_(factors.pattern), reach_(reach), damping_(damping) {
     const BlockDiagonal inverse = damped_inverse(factors.B);
     wanted_ = inverse.transpose_times(damped_inverse(A_).transpose_after(Wt));
     // Of the block rows of U B^-1, only the squares on the diagonal are not triangular.
@@ -90,19 +90,19 @@ class ArmorPruner {
  private:
   /// The columns of one row in one chunk; e is what columns after it have to make up for, negated.
   void prune_chunk(Index first, Index count, double* w, double* e) const {
-    std::array<bool, 4> keep{};
+    std::array<bool, 32> keep{};
     for (Index i = 0; i < count; ++i) {
-      if (i % 4 == 0) {
-        std::array<double, 4> score{};
-        const Index width = std::min<Index>(4, count - i);
+      if (i % pattern_.group == 0) {
+        std::array<double, 32> score{};
+        const Index width = (std::min)(pattern_.group, count - i);
         for (Index k = 0; k < width; ++k) {
           const double u = roots_(first + i + k, first + i + k);
           score[static_cast<std::size_t>(k)] = u != 0 ? std::abs(w[i + k] / u) : 0;
         }
-        mark_largest(score.data(), width, 2, keep.data());
+        mark_largest(score.data(), width, pattern_.kept, keep.data());
       }
       e[i] = 0;
-      if (keep[static_cast<std::size_t>(i % 4)]) continue;
+      if (keep[static_cast<std::size_t>(i % pattern_.group)]) continue;
       const double u = roots_(first + i, first + i);
       const double error = u != 0 ? w[i] / u : 0;
       w[i] = 0;
@@ -112,6 +112,7 @@ class ArmorPruner {
   }
 
   const BlockDiagonal& A_;
+  SparsePattern pattern_;
   ArmorReach reach_;
   double damping_;
   Matrix<double> roots_;              // U, with U^T U = (B (G + damping) B^T)^-1

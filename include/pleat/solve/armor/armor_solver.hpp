@@ -17,7 +17,7 @@ namespace pleat {
 inline namespace PLEAT_ABI {
 namespace detail {
 
-/// Minimises L = tr((W - A S B) G (W - A S B)^T) over block-diagonal A and B and 2:4 S, in steps
+/// Minimises L = tr((W - A S B) G (W - A S B)^T) over block-diagonal A and B and N:M S, in steps
 /// that are each exact. With the metric carried through the right wrapper,
 ///
 ///     K = B G B^T (n x n),   V = W G B^T,   U = S K,
@@ -27,8 +27,8 @@ namespace detail {
 ///     L = tr(W G W^T) + sum over blocks of tr(A U S^T A^T) - 2 tr(A^T V S^T)
 ///     A-step:      A = V S^T (U S^T)^-1
 ///     group step:  with Z = A^T V - A^T A U, the best two of the four of one group of row r, given
-///                  the rest, see `PairChoice`: S_r in the metric K, as far as column r of A sees
-///                  it
+///                  the rest, see `PairChoice` and `SwapChoice`: S_r in the metric K, as far as
+///                  column r of A sees it
 ///
 /// so blocks of A run in parallel, and U is kept up to date by what each row adds to it. The B-step
 /// is exact block by block: dB_j = (Q_j^T Q_j)^-1 Q_j^T ((W - A S B) G)_j G_jj^-1 with Q = A S.
@@ -144,8 +144,7 @@ class ArmorSolver {
       const Index count = columns.cols();
       squares_.emplace_back(columns.middleRows(first - reach_(first).first, count));
       chunks_.emplace_back(columns);
-      for (Index i = 0; i < count; i += 4)
-        groups_.emplace_back(squares_.back(), i, std::min<Index>(4, count - i));
+      groups_.emplace_back(squares_.back(), factors_.pattern);
     });
     tell();
   }
@@ -299,9 +298,10 @@ class ArmorSolver {
   /// The groups of one row in one chunk: z is their gradient, s their values, d how they change.
   void improve_chunk(Index first, Index count, double* z, double* s, double* d) const {
     const Matrix<double>& square = squares_[static_cast<std::size_t>(first / chunk)];
-    for (Index i = 0; i < count; i += 4) {
-      const Index width = std::min<Index>(4, count - i);
-      groups_[static_cast<std::size_t>((first + i) / 4)].improve(z + i, s + i, d + i);
+    const Index group = factors_.pattern.group;
+    for (Index i = 0; i < count; i += group) {
+      const Index width = (std::min)(group, count - i);
+      groups_[static_cast<std::size_t>(first / chunk)].improve(i, z + i, s + i, d + i);
       for (Index k = i; k < i + width; ++k) {
         if (d[k] == 0) continue;
         s[k] += d[k];
@@ -322,7 +322,7 @@ class ArmorSolver {
   Matrix<double> Ut_;                    // (S K)^T
   std::vector<Dense<double>> chunks_;    // of 64 columns of K = B G B^T
   std::vector<Matrix<double>> squares_;  // of 64 rows of these, on the diagonal
-  std::vector<PairChoice<>> groups_;     // of 4 columns
+  std::vector<GroupChoices<>> groups_;   // of these
 };
 
 }  // namespace detail

@@ -24,6 +24,12 @@ struct Grid {
     if (storage != Storage::int8 && storage != Storage::int4) return {};
     return {storage, sparsity * static_cast<Index>(kernel::scale_group(format_of(storage)))};
   }
+  /// The same for N:M; none where values that share a scale are not those of whole groups of
+  /// columns.
+  [[nodiscard]] static Grid of(Storage storage, SparsePattern pattern) {
+    if (pattern.group % pattern.kept != 0) return {};
+    return of(storage, pattern.group / pattern.kept);
+  }
 
   [[nodiscard]] Index spans(Index cols) const {
     return span > 0 ? (cols + span - 1) / span : Index{0};

@@ -56,10 +56,12 @@ template <class Op>
       H, Wt * inverse, start * inverse, sparse, grid,
       Matrix<double>(nearest.to_dense().transpose().template cast<double>() * inverse), monitor);
   if (!found) return nearest;
-  return Op(Matrix<T>((found->values.transpose() * power).template cast<T>()), nearest.storage(),
-            Matrix<float>(
-                found->scales.transpose().unaryExpr([](double scale) { return to_single(scale); })),
-            exponent);
+  const Matrix<T> values = (found->values.transpose() * power).template cast<T>();
+  const Matrix<float> scales =
+      found->scales.transpose().unaryExpr([](double scale) { return to_single(scale); });
+  if constexpr (requires { nearest.pattern(); })
+    return Op(values, nearest.pattern(), nearest.storage(), scales, exponent, nearest.places());
+  else return Op(values, nearest.storage(), scales, exponent);
 }
 
 }  // namespace detail

@@ -26,6 +26,10 @@ template <Real T>
   return rows;
 }
 
+/// From so many inputs on, the choice of a shrinkage would take longer than what it is chosen for:
+/// stand-ins are judged one way instead of both, and search less.
+inline constexpr Index many_inputs = 1024;
+
 /// The loss that `chosen_shrinkage` asks for, of a stand-in that makes of a Gram matrix a matrix
 /// close to W^T.
 template <Real T>
@@ -34,7 +38,7 @@ template <Real T>
     std::function<Matrix<double>(const Matrix<double>& H, const Matrix<double>& Wt)> stand_in) {
   return [grams = fold_grams(folds), Wt = std::move(Wt), stand_in = std::move(stand_in)](double a) {
     double sum = 0;
-    for (const std::size_t fold : {0U, 1U})
+    for (std::size_t fold = 0; fold < (Wt.rows() < many_inputs ? 2 : 1); ++fold)
       sum += metric_loss(Dense<double>(grams[1 - fold]),
                          Wt - stand_in(fitting_gram(shrunk(grams[fold], a)), Wt));
     return sum;
@@ -52,7 +56,7 @@ template <class = void>
     // Masks that all columns together agree on want much less shrinkage than those of the sweep;
     // where a round of the search takes seconds, the sweep must do.
     if (criterion == PruneCriterion::search && Wt.rows() <= 2048)
-      St = *mask_search(H, Wt, St, method.pattern, {}, 6);
+      St = *mask_search(H, Wt, St, method.pattern, {}, Wt.rows() < many_inputs ? 6 : 3);
   } else {
     St = prune_by(scores(H, Wt, criterion), Wt, method.pattern);
   }

@@ -21,12 +21,6 @@ namespace pleat {
 inline namespace PLEAT_ABI {
 namespace detail {
 
-/// Bytes of a 2:4 matrix.
-[[nodiscard]] inline std::size_t semi_structured_bytes(Index rows, Index cols, Storage storage) {
-  const auto groups = (static_cast<std::size_t>(cols) + 3) / 4;
-  return static_cast<std::size_t>(rows) * (row_bytes(storage, 2 * groups) + (groups + 1) / 2);
-}
-
 /// How `prune` works; the fields are those of `SemiStructured::Options`.
 struct PruneMethod {
   PruneCriterion criterion = PruneCriterion::automatic;
@@ -126,9 +120,9 @@ template <class = void>
     if (criterion == PruneCriterion::search) {
       auto found = mask_search(H, Wt, result->values, pattern, report.phase("search"));
       if (found && method.refit) masked_refit(H, Wt, *found, iterations, report.phase("refit"));
-      if (found && pattern.kept == 2 && pattern.group == 4 && !report.stopped() && method.refit &&
-          work < 2e10) {
-        (void)group_descent(H, Wt, *found, method.sweeps, report.phase("descent"));
+      if (found && pattern.group <= 32 && 128 % pattern.group == 0 && !report.stopped() &&
+          method.refit && work < 2e10) {
+        (void)group_descent(H, Wt, *found, pattern, method.sweeps, report.phase("descent"));
         masked_refit(H, Wt, *found, iterations, report.phase("refit"));
       }
       if (found) {

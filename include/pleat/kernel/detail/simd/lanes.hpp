@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
-// What the kernels need of an instruction set and xsimd does not have: picking one of four inputs,
+// What the kernels need of an instruction set and xsimd does not have: picking one of some inputs,
 // and interleaving whole vectors.
 #pragma once
 
 #include "pleat/kernel/detail/simd/xsimd.hpp"
+#include "pleat/kernel/table.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -12,12 +13,12 @@ namespace pleat::kernel {
 inline namespace v0 {
 namespace detail {
 
-/// Picks, for each lane, one of four inputs by the two low bits of a 32-bit code.
+/// Picks, for each lane, one of M inputs by the low bits of a 32-bit code: M is 4, 8, 16 or 32.
 ///
-/// `Codes` are the codes of a batch of lanes, `Inputs` four inputs in a form that `pick` is fast
-/// with; `permutes` says whether it is one instruction or two. This is the portable form;
-/// instruction sets that permute at run time have their own below.
-template <class Arch, class T>
+/// `Codes` are the codes of a batch of lanes, `Inputs` M inputs in a form that `pick` is fast with;
+/// `permutes` says whether that takes one instruction or two. This is the portable form, which
+/// loads lane by lane; instruction sets that permute at run time have their own below.
+template <class Arch, class T, std::size_t M>
 struct Lanes {
   using Batch = xsimd::batch<T, Arch>;
   static constexpr std::size_t size = Batch::size;
@@ -26,33 +27,31 @@ struct Lanes {
   struct Codes {
     std::uint32_t lane[size];
   };
-  struct Inputs {
-    T value[4];
-  };
+  using Inputs = const T*;
 
   static Codes load(const std::uint32_t* codes) {
     Codes result;
     for (std::size_t i = 0; i < size; ++i) result.lane[i] = codes[i];
     return result;
   }
-  /// The next two bits of each code.
+  /// The next code of each lane.
   static Codes next(const Codes& codes) {
     Codes result;
-    for (std::size_t i = 0; i < size; ++i) result.lane[i] = codes.lane[i] >> 2U;
+    for (std::size_t i = 0; i < size; ++i) result.lane[i] = codes.lane[i] >> code_bits(M);
     return result;
   }
-  static Inputs inputs(const T* x) { return {{x[0], x[1], x[2], x[3]}}; }
-  static Batch pick(const Inputs& x, const Codes& codes) {
-    T lane[size];
-    for (std::size_t i = 0; i < size; ++i) lane[i] = x.value[codes.lane[i] & 3U];
-    return Batch::load_unaligned(lane);
+  static Inputs inputs(const T* x) { return x; }
+  static Batch pick(Inputs x, const Codes& codes) {
+    alignas(sizeof(Batch)) T lane[size];
+    for (std::size_t i = 0; i < size; ++i) lane[i] = x[codes.lane[i] & (M - 1)];
+    return Batch::load_aligned(lane);
   }
 };
 
 #if defined(__SSE2__)
 /// SSE2 has no permutation by a register: two levels of selection, by the bits of the code.
 template <>
-struct Lanes<xsimd::sse2, float> {
+struct Lanes<xsimd::sse2, float, 4> {
   using Batch = xsimd::batch<float, xsimd::sse2>;
   static constexpr std::size_t size = 4;
   static constexpr bool permutes = false;
@@ -83,97 +82,194 @@ struct Lanes<xsimd::sse2, float> {
 #endif
 
 #if defined(__AVX2__) && defined(__FMA__)
-template <>
-struct Lanes<xsimd::fma3<xsimd::avx2>, float> {
+// No gathers: mitigations of their leaks make them ten times as slow as what is here.
+template <std::size_t M>
+struct Lanes<xsimd::fma3<xsimd::avx2>, float, M> {
   using Batch = xsimd::batch<float, xsimd::fma3<xsimd::avx2>>;
   static constexpr std::size_t size = 8;
-  static constexpr bool permutes = true;
+  static constexpr bool permutes = M <= 8;
   using Codes = __m256i;
-  using Inputs = __m256;
+  /// Four inputs twice, or so many times eight.
+  struct Inputs {
+    __m256 value[M <= 8 ? 1 : M / 8];
+  };
 
   static Codes load(const std::uint32_t* codes) {
     return _mm256_load_si256(reinterpret_cast<const __m256i*>(codes));
   }
-  static Codes next(Codes codes) { return _mm256_srli_epi32(codes, 2); }
+  static Codes next(Codes codes) { return _mm256_srli_epi32(codes, int{code_bits(M)}); }
   static Inputs inputs(const float* x) {
-    return _mm256_broadcast_ps(reinterpret_cast<const __m128*>(x));
+    if constexpr (M == 4) {
+      return {{_mm256_broadcast_ps(reinterpret_cast<const __m128*>(x))}};
+    } else {
+      Inputs result;
+      for (std::size_t i = 0; i < M / 8; ++i) result.value[i] = _mm256_loadu_ps(x + 8 * i);
+      return result;
+    }
   }
-  static Batch pick(Inputs x, Codes codes) { return Batch(_mm256_permutevar_ps(x, codes)); }
+  static Batch pick(const Inputs& x, Codes codes) {
+    if constexpr (M == 4) return Batch(_mm256_permutevar_ps(x.value[0], codes));
+    else if constexpr (M == 8) return Batch(_mm256_permutevar8x32_ps(x.value[0], codes));
+    else if constexpr (M == 16) return Batch(of_sixteen(x.value, codes));
+    else
+      return Batch(_mm256_blendv_ps(of_sixteen(x.value, codes), of_sixteen(x.value + 2, codes),
+                                    _mm256_castsi256_ps(_mm256_slli_epi32(codes, 27))));
+  }
+
+ private:
+  /// A blend looks at the sign, to where the fourth bit is moved.
+  static __m256 of_sixteen(const __m256* x, Codes codes) {
+    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(x[0], codes),
+                            _mm256_permutevar8x32_ps(x[1], codes),
+                            _mm256_castsi256_ps(_mm256_slli_epi32(codes, 28)));
+  }
 };
 
-template <>
-struct Lanes<xsimd::fma3<xsimd::avx2>, double> {
+/// Beyond four or eight inputs, loads lane by lane.
+template <std::size_t M>
+requires(M <= 8) struct Lanes<xsimd::fma3<xsimd::avx2>, double, M> {
   using Batch = xsimd::batch<double, xsimd::fma3<xsimd::avx2>>;
   static constexpr std::size_t size = 4;
   static constexpr bool permutes = false;  // by way of halves, which takes four
   using Codes = __m256i;
-  using Inputs = __m256;  // four doubles as eight halves, which one instruction permutes freely
+  /// Four doubles each, as eight halves, which one instruction permutes freely.
+  struct Inputs {
+    __m256 value[M / 4];
+  };
 
   static Codes load(const std::uint32_t* codes) {
     return _mm256_cvtepu32_epi64(_mm_load_si128(reinterpret_cast<const __m128i*>(codes)));
   }
-  static Codes next(Codes codes) { return _mm256_srli_epi64(codes, 2); }
-  static Inputs inputs(const double* x) { return _mm256_castpd_ps(_mm256_loadu_pd(x)); }
-  static Batch pick(Inputs x, Codes codes) {
+  static Codes next(Codes codes) { return _mm256_srli_epi64(codes, int{code_bits(M)}); }
+  static Inputs inputs(const double* x) {
+    Inputs result;
+    for (std::size_t i = 0; i < M / 4; ++i)
+      result.value[i] = _mm256_castpd_ps(_mm256_loadu_pd(x + 4 * i));
+    return result;
+  }
+  static Batch pick(const Inputs& x, Codes codes) {
     // Input i is the halves 2 i and 2 i + 1.
     const __m256i low = _mm256_slli_epi64(_mm256_and_si256(codes, _mm256_set1_epi64x(3)), 1);
     const __m256i both =
         _mm256_or_si256(low, _mm256_slli_epi64(_mm256_or_si256(low, _mm256_set1_epi64x(1)), 32));
-    return Batch(_mm256_castps_pd(_mm256_permutevar8x32_ps(x, both)));
+    const __m256d first = _mm256_castps_pd(_mm256_permutevar8x32_ps(x.value[0], both));
+    if constexpr (M == 4) return Batch(first);
+    else
+      return Batch(_mm256_blendv_pd(first,
+                                    _mm256_castps_pd(_mm256_permutevar8x32_ps(x.value[1], both)),
+                                    _mm256_castsi256_pd(_mm256_slli_epi64(codes, 61))));
   }
 };
 #endif
 
 #if defined(__AVX512F__) && defined(__AVX512BW__)
-template <>
-struct Lanes<xsimd::avx512bw, float> {
+template <std::size_t M>
+struct Lanes<xsimd::avx512bw, float, M> {
   using Batch = xsimd::batch<float, xsimd::avx512bw>;
   static constexpr std::size_t size = 16;
   static constexpr bool permutes = true;
   using Codes = __m512i;
-  using Inputs = __m512;
+  struct One {
+    __m512 value;
+  };
+  struct Two {
+    __m512 low, high;
+  };
+  using Inputs = std::conditional_t<M == 32, Two, One>;
 
   static Codes load(const std::uint32_t* codes) { return _mm512_load_si512(codes); }
-  static Codes next(Codes codes) { return _mm512_srli_epi32(codes, 2); }
-  static Inputs inputs(const float* x) { return _mm512_broadcast_f32x4(_mm_loadu_ps(x)); }
-  static Batch pick(Inputs x, Codes codes) { return Batch(_mm512_permutevar_ps(x, codes)); }
+  static Codes next(Codes codes) { return _mm512_srli_epi32(codes, unsigned{code_bits(M)}); }
+  static Inputs inputs(const float* x) {
+    if constexpr (M == 4) return {_mm512_broadcast_f32x4(_mm_loadu_ps(x))};
+    else if constexpr (M == 8)
+      return {_mm512_castpd_ps(_mm512_broadcast_f64x4(_mm256_castps_pd(_mm256_loadu_ps(x))))};
+    else if constexpr (M == 16) return {_mm512_loadu_ps(x)};
+    else return {_mm512_loadu_ps(x), _mm512_loadu_ps(x + 16)};
+  }
+  // Of an index only the bits count that a permutation has a use for: two, four, or five.
+  static Batch pick(Inputs x, Codes codes) {
+    if constexpr (M == 4) return Batch(_mm512_permutevar_ps(x.value, codes));
+    else if constexpr (M == 32) return Batch(_mm512_permutex2var_ps(x.low, codes, x.high));
+    else return Batch(_mm512_permutexvar_ps(codes, x.value));
+  }
 };
 
-template <>
-struct Lanes<xsimd::avx512bw, double> {
+template <std::size_t M>
+struct Lanes<xsimd::avx512bw, double, M> {
   using Batch = xsimd::batch<double, xsimd::avx512bw>;
   static constexpr std::size_t size = 8;
-  static constexpr bool permutes = true;
+  static constexpr bool permutes = M <= 16;
   using Codes = __m512i;
-  using Inputs = __m512d;
+  /// Four inputs twice, or so many times eight.
+  struct Inputs {
+    __m512d value[M <= 8 ? 1 : M / 8];
+  };
 
   static Codes load(const std::uint32_t* codes) {
     return _mm512_cvtepu32_epi64(_mm256_load_si256(reinterpret_cast<const __m256i*>(codes)));
   }
-  static Codes next(Codes codes) { return _mm512_srli_epi64(codes, 2); }
-  static Inputs inputs(const double* x) { return _mm512_broadcast_f64x4(_mm256_loadu_pd(x)); }
-  // Three bits index the eight lanes, which hold the four inputs twice: the third does not matter.
-  static Batch pick(Inputs x, Codes codes) { return Batch(_mm512_permutexvar_pd(codes, x)); }
+  static Codes next(Codes codes) { return _mm512_srli_epi64(codes, unsigned{code_bits(M)}); }
+  static Inputs inputs(const double* x) {
+    if constexpr (M == 4) {
+      return {{_mm512_broadcast_f64x4(_mm256_loadu_pd(x))}};
+    } else {
+      Inputs result;
+      for (std::size_t i = 0; i < M / 8; ++i) result.value[i] = _mm512_loadu_pd(x + 8 * i);
+      return result;
+    }
+  }
+  // Three bits index the eight lanes. Where these hold four inputs twice, the third does not
+  // matter.
+  static Batch pick(const Inputs& x, Codes codes) {
+    if constexpr (M <= 8) return Batch(_mm512_permutexvar_pd(codes, x.value[0]));
+    else {
+      const __m512d low = _mm512_permutex2var_pd(x.value[0], codes, x.value[1]);
+      if constexpr (M == 16) return Batch(low);
+      else
+        return Batch(_mm512_mask_blend_pd(_mm512_test_epi64_mask(codes, _mm512_set1_epi64(16)), low,
+                                          _mm512_permutex2var_pd(x.value[2], codes, x.value[3])));
+    }
+  }
 };
 #endif
 
 #if defined(__aarch64__)
-template <>
-struct Lanes<xsimd::neon64, float> {
+template <std::size_t M>
+struct Lanes<xsimd::neon64, float, M> {
   using Batch = xsimd::batch<float, xsimd::neon64>;
   static constexpr std::size_t size = 4;
-  static constexpr bool permutes = true;
+  static constexpr bool permutes = M <= 16;
   using Codes = uint32x4_t;
-  using Inputs = uint8x16_t;
+  struct Inputs {
+    uint8x16_t value[M / 4];
+  };
 
   static Codes load(const std::uint32_t* codes) { return vld1q_u32(codes); }
-  static Codes next(Codes codes) { return vshrq_n_u32(codes, 2); }
-  static Inputs inputs(const float* x) { return vreinterpretq_u8_f32(vld1q_f32(x)); }
-  static Batch pick(Inputs x, Codes codes) {
+  static Codes next(Codes codes) { return vshrq_n_u32(codes, int{code_bits(M)}); }
+  static Inputs inputs(const float* x) {
+    Inputs result;
+    for (std::size_t i = 0; i < M / 4; ++i)
+      result.value[i] = vreinterpretq_u8_f32(vld1q_f32(x + 4 * i));
+    return result;
+  }
+  static Batch pick(const Inputs& x, Codes codes) {
     // Input i is the bytes 4 i to 4 i + 3.
-    const uint32x4_t bytes =
-        vmlaq_n_u32(vdupq_n_u32(0x0302'0100U), vandq_u32(codes, vdupq_n_u32(3)), 0x0404'0404U);
-    return Batch(vreinterpretq_f32_u8(vqtbl1q_u8(x, vreinterpretq_u8_u32(bytes))));
+    const uint8x16_t bytes = vreinterpretq_u8_u32(
+        vmlaq_n_u32(vdupq_n_u32(0x0302'0100U), vandq_u32(codes, vdupq_n_u32(M - 1)), 0x0404'0404U));
+    return Batch(vreinterpretq_f32_u8(look_up(x.value, bytes)));
+  }
+
+ private:
+  static uint8x16_t look_up(const uint8x16_t* x, uint8x16_t bytes) {
+    if constexpr (M == 4) return vqtbl1q_u8(x[0], bytes);
+    else if constexpr (M == 8) return vqtbl2q_u8(uint8x16x2_t{{x[0], x[1]}}, bytes);
+    else {
+      const uint8x16_t low = vqtbl4q_u8(uint8x16x4_t{{x[0], x[1], x[2], x[3]}}, bytes);
+      if constexpr (M == 16) return low;
+      else  // what lies outside leaves the lower half as it is
+        return vqtbx4q_u8(low, uint8x16x4_t{{x[4], x[5], x[6], x[7]}},
+                          vsubq_u8(bytes, vdupq_n_u8(64)));
+    }
   }
 };
 #endif

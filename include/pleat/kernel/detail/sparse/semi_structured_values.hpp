@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Where the kernels over 2:4 matrices find their values, a block of columns at a time.
+// What the kernels over N of M see of a matrix: its pattern, and its values, a block at a time.
 #pragma once
 
 #include "pleat/kernel/detail/dense/dense_narrow.hpp"
@@ -12,12 +12,59 @@ namespace pleat::kernel {
 inline namespace v0 {
 namespace detail {
 
+/// Groups of M columns, of which N are kept: half, or N = 0 where only the run knows how many.
+template <std::size_t M, std::size_t N>
+struct KnownPattern {
+  static constexpr bool halves = N > 0;  // then groups and words of codes end where a block does
+  static constexpr std::size_t kept_of_half = N;
+  static_assert(!halves || 2 * N == M);
+  std::size_t kept_of_run;
+
+  static constexpr std::size_t group() { return M; }
+  static constexpr unsigned bits() { return code_bits(M); }
+  static constexpr std::size_t codes() { return word_codes(M); }
+  [[nodiscard]] constexpr std::size_t kept() const {
+    if constexpr (halves) return N;
+    else return kept_of_run;
+  }
+};
+
+/// A pattern of which nothing is known before the run.
+struct AnyPattern {
+  static constexpr bool halves = false;
+  SemiStructuredPattern pattern;
+
+  [[nodiscard]] constexpr std::size_t group() const { return pattern.group; }
+  [[nodiscard]] constexpr unsigned bits() const { return code_bits(pattern.group); }
+  [[nodiscard]] constexpr std::size_t codes() const { return word_codes(pattern.group); }
+  [[nodiscard]] constexpr std::size_t kept() const { return pattern.kept; }
+};
+
+/// Calls `f` with the pattern as a type that knows M, and N where it is half of M.
+template <class F>
+void with_pattern(SemiStructuredPattern pattern, const F& f) {
+  const bool half = 2 * pattern.kept == pattern.group;
+  switch (pattern.group) {
+    case 4: return half ? f(KnownPattern<4, 2>{}) : f(KnownPattern<4, 0>{pattern.kept});
+    case 8: return half ? f(KnownPattern<8, 4>{}) : f(KnownPattern<8, 0>{pattern.kept});
+    case 16: return half ? f(KnownPattern<16, 8>{}) : f(KnownPattern<16, 0>{pattern.kept});
+    default: return half ? f(KnownPattern<32, 16>{}) : f(KnownPattern<32, 0>{pattern.kept});
+  }
+}
+
+/// Kept values of a row.
+[[nodiscard]] constexpr std::size_t row_values(SemiStructuredPattern pattern, std::size_t cols) {
+  return (cols + pattern.group - 1) / pattern.group * pattern.kept;
+}
+/// Words of codes of one panel.
+[[nodiscard]] constexpr std::size_t panel_words(SemiStructuredPattern pattern, std::size_t cols) {
+  return (row_values(pattern, cols) + block_values - 1) / block_values *
+         block_words(pattern.group) * panel_rows;
+}
+
 /// Values as they are: those of panel p, whose blocks follow each other.
 template <class T>
 struct PlainValues {
-  static constexpr std::size_t group_values = 2 * panel_rows;  // of a panel, for four columns
-  static constexpr std::size_t block_groups = 8;               // groups that one code word serves
-
   const T* values;
   std::size_t stride;
 
@@ -26,33 +73,36 @@ struct PlainValues {
 
   [[nodiscard]] PlainValues panel(std::size_t p) const { return {values + p * stride, stride}; }
   const T* block(std::size_t b, std::size_t, Block&) const {
-    return values + b * block_groups * group_values;
+    return values + b * block_values * panel_rows;
   }
 };
 
 /// Narrow values, which are widened a block at a time.
 template <class Arch, class T>
 struct WidenedValues {
-  static constexpr std::size_t group_values = PlainValues<T>::group_values;
-  static constexpr std::size_t block_groups = PlainValues<T>::block_groups;
-
   Format format;
   const std::uint8_t* values;
   std::size_t stride;
 
   static constexpr bool narrow = true;
   struct Block {
-    alignas(64) T value[block_groups * group_values];
+    alignas(64) T value[block_values * panel_rows];
   };
 
   [[nodiscard]] WidenedValues panel(std::size_t p) const {
     return {format, values + p * stride, stride};
   }
-  const T* block(std::size_t b, std::size_t groups, Block& to) const {
-    DenseNarrow<Arch, T>::decode_any(format, values, 2 * b * block_groups, 2 * groups, to.value);
+  const T* block(std::size_t b, std::size_t count, Block& to) const {
+    DenseNarrow<Arch, T>::decode_any(format, values, b * block_values, count, to.value);
     return to.value;
   }
 };
+
+/// The values of a block of a row that has `count` of them in all.
+[[nodiscard]] constexpr std::size_t values_of_block(std::size_t block, std::size_t count) {
+  const std::size_t left = count - block * block_values;
+  return left < block_values ? left : block_values;
+}
 
 }  // namespace detail
 }  // namespace v0
