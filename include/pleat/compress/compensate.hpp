@@ -67,7 +67,7 @@ class Compensator {
                 stop_.monitor()},
         steady_(steadied(calibration)),
         seen_(steady_ ? *steady_ : calibration),
-        shrinkage_(low_rank_shrinkage(residual_, seen_, likely, stop_.monitor())),
+        shrinkage_(shrinkage(residual_, seen_, likely, stop_.monitor())),
         solver_(residual_, seen_, shrinkage_, method_) {}
 
   [[nodiscard]] Result with_rank(Index rank) {
@@ -108,6 +108,15 @@ class Compensator {
     const Matrix<T> approximation = op.to_dense();
     require_finite(approximation, "the operator");
     return W.template cast<double>() - approximation.template cast<double>();
+  }
+
+  /// What is left of W by an operator that was fitted to these samples is small on both folds, so
+  /// that they judge a correction too well: no less than the closed form, which looks at inputs
+  /// alone.
+  static double shrinkage(const Matrix<double>& residual, const Calibration<T>& seen, Index likely,
+                          const Monitor& monitor) {
+    const double chosen = low_rank_shrinkage(residual, seen, likely, monitor);
+    return seen.shrinkage() ? chosen : (std::max)(chosen, closed_form_shrinkage(seen));
   }
 
   [[nodiscard]] Result corrected(Index rank) {
