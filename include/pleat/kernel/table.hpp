@@ -70,6 +70,18 @@ inline constexpr std::size_t block_values = 16;
   return (block_values + word_codes(group) - 1) / word_codes(group);
 }
 
+/// Kept values of a row.
+[[nodiscard]] constexpr std::size_t row_values(SemiStructuredPattern pattern,
+                                               std::size_t cols) noexcept {
+  return (cols + pattern.group - 1) / pattern.group * pattern.kept;
+}
+/// Words of codes of one panel.
+[[nodiscard]] constexpr std::size_t panel_words(SemiStructuredPattern pattern,
+                                                std::size_t cols) noexcept {
+  return (row_values(pattern, cols) + block_values - 1) / block_values *
+         block_words(pattern.group) * panel_rows;
+}
+
 /// Rows of a sparse matrix: values and columns row by row, the columns of a row ascending. The
 /// columns are one of three things; the pointers to the other two are null.
 template <class T>

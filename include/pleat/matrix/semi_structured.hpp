@@ -37,10 +37,10 @@ inline namespace PLEAT_ABI {
 /// picks one of M inputs, 128) are dense besides: for so small ones that is faster.
 ///
 /// Cost of `apply`: 2 m N ceil(n / M) flops a sample. One instruction picks one of M inputs for
-/// each lane with AVX-512 for floats up to M = 32 and doubles up to 8, with AVX2 for floats up to
-/// 8, with NEON for floats; else it takes several, and with SSE2 beyond 4 a load for every value,
-/// while samples are few. Where they are many, M does not matter. `apply_transpose` is not
-/// vectorised.
+/// each lane with AVX-512 for floats up to M = 32 and doubles up to 16, with AVX2 for floats up
+/// to 8, with NEON for floats up to 16; else it takes several, and with SSE2 beyond 4 a load for
+/// every value, while samples are few. Where they are many, M does not matter. `apply_transpose` is
+/// not vectorised.
 template <Real T>
 class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
  public:
@@ -292,7 +292,7 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
     return Matrix<T>::NullaryExpr(rows(), places_.values(), stored_value());
   }
   [[nodiscard]] kernel::SemiStructuredPattern kernel_pattern() const noexcept {
-    return {static_cast<std::size_t>(pattern().kept), static_cast<std::size_t>(pattern().group)};
+    return detail::kernel_pattern(pattern());
   }
 
   /// Small matrices are multiplied as dense ones where that is faster.

@@ -32,9 +32,16 @@ inline void require_pattern(SparsePattern pattern) {
   });
 }
 
+/// A pattern as the kernels have it.
+[[nodiscard]] constexpr kernel::SemiStructuredPattern kernel_pattern(
+    SparsePattern pattern) noexcept {
+  return {static_cast<std::size_t>(pattern.kept), static_cast<std::size_t>(pattern.group)};
+}
+
 /// Kept values of a row.
 [[nodiscard]] constexpr Index row_values(SparsePattern pattern, Index cols) noexcept {
-  return (cols + pattern.group - 1) / pattern.group * pattern.kept;
+  return static_cast<Index>(
+      kernel::row_values(kernel_pattern(pattern), static_cast<std::size_t>(cols)));
 }
 
 /// Bits of a code in a file.
@@ -179,7 +186,8 @@ class SemiStructuredPlaces {
 
  private:
   [[nodiscard]] Index panel_words() const noexcept {
-    return (values_ + block - 1) / block * block_words() * panel;
+    return static_cast<Index>(
+        kernel::panel_words(kernel_pattern(pattern_), static_cast<std::size_t>(cols_)));
   }
   [[nodiscard]] Index block_words() const noexcept {
     return static_cast<Index>(kernel::block_words(static_cast<std::size_t>(pattern_.group)));

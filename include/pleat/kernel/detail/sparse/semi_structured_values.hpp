@@ -52,16 +52,6 @@ void with_pattern(SemiStructuredPattern pattern, const F& f) {
   }
 }
 
-/// Kept values of a row.
-[[nodiscard]] constexpr std::size_t row_values(SemiStructuredPattern pattern, std::size_t cols) {
-  return (cols + pattern.group - 1) / pattern.group * pattern.kept;
-}
-/// Words of codes of one panel.
-[[nodiscard]] constexpr std::size_t panel_words(SemiStructuredPattern pattern, std::size_t cols) {
-  return (row_values(pattern, cols) + block_values - 1) / block_values *
-         block_words(pattern.group) * panel_rows;
-}
-
 /// Values as they are: those of panel p, whose blocks follow each other.
 template <class T>
 struct PlainValues {
