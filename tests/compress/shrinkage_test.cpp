@@ -104,8 +104,8 @@ TEST_CASE("few white samples are no worse than none", "[shrinkage]") {
       CAPTURE(name, samples, with, without);
       // Eight samples say little of mean squares, and one weight of four is all that hangs on them.
       const double most = name.ends_with("low rank") || name == "LowRank" ? 1.05
-                          : name == "prune 1:4" && samples == 8          ? 1.04
-                                                                         : 1.02;
+                          : name == "prune 1:4" && samples == 8           ? 1.04
+                                                                          : 1.02;
       CHECK(with <= most * without);
     }
 }

@@ -209,10 +209,10 @@ struct SemiStructured {
                            const T* x, std::size_t ldx, T* y, std::size_t ldy, bool add,
                            T* scratch) {
     // Many samples need no pattern to be known, but are faster where all of it is.
-    using Many = std::conditional_t<Pattern::halves, Pattern, AnyPattern>;
-    Many of_many;
-    if constexpr (!Pattern::halves) of_many = {{pattern.kept(), pattern.group()}};
-    else of_many = pattern;
+    const auto of_many = [=] {
+      if constexpr (Pattern::halves) return pattern;
+      else return AnyPattern{{pattern.kept(), pattern.group()}};
+    }();
     std::size_t j = 0;
     while (!is_few(Values::narrow, batch - j)) {
       const std::size_t samples = batch - j < Blocked::width ? batch - j : Blocked::width;
