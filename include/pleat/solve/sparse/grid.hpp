@@ -4,6 +4,7 @@
 
 #include "pleat/kernel/table.hpp"
 #include "pleat/matrix/dense.hpp"
+#include "pleat/matrix/sparse_pattern.hpp"
 
 #include <algorithm>
 #include <cmath>
