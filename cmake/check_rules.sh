@@ -42,8 +42,10 @@ done
 # The shelves of solve/, from the top; arrows run down there, too.
 declare -A shelves_below=(
   [armor]='armor|sparse|metric|linear'
+  [sparse_low_rank]='sparse_low_rank|sparse|low_rank|metric|linear'
   [sparse]='sparse|metric|linear'
   [low_rank]='low_rank|metric|linear'
+  [selection]='selection|metric|linear'
   [dictionary]='dictionary|metric|linear'
   [metric]='metric|linear'
   [linear]='linear'
@@ -102,9 +104,9 @@ while read -r header; do
 done < <(find include -name '*.hpp') | rule 'the second line of a header says what lives there'
 grep -rL --include='*.hpp' '^#pragma once$' include tests examples bench 2>/dev/null |
   rule 'a header says #pragma once'
-grep -rL --include='*.hpp' '^inline namespace PLEAT_ABI {$' include |
-  grep -vE 'pleat/(pleat|core/abi)\.hpp$|pleat/kernel/' |
-  grep -vE 'pleat/compress/(calibration|sparse_pattern)\.hpp$' |
+grep -rl --include='*.hpp' '^namespace' include |
+  xargs grep -L '^inline namespace PLEAT_ABI {$' |
+  grep -vE 'pleat/core/abi\.hpp$|pleat/kernel/' |
   rule 'a header lives in the inline namespace PLEAT_ABI'
 find include -name '*.hpp' -size +0 -exec wc -l {} + | awk '$1 > 400 && $2 != "total"' |
   rule 'no header is longer than 400 lines'

@@ -12,7 +12,7 @@
 namespace pleat {
 inline namespace PLEAT_ABI {
 
-/// How an operator type is made. Each header of this folder specialises it for one structure, with
+/// How an operator type is made. Each header of structure/ specialises it for one, with
 ///
 ///     static Op run(const ConstMatrixRef<T>& W, const Budget&, const Calibration<T>&,
 ///                   const typename Op::Options&);

@@ -2,7 +2,7 @@
 // N:M after the columns were put in an order that keeps more.
 #pragma once
 
-#include "pleat/compress/semi_structured.hpp"
+#include "pleat/compress/structure/semi_structured.hpp"
 #include "pleat/core/compose.hpp"
 #include "pleat/matrix/permutation.hpp"
 #include "pleat/solve/linear/random.hpp"

@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: MIT
+// compress<BlockDictionary>: small dictionaries and sparse codes, in the metric of the calibration.
+#pragma once
+
+#include "pleat/compress/compress.hpp"
+#include "pleat/compress/error.hpp"
+#include "pleat/factor/block_dictionary.hpp"
+#include "pleat/solve/dictionary/block_dictionary_shapes.hpp"
+#include "pleat/solve/dictionary/block_dictionary_solver.hpp"
+#include "pleat/solve/linear/progress_report.hpp"
+#include "pleat/solve/metric/layer_metric.hpp"
+#include "pleat/solve/metric/shrinkage.hpp"
+#include "pleat/solve/metric/wide_metric.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <numeric>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace pleat {
+inline namespace PLEAT_ABI {
+
+/// compress<BlockDictionary>: makes || P^(1/2) (W - What) X ||_F small over dictionaries and codes,
+/// by steps that never raise it; see `detail::BlockDictionarySolver`. Codes are found by orthogonal
+/// least squares, atoms by the approximate K-SVD (Rubinstein et al. 2008). Blocks see each other's
+/// errors through the whole of X X^T, which took a quarter off the error of real layers. Rows are
+/// weighted by the diagonal of P. Calibrations may be singular; X X^T is shrunk, see
+/// `Calibration::shrinkage`. Of 4096 inputs or more, while the calibration holds no more than n / 8
+/// samples, they change nothing.
+///
+/// Shape: what `Options` give; the rest is chosen by short trials, on some of the columns, of the
+/// shapes that the budget allows. With s = k the rounds begin at the best of rank k for each block.
+/// For `error`, the bytes are halved and halved again between too few and enough, at some seven
+/// times the cost. Cost: m n k s^2 / b + m n^2 multiply-adds a round, in double.
+template <Real T>
+struct Compressor<BlockDictionary<T>> {
+  using Options = typename BlockDictionary<T>::Options;
+
+  static BlockDictionary<T> run(const ConstMatrixRef<T>& W, const Budget& budget,
+                                const Calibration<T>& calibration, const Options& options) {
+    Maker maker(W, calibration, options);
+    const Index m = W.rows();
+    const Index n = W.cols();
+    const std::size_t limit = budget.max_bytes(m, n, sizeof(T));
+    const detail::DictionaryShape smallest = maker.smallest();
+    detail::require_budget("BlockDictionary", m, n, budget, sizeof(T),
+                           detail::dictionary_bytes<T>(m, n, smallest), "its smallest shape");
+    if (!budget.bounds_error()) return maker.within(limit);
+
+    // From a quarter of dense up, until it is enough: all entries over as many atoms as columns
+    // lose nothing.
+    const std::size_t least = detail::dictionary_bytes<T>(m, n, smallest);
+    const std::size_t most = (std::max)(least, maker.largest_bytes());
+    std::size_t few = least - 1;
+    std::size_t enough = std::clamp(maker.dense_bytes() / 4, least, most);
+    BlockDictionary<T> best = maker.within(enough);
+    double reached = relative_error(W, best, calibration);
+    while (reached > budget.max_error() && enough < most && !maker.stopped()) {
+      few = enough;
+      enough = (std::min)(2 * enough, most);
+      best = maker.within(enough);
+      reached = relative_error(W, best, calibration);
+    }
+    detail::require(reached <= budget.max_error() || maker.stopped(), [&] {
+      return "compress<BlockDictionary>: " + budget.text() + " cannot be met: with " +
+             best.parameters() + " the relative error is " + detail::scientific(reached);
+    });
+    enough = best.bytes();
+    for (int halving = 0; halving < 5 && enough > few + enough / 50 && !maker.stopped();
+         ++halving) {
+      const std::size_t middle = few + (enough - few) / 2;
+      BlockDictionary<T> op = maker.within(middle);
+      if (relative_error(W, op, calibration) <= budget.max_error()) {
+        enough = op.bytes();
+        best = std::move(op);
+      } else {
+        few = middle;
+      }
+    }
+    return best;
+  }
+
+ private:
+  class Maker {
+   public:
+    Maker(const ConstMatrixRef<T>& W, const Calibration<T>& calibration, const Options& options)
+        : m_(W.rows()),
+          n_(W.cols()),
+          given_{options.block, options.atoms, options.nonzeros},
+          iterations_(options.iterations),
+          steady_(detail::steadied(calibration)),
+          calibration_(steady_ ? *steady_ : calibration),
+          stop_(options.monitor) {
+      check();
+      Wt_ = W.transpose().template cast<double>();
+      scale_ = detail::power_of_two_below(Wt_.cwiseAbs().maxCoeff());
+      Wt_ /= scale_;
+      if (!detail::WideMetric<>::of(calibration_)) G_ = detail::scaled_gram(calibration_);
+      weights_ = Vector<double>::Ones(m_);
+      if (calibration.row_weights().size() > 0) weights_ = calibration.row_weights();
+      if (calibration.output_metric().size() > 0)
+        weights_ = calibration.output_metric().diagonal().cwiseMax(0);
+      if (weights_.maxCoeff() > 0) weights_ /= weights_.maxCoeff();
+      else weights_.setOnes();
+    }
+
+    /// The smallest shape that the options allow.
+    [[nodiscard]] detail::DictionaryShape smallest() const {
+      const Index s = std::max<Index>(1, given_.nonzeros);
+      return {given_.block > 0 ? given_.block : n_, given_.atoms > 0 ? given_.atoms : s, s};
+    }
+
+    /// Bytes beyond which nothing is gained.
+    [[nodiscard]] std::size_t largest_bytes() const {
+      const Index b = given_.block > 0 ? given_.block : std::min<Index>(n_, 96);
+      const Index k = given_.atoms > 0 ? given_.atoms : (std::max)(b, given_.nonzeros);
+      const Index s = given_.nonzeros > 0 ? given_.nonzeros : (std::min)(b, k);
+      return detail::dictionary_bytes<T>(m_, n_, {b, k, s});
+    }
+
+    [[nodiscard]] std::size_t dense_bytes() const {
+      return static_cast<std::size_t>(m_) * static_cast<std::size_t>(n_) * sizeof(T);
+    }
+
+    [[nodiscard]] bool stopped() const { return stop_.stopped(); }
+
+    [[nodiscard]] BlockDictionary<T> within(std::size_t limit) {
+      auto shapes = detail::dictionary_shapes<T>(m_, n_, limit, given_);
+      if (shapes.empty()) shapes.push_back(smallest());
+      shrink(shapes[shapes.size() / 2]);
+      const detail::DictionaryShape shape = shapes.size() == 1 ? shapes[0] : best_of(shapes);
+      detail::BlockDictionarySolver solver(Wt_, G_, weights_, shape, stop_.monitor());
+      solver.run((iterations_ + 1) / 2, iterations_);
+      return packed(solver, shape);
+    }
+
+   private:
+    void check() const {
+      const auto& [b, k, s] = given_;
+      detail::require(b >= 0 && b <= n_, [this] {
+        return "compress<BlockDictionary>: blocks of a " + detail::shape_text(m_, n_) +
+               " matrix have between 1 and " + std::to_string(n_) + " columns, not " +
+               std::to_string(given_.block);
+      });
+      constexpr Index most = Index{1} << 30;  // so that sizes in bytes do not overflow
+      detail::require(0 <= k && k <= most && 0 <= s && s <= (k == 0 ? most : k), [this] {
+        return "compress<BlockDictionary>: there are no " + std::to_string(given_.nonzeros) +
+               " nonzeros among " + std::to_string(given_.atoms) + " atoms";
+      });
+      detail::require(iterations_ >= 0, [this] {
+        return "compress<BlockDictionary>: iterations must not be negative, but are " +
+               std::to_string(iterations_);
+      });
+    }
+
+    /// Shrinks the Gram matrix, once, by what suits such a shape in a short trial on at most 192
+    /// rows.
+    void shrink(const detail::DictionaryShape& shape) {
+      if (shrunk_ || G_.size() == 0) return;
+      shrunk_ = true;
+      const double a =
+          detail::chosen_shrinkage(calibration_, 1, stop_.monitor(), [&](const auto& folds) {
+            const Index height = std::min<Index>(m_, 192);
+            Matrix<double> sample(n_, height);
+            Vector<double> weights(height);
+            for (Index i = 0; i < height; ++i) {
+              sample.col(i) = Wt_.col(i * m_ / height);
+              weights(i) = weights_(i * m_ / height);
+            }
+            return std::function<double(double)>(
+                [=, grams = detail::fold_grams(folds), Wt = std::move(sample)](double shrinkage) {
+                  double sum = 0;
+                  for (const std::size_t fold : {0U, 1U}) {
+                    detail::BlockDictionarySolver solver(Wt, detail::shrunk(grams[fold], shrinkage),
+                                                         weights, shape, {});
+                    solver.run(2, 1);
+                    sum += solver.loss(grams[1 - fold]);
+                  }
+                  return sum;
+                });
+          });
+      G_ = detail::shrunk(std::move(G_), a);
+    }
+
+    /// The shape that does best in a short trial on at most 96 columns in the middle and 1024 rows.
+    [[nodiscard]] detail::DictionaryShape best_of(
+        const std::vector<detail::DictionaryShape>& shapes) {
+      const Index width = std::min<Index>(n_, 96);
+      const Index first = (n_ - width) / 2;
+      const Index stride = (m_ + 1023) / 1024;
+      const Index height = (m_ + stride - 1) / stride;
+      Matrix<double> sample(width, height);
+      Vector<double> weights(height);
+      for (Index i = 0; i < height; ++i) {
+        sample.col(i) = Wt_.block(first, i * stride, width, 1);
+        weights(i) = weights_(i * stride);
+      }
+      const Matrix<double> G =
+          G_.size() > 0 ? Matrix<double>(G_.block(first, first, width, width)) : G_;
+      const Monitor report = stop_.monitor();
+      const auto count = static_cast<Index>(shapes.size());
+      detail::DictionaryShape best = shapes[0];
+      double least = std::numeric_limits<double>::infinity();
+      const double nothing = 1e-20 * sample.squaredNorm() * (G.size() > 0 ? G.trace() : 1);
+      for (Index i = 0; i < count; ++i) {
+        const detail::DictionaryShape& shape = shapes[static_cast<std::size_t>(i)];
+        detail::BlockDictionarySolver solver(sample, G, weights, shape, {});
+        solver.run(2, 1);
+        const double loss = solver.loss();
+        // Narrow blocks come first, and are faster to fit: wider ones have to be worth it.
+        if (loss < 0.97 * least) {
+          least = loss;
+          best = shape;
+        }
+        if (report && !report({"shapes", i + 1, count, 1})) break;
+        if (least <= nothing) break;
+      }
+      return best;
+    }
+
+    [[nodiscard]] BlockDictionary<T> packed(const detail::BlockDictionarySolver<>& solver,
+                                            const detail::DictionaryShape& shape) const {
+      const auto blocks = static_cast<Index>(solver.blocks().size());
+      Matrix<T> values(m_, blocks * shape.nonzeros);
+      Eigen::Matrix<Index, Eigen::Dynamic, Eigen::Dynamic> columns(m_, blocks * shape.nonzeros);
+      Vector<T> atoms = Vector<T>::Zero(blocks * shape.atoms * shape.block);
+      std::vector<Index> order(static_cast<std::size_t>(shape.nonzeros));
+      for (Index j = 0; j < blocks; ++j) {
+        const auto& block = solver.blocks()[static_cast<std::size_t>(j)];
+        for (Index k = 0; k < shape.atoms; ++k)
+          atoms.segment((j * shape.atoms + k) * shape.block, block.width) =
+              (block.dictionary.Dt.col(k) * atom_scale(block.dictionary.Dt, k)).template cast<T>();
+        for (Index i = 0; i < m_; ++i) {
+          std::iota(order.begin(), order.end(), Index{0});
+          std::sort(order.begin(), order.end(), [&](Index x, Index y) {
+            return block.codes.atoms(x, i) < block.codes.atoms(y, i);
+          });
+          for (Index e = 0; e < shape.nonzeros; ++e) {
+            const Index from = order[static_cast<std::size_t>(e)];
+            const Index atom = block.codes.atoms(from, i);
+            values(i, j * shape.nonzeros + e) = static_cast<T>(
+                block.codes.values(from, i) * (scale_ / atom_scale(block.dictionary.Dt, atom)));
+            columns(i, j * shape.nonzeros + e) = j * shape.atoms + atom;
+          }
+        }
+      }
+      return BlockDictionary<T>(RowSparse<T>(blocks * shape.atoms, values, columns),
+                                KroneckerSparse<T>(blocks * shape.atoms, n_,
+                                                   {blocks, shape.atoms, shape.block, 1}, atoms));
+    }
+
+    /// Atoms are of length 1 in the metric, which says nothing about their entries: these are
+    /// brought to about 1.
+    [[nodiscard]] static double atom_scale(const Matrix<double>& Dt, Index atom) {
+      return 1 / detail::power_of_two_below(Dt.col(atom).cwiseAbs().maxCoeff());
+    }
+
+    Index m_;
+    Index n_;
+    detail::DictionaryShape given_;
+    Index iterations_;
+    std::optional<Calibration<T>> steady_;
+    const Calibration<T>& calibration_;  // what is fitted to
+    detail::StopMonitor stop_;
+    Matrix<double> Wt_;  // scaled
+    double scale_ = 1;
+    Matrix<double> G_;  // scaled; empty for the identity
+    bool shrunk_ = false;
+    Vector<double> weights_;
+  };
+};
+
+}  // namespace PLEAT_ABI
+}  // namespace pleat
