@@ -49,6 +49,37 @@ TEST_CASE("a block dictionary is its codes times its dictionaries", "[factor]") 
   for (Index i = 0; i < 5; ++i) CHECK(op.to_dense().row(i) == dense.row(0) + dense.row(3));
 }
 
+TEST_CASE("a block dictionary of N:M codes", "[factor]") {
+  Random random(94);
+  Matrix<float> C = Matrix<float>::Zero(5, 16);
+  for (Index i = 0; i < 5; ++i) C(i, i) = C(i, 7 - i) = C(i, 8 + i) = 1;
+  Matrix<float> D = random.matrix<float>(16, 7);
+  D.topRightCorner(8, 3).setZero();
+  D.bottomLeftCorner(8, 4).setZero();
+  const KroneckerSparse<float> dictionaries(D, {2, 8, 4, 1});
+  const BlockDictionary<float> op(SemiStructured<float>(C, {3, 8}), dictionaries);
+  CHECK(op.atoms() == 8);
+  CHECK(op.nonzeros() == 3);
+  CHECK(op.blocks() == 2);
+  CHECK((op.to_dense() - C * D).norm() <= 1e-6F);
+  CHECK(op.bytes() == 5 * (6 * 4 + 3) + 4 * 8 * 7);
+  CHECK(op.codes().get_if<RowSparse<float>>() == nullptr);
+  Parts parts = op.parts();
+  CHECK(parts.child("codes").structure == "SemiStructured");
+  CHECK(BlockDictionary<float>::from_parts(parts).to_dense() == op.to_dense());
+  parts.children["codes"].structure = "Csr";
+  CHECK_THROWS_WITH(BlockDictionary<float>::from_parts(parts),
+                    Contains("Csr") && Contains("SemiStructured or RowSparse"));
+  // Groups of 4 over dictionaries of 8 atoms.
+  CHECK_THROWS_WITH(
+      BlockDictionary<float>(SemiStructured<float>(Matrix<float>::Zero(5, 16), {2, 4}),
+                             dictionaries),
+      Contains("2:4") && Contains("8 atoms"));
+  const auto narrow = BlockDictionary<float>(SemiStructured<float>(C, {3, 8}, Storage::int8),
+                                             dictionaries);
+  CHECK_THAT(describe(narrow), Contains("stored as int8"));
+}
+
 TEST_CASE("a block dictionary refuses what is none", "[factor]") {
   Random random(92);
   CHECK_THROWS_WITH(

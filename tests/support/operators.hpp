@@ -161,13 +161,15 @@ Specimen<LowRank<T>> low_rank(Source<T>& source, Index rows, Index cols) {
   return {LowRank<T>(U.op, V.op), U.oracle * V.oracle, U.bytes + V.bytes, U.flops + V.flops};
 }
 
-/// Two blocks of columns, one more atom than they are wide, and half as many entries a row.
+/// Two blocks of columns, one more atom than they are wide, and half as many entries a row; or
+/// blocks of 16 columns with 6 entries of 32 atoms, N:M.
 template <Real T>
-Specimen<BlockDictionary<T>> block_dictionary(Source<T>& source, Index rows, Index cols) {
-  const Index block = std::max<Index>(1, (cols + 1) / 2);
+Specimen<BlockDictionary<T>> block_dictionary(Source<T>& source, Index rows, Index cols,
+                                              bool lanes = false) {
+  const Index block = lanes ? 16 : std::max<Index>(1, (cols + 1) / 2);
   const Index blocks = std::max<Index>(1, (cols + block - 1) / block);
-  const Index atoms = block + 1;
-  const Index entries = (atoms + 1) / 2;
+  const Index atoms = lanes ? 32 : block + 1;
+  const Index entries = lanes ? 6 : (atoms + 1) / 2;
   const Matrix<T> values = source.matrix(rows, blocks * entries);
   Matrix<Index> columns(rows, blocks * entries);
   Matrix<T> W = Matrix<T>::Zero(rows, blocks * atoms);
@@ -179,7 +181,10 @@ Specimen<BlockDictionary<T>> block_dictionary(Source<T>& source, Index rows, Ind
         columns(i, stored++) = k;
       }
   }
-  const RowSparse<T> C(W.cols(), values, columns);
+  const auto C = [&]() -> DictionaryCodes<T> {
+    if (lanes) return SemiStructured<T>(W, {entries, atoms});
+    return RowSparse<T>(W.cols(), values, columns);
+  }();
   Matrix<T> D = source.matrix(blocks * atoms, cols);
   std::size_t kept = 0;
   for (Index i = 0; i < D.rows(); ++i)
@@ -412,6 +417,8 @@ auto operator_list() {
       Entry{"RowSparse of masks",
             [](S s, Index m, Index n) { return row_sparse(s, m, n, (n + 1) / 2); }},
       Entry{"BlockDictionary", [](S s, Index m, Index n) { return block_dictionary(s, m, n); }},
+      Entry{"BlockDictionary of N:M codes",
+            [](S s, Index m, Index n) { return block_dictionary(s, m, n, true); }},
       Entry{"a user's own", [](S s, Index m, Index n) { return scaled_copies(s, m, n); }},
       Entry{"Sum of one", [](S s, Index m, Index n) { return sum(std::tuple{dense(s, m, n)}); }},
       Entry{"Sum of two",

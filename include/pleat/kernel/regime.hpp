@@ -49,9 +49,12 @@ enum class Regime {
 
 /// From here on a kernel of N of M transposes the samples: when they fill three vectors, and no
 /// less than make up for it. Narrow values, widened for every few samples that are read in place,
-/// make up for it from two vectors on.
+/// make up for it from two vectors on. Where other than half are kept, and there are registers
+/// enough and an instruction that picks the inputs, they never do.
 [[nodiscard]] constexpr Regime semi_structured_regime(VectorUnit unit, std::size_t scalar_bytes,
-                                                      bool narrow, std::size_t batch) noexcept {
+                                                      bool halves, bool permutes, bool narrow,
+                                                      std::size_t batch) noexcept {
+  if (!halves && permutes && !narrow && unit.registers == 32) return Regime::in_place;
   const std::size_t vectors = (narrow ? 2 : 3) * unit.bytes / scalar_bytes;
   return batch < (vectors > 24 ? vectors : 24) ? Regime::in_place : Regime::blocked;
 }

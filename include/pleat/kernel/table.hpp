@@ -63,12 +63,34 @@ struct SemiStructuredPattern {
 [[nodiscard]] constexpr std::size_t word_codes(std::size_t group) noexcept {
   return 32 / code_bits(group);
 }
-/// The kept values of a row, counted through all its groups, come in blocks of so many.
-inline constexpr std::size_t block_values = 16;
-/// Words of codes that a row has for a block. The last of them is not full for groups of 32.
-[[nodiscard]] constexpr std::size_t block_words(std::size_t group) noexcept {
-  return (block_values + word_codes(group) - 1) / word_codes(group);
+/// Groups whose codes share a word; one where a group takes a word or more.
+[[nodiscard]] constexpr std::size_t word_groups(SemiStructuredPattern pattern) noexcept {
+  const std::size_t groups = word_codes(pattern.group) / pattern.kept;
+  return groups < 1 ? 1 : groups;
 }
+/// Words that the codes of a group take; one where some share it.
+[[nodiscard]] constexpr std::size_t group_words(SemiStructuredPattern pattern) noexcept {
+  return (pattern.kept + word_codes(pattern.group) - 1) / word_codes(pattern.group);
+}
+
+/// Where the code of a kept value of a row lies, of those counted through all its groups: in which
+/// of the row's words, and after how many others.
+struct CodePlace {
+  std::size_t word;
+  std::size_t before;
+};
+[[nodiscard]] constexpr CodePlace code_place(SemiStructuredPattern pattern,
+                                             std::size_t value) noexcept {
+  const std::size_t group = value / pattern.kept;
+  const std::size_t within = value % pattern.kept;
+  const std::size_t groups = word_groups(pattern);
+  const std::size_t codes = word_codes(pattern.group);
+  return {group / groups * group_words(pattern) + within / codes,
+          group % groups * pattern.kept + within % codes};
+}
+
+/// Narrow values are widened in blocks of so many of a row.
+inline constexpr std::size_t block_values = 16;
 
 /// Kept values of a row.
 [[nodiscard]] constexpr std::size_t row_values(SemiStructuredPattern pattern,
@@ -78,8 +100,9 @@ inline constexpr std::size_t block_values = 16;
 /// Words of codes of one panel.
 [[nodiscard]] constexpr std::size_t panel_words(SemiStructuredPattern pattern,
                                                 std::size_t cols) noexcept {
-  return (row_values(pattern, cols) + block_values - 1) / block_values *
-         block_words(pattern.group) * panel_rows;
+  const std::size_t groups = (cols + pattern.group - 1) / pattern.group;
+  const std::size_t together = word_groups(pattern);
+  return (groups + together - 1) / together * group_words(pattern) * panel_rows;
 }
 
 /// Rows of a sparse matrix: values and columns row by row, the columns of a row ascending. The
@@ -153,9 +176,9 @@ struct Table {
   ///   rows, cols        shape of W, or of the rows of it that this call covers
   ///   values            for each panel, kept value by kept value of all its groups in turn: that
   ///                     of every row; ceil(cols / group) * kept of them
-  ///   codes             for each panel and each block of `block_values` of them, `block_words`
-  ///                     words for every row, word by word: codes of `code_bits` bits, the column
-  ///                     of its group that a value lies in
+  ///   codes             for each panel, `panel_words` words, word by word that of every row: codes
+  ///                     of `code_bits` bits, the column of its group that a value lies in, at its
+  ///                     `code_place`
   ///   scratch           semi_structured_scratch(cols, batch) values, aligned to 64 bytes
   /// The other parameters are those of dense_apply. A value past the last column is zero.
   void (*semi_structured_apply)(SemiStructuredPattern pattern, std::size_t rows, std::size_t cols,

@@ -4,6 +4,7 @@
 
 #include "pleat/compress/compress.hpp"
 #include "pleat/compress/error.hpp"
+#include "pleat/compress/target.hpp"
 #include "pleat/factor/block_dictionary.hpp"
 #include "pleat/solve/dictionary/block_dictionary_shapes.hpp"
 #include "pleat/solve/dictionary/block_dictionary_solver.hpp"
@@ -48,14 +49,12 @@ struct Compressor<BlockDictionary<T>> {
     const Index m = W.rows();
     const Index n = W.cols();
     const std::size_t limit = budget.max_bytes(m, n, sizeof(T));
-    const detail::DictionaryShape smallest = maker.smallest();
-    detail::require_budget("BlockDictionary", m, n, budget, sizeof(T),
-                           detail::dictionary_bytes<T>(m, n, smallest), "its smallest shape");
+    const std::size_t least = maker.bytes(maker.smallest());
+    detail::require_budget("BlockDictionary", m, n, budget, sizeof(T), least, "its smallest shape");
     if (!budget.bounds_error()) return maker.within(limit);
 
     // From a quarter of dense up, until it is enough: all entries over as many atoms as columns
     // lose nothing.
-    const std::size_t least = detail::dictionary_bytes<T>(m, n, smallest);
     const std::size_t most = (std::max)(least, maker.largest_bytes());
     std::size_t few = least - 1;
     std::size_t enough = std::clamp(maker.dense_bytes() / 4, least, most);
@@ -94,6 +93,10 @@ struct Compressor<BlockDictionary<T>> {
           n_(W.cols()),
           given_{options.block, options.atoms, options.nonzeros},
           iterations_(options.iterations),
+          prefer_(options.prefer),
+          most_atoms_(detail::most_inputs_picked(detail::resolved_target<T>(options.target),
+                                                 sizeof(T))),
+          storage_(detail::require_storage<T>(options.storage)),
           steady_(detail::steadied(calibration)),
           calibration_(steady_ ? *steady_ : calibration),
           stop_(options.monitor) {
@@ -121,7 +124,11 @@ struct Compressor<BlockDictionary<T>> {
       const Index b = given_.block > 0 ? given_.block : std::min<Index>(n_, 96);
       const Index k = given_.atoms > 0 ? given_.atoms : (std::max)(b, given_.nonzeros);
       const Index s = given_.nonzeros > 0 ? given_.nonzeros : (std::min)(b, k);
-      return detail::dictionary_bytes<T>(m_, n_, {b, k, s});
+      return bytes({b, k, s});
+    }
+
+    [[nodiscard]] std::size_t bytes(const detail::DictionaryShape& shape) const {
+      return detail::dictionary_bytes<T>(m_, n_, shape, storage_);
     }
 
     [[nodiscard]] std::size_t dense_bytes() const {
@@ -131,12 +138,13 @@ struct Compressor<BlockDictionary<T>> {
     [[nodiscard]] bool stopped() const { return stop_.stopped(); }
 
     [[nodiscard]] BlockDictionary<T> within(std::size_t limit) {
-      auto shapes = detail::dictionary_shapes<T>(m_, n_, limit, given_);
+      auto shapes = detail::dictionary_shapes<T>(m_, n_, limit, given_, most_atoms_,
+                                                 prefer_ == Prefer::speed, storage_);
       if (shapes.empty()) shapes.push_back(smallest());
       shrink(shapes[shapes.size() / 2]);
       const detail::DictionaryShape shape = shapes.size() == 1 ? shapes[0] : best_of(shapes);
       detail::BlockDictionarySolver solver(Wt_, G_, weights_, shape, stop_.monitor());
-      solver.run((iterations_ + 1) / 2, iterations_);
+      solver.run(2 * iterations_, iterations_);
       return packed(solver, shape);
     }
 
@@ -188,38 +196,41 @@ struct Compressor<BlockDictionary<T>> {
       G_ = detail::shrunk(std::move(G_), a);
     }
 
-    /// The shape that does best in a short trial on at most 96 columns in the middle and 1024 rows.
+    /// The shape that does best in a short trial, on whole blocks of at most 96 columns in the
+    /// middle, where there are so many, and 1024 rows.
     [[nodiscard]] detail::DictionaryShape best_of(
         const std::vector<detail::DictionaryShape>& shapes) {
-      const Index width = std::min<Index>(n_, 96);
-      const Index first = (n_ - width) / 2;
       const Index stride = (m_ + 1023) / 1024;
       const Index height = (m_ + stride - 1) / stride;
-      Matrix<double> sample(width, height);
       Vector<double> weights(height);
-      for (Index i = 0; i < height; ++i) {
-        sample.col(i) = Wt_.block(first, i * stride, width, 1);
-        weights(i) = weights_(i * stride);
-      }
-      const Matrix<double> G =
-          G_.size() > 0 ? Matrix<double>(G_.block(first, first, width, width)) : G_;
+      for (Index i = 0; i < height; ++i) weights(i) = weights_(i * stride);
       const Monitor report = stop_.monitor();
       const auto count = static_cast<Index>(shapes.size());
       detail::DictionaryShape best = shapes[0];
       double least = std::numeric_limits<double>::infinity();
-      const double nothing = 1e-20 * sample.squaredNorm() * (G.size() > 0 ? G.trace() : 1);
       for (Index i = 0; i < count; ++i) {
         const detail::DictionaryShape& shape = shapes[static_cast<std::size_t>(i)];
+        const Index whole = (std::max)(Index{1}, 96 / shape.block) * shape.block;
+        const Index width = (std::min)(n_, whole);
+        const Index first = (n_ - width) / 2;
+        Matrix<double> sample(width, height);
+        for (Index row = 0; row < height; ++row)
+          sample.col(row) = Wt_.block(first, row * stride, width, 1);
+        const Matrix<double> G =
+            G_.size() > 0 ? Matrix<double>(G_.block(first, first, width, width)) : G_;
         detail::BlockDictionarySolver solver(sample, G, weights, shape, {});
+        const double all = solver.whole();
         solver.run(2, 1);
-        const double loss = solver.loss();
-        // Narrow blocks come first, and are faster to fit: wider ones have to be worth it.
-        if (loss < 0.97 * least) {
+        const double loss = all > 0 ? solver.loss() / all : 0;
+        // Narrow blocks come first, and are faster to fit: wider ones have to be worth it, and codes
+        // that no kernel is made for more so.
+        const double worth = detail::is_fast(shape, 32) ? 0.99 : 0.94;
+        if (loss < (i == 0 ? 1 : worth) * least) {
           least = loss;
           best = shape;
         }
         if (report && !report({"shapes", i + 1, count, 1})) break;
-        if (least <= nothing) break;
+        if (least <= 1e-20) break;
       }
       return best;
     }
@@ -228,7 +239,7 @@ struct Compressor<BlockDictionary<T>> {
                                             const detail::DictionaryShape& shape) const {
       const auto blocks = static_cast<Index>(solver.blocks().size());
       Matrix<T> values(m_, blocks * shape.nonzeros);
-      Eigen::Matrix<Index, Eigen::Dynamic, Eigen::Dynamic> columns(m_, blocks * shape.nonzeros);
+      Matrix<Index> columns(m_, blocks * shape.nonzeros);
       Vector<T> atoms = Vector<T>::Zero(blocks * shape.atoms * shape.block);
       std::vector<Index> order(static_cast<std::size_t>(shape.nonzeros));
       for (Index j = 0; j < blocks; ++j) {
@@ -250,9 +261,24 @@ struct Compressor<BlockDictionary<T>> {
           }
         }
       }
-      return BlockDictionary<T>(RowSparse<T>(blocks * shape.atoms, values, columns),
+      return BlockDictionary<T>(codes(shape, values, columns),
                                 KroneckerSparse<T>(blocks * shape.atoms, n_,
                                                    {blocks, shape.atoms, shape.block, 1}, atoms));
+    }
+
+    /// In lanes, if there is a pattern for that.
+    [[nodiscard]] static DictionaryCodes<T> codes(const detail::DictionaryShape& shape,
+                                                  const Matrix<T>& values,
+                                                  const Matrix<Index>& columns) {
+      const Index blocks = values.cols() / shape.nonzeros;
+      const Index cols = blocks * shape.atoms;
+      if (!detail::has_pattern(shape.nonzeros, shape.atoms))
+        return RowSparse<T>(cols, values, columns);
+      Matrix<T> C = Matrix<T>::Zero(values.rows(), cols);
+      for (Index e = 0; e < values.cols(); ++e)
+        for (Index i = 0; i < values.rows(); ++i) C(i, columns(i, e)) = values(i, e);
+      return SemiStructured<T>(C, {shape.nonzeros, shape.atoms},
+                               detail::code_places(blocks, shape));
     }
 
     /// Atoms are of length 1 in the metric, which says nothing about their entries: these are
@@ -265,6 +291,9 @@ struct Compressor<BlockDictionary<T>> {
     Index n_;
     detail::DictionaryShape given_;
     Index iterations_;
+    Prefer prefer_;
+    Index most_atoms_;  // of codes in lanes
+    Storage storage_;
     std::optional<Calibration<T>> steady_;
     const Calibration<T>& calibration_;  // what is fitted to
     detail::StopMonitor stop_;

@@ -4,7 +4,7 @@
 
 #include "pleat/compress/compress.hpp"
 #include "pleat/compress/error.hpp"
-#include "pleat/kernel/active.hpp"
+#include "pleat/compress/target.hpp"
 #include "pleat/matrix/semi_structured.hpp"
 #include "pleat/solve/linear/progress_report.hpp"
 #include "pleat/solve/sparse/rounded_weights.hpp"
@@ -23,18 +23,6 @@ inline namespace PLEAT_ABI {
 
 namespace detail {
 
-/// The largest group, of which half is kept, that the kernels of an instruction set run at full
-/// speed: one instruction picks one of so many inputs. Throws `std::invalid_argument` for a name
-/// that is none.
-[[nodiscard]] inline Index full_speed_group(const std::string& target, std::size_t scalar_size) {
-  const bool single = scalar_size == sizeof(float);
-  if (target == "avx512") return single ? 16 : 8;
-  if (target == "fma3+avx2" || target == "neon64") return single ? 8 : 4;
-  require(target == "sse2",
-          [&] { return "target is \"" + target + "\", not sse2, fma3+avx2, avx512 or neon64"; });
-  return 4;
-}
-
 /// A pattern and how its places are stored.
 struct PatternChoice {
   SparsePattern pattern;
@@ -52,8 +40,7 @@ template <Real T>
                                            const std::string& beside = {}) {
   require(places <= Places::masks,
           [&] { return "compress<" + std::string(structure) + ">: unknown form of places"; });
-  const Index group =
-      full_speed_group(target.empty() ? std::string(kernel::active<T>().arch) : target, sizeof(T));
+  const Index group = full_speed_group(resolved_target<T>(target), sizeof(T));
   std::vector<SparsePattern> patterns{pattern};
   if (pattern == SparsePattern{0, 0}) {
     patterns = {{group / 2, group}};

@@ -71,7 +71,6 @@ inline void require_pattern(SparsePattern pattern) {
 /// is there for lies past the end. Copies share the memory.
 class SemiStructuredPlaces {
   static constexpr Index panel = Index{kernel::panel_rows};
-  static constexpr Index block = Index{kernel::block_values};
 
  public:
   SemiStructuredPlaces() = default;
@@ -189,17 +188,13 @@ class SemiStructuredPlaces {
     return static_cast<Index>(
         kernel::panel_words(kernel_pattern(pattern_), static_cast<std::size_t>(cols_)));
   }
-  [[nodiscard]] Index block_words() const noexcept {
-    return static_cast<Index>(kernel::block_words(static_cast<std::size_t>(pattern_.group)));
-  }
   /// The word of a code, and how many bits of others come before it.
   [[nodiscard]] std::pair<Index, unsigned> place(Index row, Index value) const noexcept {
-    const auto group = static_cast<std::size_t>(pattern_.group);
-    const auto codes = static_cast<Index>(kernel::word_codes(group));
-    const Index within = value % block;
-    const Index word = (value / block * block_words() + within / codes) * panel + row % panel;
-    return {row / panel * panel_words() + word,
-            static_cast<unsigned>(within % codes) * kernel::code_bits(group)};
+    const auto [word, before] =
+        kernel::code_place(kernel_pattern(pattern_), static_cast<std::size_t>(value));
+    return {row / panel * panel_words() + static_cast<Index>(word) * panel + row % panel,
+            static_cast<unsigned>(before) *
+                kernel::code_bits(static_cast<std::size_t>(pattern_.group))};
   }
 
   template <class Bit>

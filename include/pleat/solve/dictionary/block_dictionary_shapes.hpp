@@ -2,7 +2,7 @@
 // The shapes of a BlockDictionary that a number of bytes allows.
 #pragma once
 
-#include "pleat/matrix/row_sparse.hpp"
+#include "pleat/factor/block_dictionary.hpp"
 
 #include <algorithm>
 #include <cstddef>
@@ -21,12 +21,27 @@ struct DictionaryShape {
   friend bool operator==(const DictionaryShape&, const DictionaryShape&) = default;
 };
 
+/// How codes of s of k atoms in each of so many blocks are stored: as N:M by codes or by masks,
+/// whichever takes fewer bytes; else as a `RowSparse`.
+[[nodiscard]] inline Places code_places(Index blocks, const DictionaryShape& shape) {
+  const SparsePattern pattern{shape.nonzeros, shape.atoms};
+  const Index cols = blocks * shape.atoms;
+  return place_bytes(pattern, cols, Places::masks) < place_bytes(pattern, cols, Places::codes)
+             ? Places::masks
+             : Places::codes;
+}
+
 /// Bytes of an m x n BlockDictionary.
 template <Real T>
-[[nodiscard]] std::size_t dictionary_bytes(Index m, Index n, const DictionaryShape& shape) {
+[[nodiscard]] std::size_t dictionary_bytes(Index m, Index n, const DictionaryShape& shape,
+                                           Storage storage = native_storage<T>) {
   const Index blocks = (n + shape.block - 1) / shape.block;
-  return RowSparse<T>::stored_bytes(m, blocks * shape.atoms, blocks * shape.nonzeros) +
-         static_cast<std::size_t>(shape.atoms) * static_cast<std::size_t>(n) * sizeof(T);
+  const std::size_t codes =
+      has_pattern(shape.nonzeros, shape.atoms)
+          ? semi_structured_bytes(m, blocks * shape.atoms, {shape.nonzeros, shape.atoms}, storage,
+                                  code_places(blocks, shape))
+          : RowSparse<T>::stored_bytes(m, blocks * shape.atoms, blocks * shape.nonzeros);
+  return codes + static_cast<std::size_t>(shape.atoms) * static_cast<std::size_t>(n) * sizeof(T);
 }
 
 /// The largest value in [least, most] that `fits`, which holds up to some value; least - 1 if none.
@@ -40,35 +55,63 @@ template <class Fits>
   return below;
 }
 
+/// Whether a shape is one that codes in lanes are made for, with at most so many atoms.
+[[nodiscard]] constexpr bool is_fast(const DictionaryShape& shape, Index most_atoms) noexcept {
+  return has_pattern(shape.nonzeros, shape.atoms) && shape.atoms <= most_atoms;
+}
+
 /// Shapes within so many bytes that are worth a trial, those that `given` leaves open; none if not
-/// even one fits.
+/// even one fits. Codes of more than `most_atoms` are not fast on the machine; with `only_fast`, if
+/// there are any that are, there is nothing else.
 ///
-/// Blocks of 16 to 64 columns, as even as n allows, with once or twice as many atoms, and as many
-/// entries as fit; or one entry more, and fewer atoms. What bytes are left go to further atoms.
-/// Where none of those fits, wider blocks, up to one.
+/// First codes in lanes, of 8, 16 or 32 atoms: for each number of entries the narrowest blocks that
+/// fit, from a quarter as many columns as atoms up to as many. Then any: blocks of 16 to 64 columns,
+/// as even as n allows, with once or twice as many atoms, and as many entries as fit; or one entry
+/// more, and fewer atoms; what bytes are left go to further atoms. Where none of those fits, wider
+/// blocks, up to one.
 template <Real T>
 [[nodiscard]] std::vector<DictionaryShape> dictionary_shapes(Index m, Index n, std::size_t limit,
-                                                             const DictionaryShape& given) {
+                                                             const DictionaryShape& given,
+                                                             Index most_atoms = 32,
+                                                             bool only_fast = false,
+                                                             Storage storage = native_storage<T>) {
   std::vector<DictionaryShape> shapes;
+  const auto fits = [&](const DictionaryShape& shape) {
+    return dictionary_bytes<T>(m, n, shape, storage) <= limit;
+  };
   const auto add = [&](const DictionaryShape& shape) {
-    if (dictionary_bytes<T>(m, n, shape) <= limit &&
-        std::find(shapes.begin(), shapes.end(), shape) == shapes.end())
+    if (fits(shape) && std::find(shapes.begin(), shapes.end(), shape) == shapes.end())
       shapes.push_back(shape);
   };
+  for (const Index atoms : {8, 16, 32}) {
+    if (given.atoms > 0 && given.atoms != atoms) continue;
+    if (only_fast && atoms > most_atoms) continue;
+    for (Index s = 1; s <= atoms / 2; ++s) {
+      if (given.nonzeros > 0 && given.nonzeros != s) continue;
+      const Index most = given.block > 0 ? given.block : (std::min)(atoms, n);
+      const Index least = given.block > 0 ? given.block : (std::max)(atoms / 4, s);
+      Index block = least;
+      while (block <= most && !fits({block, atoms, s})) ++block;
+      if (block > most) continue;
+      const Index blocks = (n + block - 1) / block;  // as even as n allows
+      add({given.block > 0 ? block : (n + blocks - 1) / blocks, atoms, s});
+    }
+  }
+  if (only_fast && !shapes.empty()) return shapes;
   const auto with_block = [&](Index block) {
     for (const Index times : {2, 1}) {
       const Index goal = given.atoms > 0 ? given.atoms : times * block;
       const Index least = given.nonzeros > 0 ? given.nonzeros : 1;
       const Index most = given.nonzeros > 0 ? given.nonzeros : (std::min)(block, goal);
-      const Index fits = largest_that(least, most, [&](Index s) {
-        return dictionary_bytes<T>(m, n, {block, (std::max)(goal, s), s}) <= limit;
+      const Index entries = largest_that(least, most, [&](Index s) {
+        return fits({block, (std::max)(goal, s), s});
       });
-      for (const Index s : {fits, fits + 1}) {
+      for (const Index s : {entries, entries + 1}) {
         if (s < least || s > most) continue;
         const Index atoms = given.atoms > 0
                                 ? given.atoms
                                 : largest_that(s, (std::max)(s, goal + goal / 2), [&](Index k) {
-                                    return dictionary_bytes<T>(m, n, {block, k, s}) <= limit;
+                                    return fits({block, k, s});
                                   });
         if (atoms >= s) add({block, atoms, s});
       }

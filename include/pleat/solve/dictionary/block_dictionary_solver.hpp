@@ -6,6 +6,7 @@
 #include "pleat/solve/dictionary/block_dictionary_shapes.hpp"
 #include "pleat/solve/dictionary/sparse_coding.hpp"
 #include "pleat/solve/linear/multiply.hpp"
+#include "pleat/solve/linear/parallel.hpp"
 #include "pleat/solve/linear/square_root.hpp"
 
 #include <algorithm>
@@ -57,10 +58,16 @@ class BlockDictionarySolver {
       rounds = 0;
     }
     bool going = true;
-    for (Index j = 0; j < count; ++j) {
-      Block& block = blocks_[static_cast<std::size_t>(j)];
-      begin(block, going ? steps : 0);
-      going = going && report("blocks", j + 1, count, 1);
+    // Some at once on the threads of the library's setting, as many whatever that is.
+    constexpr Index together = 16;
+    for (Index first = 0; first < count; first += together) {
+      const Index some = (std::min)(together, count - first);
+      parallel_ranges(some, [&](Index from, Index to) {
+        for (Index j = first + from; j < first + to; ++j)
+          begin(blocks_[static_cast<std::size_t>(j)], going ? steps : 0);
+      });
+      for (Index j = first; j < first + some; ++j)
+        going = going && report("blocks", j + 1, count, 1);
     }
     if (!going || rounds == 0) return;
     image_ = Wt_;
@@ -69,13 +76,13 @@ class BlockDictionarySolver {
     const Matrix<double> error = image_;
     image_ = multiply(G_, error);
     double loss = weighted(error.cwiseProduct(image_));
-    const double whole = weighted(Wt_.cwiseProduct(multiply(G_, Wt_)));
+    const double all = whole();
     for (Index round = 1; round <= rounds && going; ++round) {
       const double before = loss;
       for (Index j = 0; j < count && going; ++j) {
         loss += improve(blocks_[static_cast<std::size_t>(j)]);
         going = report("rounds", round, rounds,
-                       whole > 0 ? std::sqrt((std::max)(0.0, loss / whole)) : 0);
+                       all > 0 ? std::sqrt((std::max)(0.0, loss / all)) : 0);
       }
       if (loss > before * (1 - 1e-4)) break;
     }
@@ -91,6 +98,10 @@ class BlockDictionarySolver {
     return weighted(error.cwiseProduct(G.size() > 0 ? multiply(G, error) : error));
   }
   [[nodiscard]] double loss() const { return loss(G_); }
+  /// The same of nothing: what W itself weighs.
+  [[nodiscard]] double whole() const {
+    return weighted(Wt_.cwiseProduct(G_.size() > 0 ? multiply(G_, Wt_) : Wt_));
+  }
 
  private:
   bool report(std::string_view phase, Index iteration, Index iterations, double loss) const {

@@ -51,12 +51,17 @@ struct SparseCodes {
 /// least: order-recursive matching pursuit, or orthogonal least squares (Chen, Billings and Luo
 /// 1989). It is a Cholesky factorization of A with pivots of its own choice, of which only the rows
 /// of the pivots are computed, so that a step costs no more than one of plain matching pursuit: k j
-/// multiply-adds for the j-th atom. Atoms that depend on those taken are passed over.
+/// multiply-adds for the j-th atom. Atoms that depend on those taken are passed over. Then single
+/// atoms are exchanged for others until that gains nothing more; looking at all exchanges costs
+/// about as much as what came before.
 template <class = void>
 class RowCoder {
  public:
   RowCoder(const Matrix<double>& A, Index entries)
       : A_(A),
+        triangle_(entries, entries),
+        inverse_(entries, entries),
+        loads_(A.rows(), entries),
         rows_(A.rows(), entries),
         factor_(entries, entries),
         left_(A.rows()),
@@ -84,6 +89,7 @@ class RowCoder {
       for (const std::int32_t atom : old_) take(atom);
     }
     finish(values, atoms, entries);
+    if (count_ == entries && entries < A_.rows()) exchange(p, values, atoms, entries);
     return gain_;
   }
 
@@ -175,8 +181,87 @@ class RowCoder {
     }
   }
 
+  /// Takes one atom for another as long as that gains anything, always the exchange that gains most.
+  ///
+  /// With M = A_SS^-1 of the support S and c = M p_S, the residual correlations rho_l = p_l - A_lS c
+  /// and what S leaves of the atoms, v_l = A_ll - A_lS M A_Sl, the exchange of t in S for l gains
+  ///
+  ///     (rho_l + b c_t / M_tt)^2 / (v_l + b^2 / M_tt) - c_t^2 / M_tt,   b = A_lS M_:t.
+  void exchange(const double* p, double* values, std::int32_t* atoms, Index entries) {
+    for (Index exchanges = 0; exchanges < 2 * entries; ++exchanges) {
+      if (!invert(atoms, entries)) return;
+      for (Index t = 0; t < entries; ++t) rows_.col(t) = A_.col(atoms[t]);
+      for (Index t = 0; t < entries; ++t) {
+        loadings_(t) = 0;
+        for (Index i = 0; i < entries; ++i) loadings_(t) += inverse_(i, t) * p[atoms[i]];
+        values[t] = loadings_(t);
+      }
+      loads_.noalias() = rows_.lazyProduct(inverse_);
+      correlation_ = Eigen::Map<const Vector<double>>(p, A_.rows());
+      correlation_.noalias() -= rows_.lazyProduct(loadings_);
+      left_ = A_.diagonal() - rows_.cwiseProduct(loads_).rowwise().sum();
+      // Atoms of the support gain nothing.
+      for (Index t = 0; t < entries; ++t) correlation_(atoms[t]) = left_(atoms[t]) = 0;
+      double most = 1e-9 * gain_;
+      Index out = -1;
+      Index in = -1;
+      for (Index t = 0; t < entries; ++t) {
+        const double scale = 1 / inverse_(t, t);
+        const double cost = values[t] * values[t] * scale;
+        for (Index l = 0; l < A_.rows(); ++l) {
+          const double load = loads_(l, t) * scale;
+          const double rho = correlation_(l) + load * values[t];
+          const double length = left_(l) + load * loads_(l, t);
+          if (rho * rho <= (most + cost) * length || !usable(length, A_(l, l))) continue;
+          if (std::find(atoms, atoms + entries, l) != atoms + entries) continue;
+          most = rho * rho / length - cost;
+          out = t;
+          in = l;
+        }
+      }
+      if (out < 0) return;
+      atoms[out] = static_cast<std::int32_t>(in);
+      gain_ += most;
+    }
+    (void)invert(atoms, entries);
+    for (Index t = 0; t < entries; ++t) {
+      values[t] = 0;
+      for (Index i = 0; i < entries; ++i) values[t] += inverse_(i, t) * p[atoms[i]];
+    }
+  }
+
+  /// The inverse of A on a support; false if it is next to singular.
+  bool invert(const std::int32_t* support, Index entries) {
+    for (Index j = 0; j < entries; ++j) {
+      for (Index i = 0; i <= j; ++i) {
+        double entry = A_(support[i], support[j]);
+        for (Index l = 0; l < i; ++l) entry -= factor_(l, i) * factor_(l, j);
+        if (i < j) factor_(i, j) = entry / factor_(i, i);
+        else if (!usable(entry, A_(support[j], support[j]))) return false;
+        else factor_(j, j) = std::sqrt(entry);
+      }
+      // The column of the inverse of the triangle.
+      triangle_(j, j) = 1 / factor_(j, j);
+      for (Index i = j - 1; i >= 0; --i) {
+        double entry = 0;
+        for (Index l = i + 1; l <= j; ++l) entry -= factor_(i, l) * triangle_(l, j);
+        triangle_(i, j) = entry / factor_(i, i);
+      }
+    }
+    for (Index j = 0; j < entries; ++j)
+      for (Index i = 0; i <= j; ++i) {
+        double entry = 0;
+        for (Index l = j; l < entries; ++l) entry += triangle_(i, l) * triangle_(j, l);
+        inverse_(i, j) = inverse_(j, i) = entry;
+      }
+    return true;
+  }
+
   const Matrix<double>& A_;
-  Matrix<double> rows_;    // k x s: the rows of the Cholesky factor, one a column
+  Matrix<double> triangle_;  // of a support: the inverse of the transposed Cholesky factor,
+  Matrix<double> inverse_;   // that of A,
+  Matrix<double> loads_;     // and that times the rows of A
+  Matrix<double> rows_;     // k x s: the rows of the Cholesky factor, one a column
   Matrix<double> factor_;  // of a given support: the transposed Cholesky factor
   Vector<double> left_;    // of the diagonal of A, what the atoms taken do not explain
   Vector<double> correlation_;

@@ -37,8 +37,12 @@ struct SemiStructured {
   // Samples whose sums stay in registers beside the codes and the inputs.
   static constexpr std::size_t few = registers / (2 * vectors) < 4 ? registers / (2 * vectors) : 4;
   static_assert(few >= 1);
+  template <class Pattern>
+  static constexpr bool permutes = Lanes<Arch, T, Pattern::group()>::permutes;
+  template <class Pattern>
   static constexpr bool is_few(bool narrow, std::size_t batch) {
-    return semi_structured_regime(unit, sizeof(T), narrow, batch) == Regime::in_place;
+    return semi_structured_regime(unit, sizeof(T), Pattern::halves, permutes<Pattern>, narrow,
+                                  batch) == Regime::in_place;
   }
 
   /// P panels, far apart, by N samples that are read in place, or from a copy of the last columns.
@@ -121,15 +125,32 @@ struct SemiStructured {
         }
       }
     } else {
-      std::size_t within = 0;  // the block
+      const SemiStructuredPattern shape{kept, group};
+      const std::size_t codes_of_word = least(Pattern::codes(), word_groups(shape) * kept);
+      std::size_t of_block = 0;  // values that are left of the block, and of the word
+      std::size_t of_word = 0;
       std::size_t block = 0;
+      if constexpr (!Values::narrow) next_block(0);  // and all that follow lie behind it
       for (std::size_t g = 0; g < groups; ++g) {
         next_group(g);
-        for (std::size_t k = 0; k < kept; ++k) {
-          if (within == 0) next_block(block++);
-          if (within % Pattern::codes() == 0) next_word();
-          product();
-          within = within + 1 < block_values ? within + 1 : 0;
+        for (std::size_t left = kept; left > 0;) {
+          if (of_word == 0) {
+            next_word();
+            of_word = kept > codes_of_word ? least(codes_of_word, left) : codes_of_word;
+          }
+          const std::size_t run = least(left, of_word);
+          left -= run;
+          of_word -= run;
+          for (std::size_t k = 0; k < run; ++k) {
+            if constexpr (Values::narrow) {
+              if (of_block == 0) {
+                next_block(block++);
+                of_block = block_values;
+              }
+              --of_block;
+            }
+            product();
+          }
         }
       }
     }
@@ -162,7 +183,8 @@ struct SemiStructured {
   static void all_rows(Pattern pattern, std::size_t whole, std::size_t rest, std::size_t rows,
                        std::size_t cols, const Values& values, const std::uint32_t* codes,
                        const T* x, std::size_t ldx, T* y, std::size_t ldy, bool add) {
-    constexpr std::size_t most = Pattern::halves ? registers / 2 / (vectors * N) : 1;
+    constexpr bool worth = Pattern::halves || (Pattern::group() > 4 && permutes<Pattern>);
+    constexpr std::size_t most = worth ? registers / 2 / (vectors * N) : 1;
     constexpr std::size_t streams = most >= 4 ? 4 : most >= 2 ? 2 : 1;
     const std::size_t code_stride = panel_words({pattern.kept(), pattern.group()}, cols);
     const std::size_t full = rows / panel_rows;
@@ -214,15 +236,18 @@ struct SemiStructured {
       else return AnyPattern{{pattern.kept(), pattern.group()}};
     }();
     std::size_t j = 0;
-    while (!is_few(Values::narrow, batch - j)) {
-      const std::size_t samples = batch - j < Blocked::width ? batch - j : Blocked::width;
+    while (!is_few<Pattern>(Values::narrow, batch - j)) {
+      const std::size_t samples = least(batch - j, Blocked::template samples<decltype(of_many)>);
       Blocked::many_samples(of_many, samples, rows, cols, values, codes, x + j * ldx, ldx,
                             y + j * ldy, ldy, add, scratch);
       j += samples;
     }
-    if (j < batch)
-      few_samples(pattern, batch - j, rows, cols, values, codes, x + j * ldx, ldx, y + j * ldy, ldy,
-                  add);
+    // All panels read some samples from a cache before they read others.
+    const std::size_t fitting = std::size_t{64} * 1024 / (cols + 1);
+    const std::size_t step = fitting < 64 ? 64 : fitting;
+    for (; j < batch; j += step)
+      few_samples(pattern, least(batch - j, step), rows, cols, values, codes, x + j * ldx, ldx,
+                  y + j * ldy, ldy, add);
   }
 
   static void apply(SemiStructuredPattern pattern, std::size_t rows, std::size_t cols,
@@ -253,7 +278,8 @@ struct SemiStructured {
   }
 
   static std::size_t scratch(std::size_t cols, std::size_t batch) {
-    return is_few(true, batch) ? 0 : Blocked::scratch(cols);
+    using Half = KnownPattern<4, 2>;  // of all patterns the first that has many samples
+    return is_few<Half>(true, batch) ? 0 : Blocked::scratch(cols);
   }
 };
 

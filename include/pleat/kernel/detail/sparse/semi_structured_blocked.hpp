@@ -30,6 +30,11 @@ struct SemiStructuredBlocked {
   static constexpr std::size_t tile_step = 2 * block_values;
   static_assert(tile_size >= tile_step * width);
   static constexpr std::size_t tall = 512;  // rows of the private panel
+  /// Samples of a tile. Where other than half of the columns are kept it has half as many, and
+  /// twice as many columns: of sparser patterns, sums would be loaded and stored for too few
+  /// products.
+  template <class Pattern>
+  static constexpr std::size_t samples = Pattern::halves ? width : width / 2;
 
   /// Rows that are computed at once: their sums are chains of multiply-adds of their own, and it
   /// takes eight of these to hide how long one takes.
@@ -56,24 +61,38 @@ struct SemiStructuredBlocked {
       end = Values::narrow && (b + 1) * block_values < last ? (b + 1) * block_values : last;
       const T* const value =
           values.block(b, values_of_block(b, count), widened) + begin % block_values * panel_rows;
+      const Position position = position_of(pattern, begin);
       std::size_t r = 0;
       for (; r + together <= rows; r += together)
-        some_rows<together, R>(pattern, begin, end, value + r, codes + r,
+        some_rows<together, R>(pattern, begin, end, position, value + r, codes + r,
                                next == nullptr ? nullptr : next + r * panel_rows, group_inputs,
                                panel + r * pitch, fresh && begin == first);
       for (; r < rows; ++r)
-        some_rows<1, R>(pattern, begin, end, value + r, codes + r,
+        some_rows<1, R>(pattern, begin, end, position, value + r, codes + r,
                         next == nullptr ? nullptr : next + r * panel_rows, group_inputs,
                         panel + r * pitch, fresh && begin == first);
       group_inputs += (end / pattern.kept() - begin / pattern.kept()) * pattern.group() * pitch;
     }
   }
 
+  /// Where a kept value lies. It takes divisions, each as long as some twenty products.
+  struct Position {
+    CodePlace code;
+    std::size_t word_size;   // codes of a word, unless it is the last of a group of more
+    std::size_t left_group;  // values of its group from it on
+  };
+  template <class Pattern>
+  static Position position_of(Pattern pattern, std::size_t value) {
+    const SemiStructuredPattern shape{pattern.kept(), pattern.group()};
+    return {code_place(shape, value), least(pattern.codes(), word_groups(shape) * pattern.kept()),
+            pattern.kept() - value % pattern.kept()};
+  }
+
   /// Q rows by R vectors of samples, while the panel that comes next is fetched.
   template <std::size_t Q, std::size_t R, class Pattern>
-  static void some_rows(Pattern pattern, std::size_t begin, std::size_t end, const T* w,
-                        const std::uint32_t* codes, const T* next, const T* input, T* to,
-                        bool fresh) {
+  static void some_rows(Pattern pattern, std::size_t begin, std::size_t end, Position position,
+                        const T* w, const std::uint32_t* codes, const T* next, const T* input,
+                        T* to, bool fresh) {
     constexpr std::size_t pitch = R * lanes;
     Batch sum[Q][R];
     for (std::size_t q = 0; q < Q; ++q)
@@ -86,9 +105,7 @@ struct SemiStructuredBlocked {
     const std::size_t kept = pattern.kept();
     const std::size_t codes_of_word = pattern.codes();
     std::uint32_t word[Q];
-    const std::uint32_t* from =
-        codes + (begin / block_values * block_words(group) + begin % block_values / codes_of_word) *
-                    panel_rows;
+    const std::uint32_t* from = codes + position.code.word * panel_rows;
     const auto next_word = [&] {
       for (std::size_t q = 0; q < Q; ++q) word[q] = from[q];
       from += panel_rows;
@@ -123,20 +140,25 @@ struct SemiStructuredBlocked {
         if constexpr (Pattern::kept_of_half > Pattern::codes()) input += group * pitch;
       }
     } else {
-      std::size_t within = begin % block_values;
-      std::size_t of_group = begin % kept;
-      if (within % codes_of_word != 0) {
-        next_word();
-        for (std::size_t q = 0; q < Q; ++q)
-          word[q] >>= static_cast<unsigned>(within % codes_of_word) * pattern.bits();
-      }
-      for (std::size_t i = begin; i < end; ++i) {
-        if (within % codes_of_word == 0) next_word();
-        product();
-        within = within + 1 < block_values ? within + 1 : 0;
-        if (++of_group == kept) {
-          of_group = 0;
+      std::size_t of_group = position.left_group;
+      std::size_t of_word = position.word_size - position.code.before;
+      next_word();
+      for (std::size_t q = 0; q < Q; ++q)
+        word[q] >>= static_cast<unsigned>(position.code.before) * pattern.bits();
+      for (std::size_t i = begin; i < end;) {
+        if (of_word == 0) {
+          next_word();
+          of_word = position.word_size;
+        }
+        const std::size_t run = least(least(of_word, of_group), end - i);
+        for (std::size_t k = 0; k < run; ++k) product();
+        i += run;
+        of_word -= run;
+        of_group -= run;
+        if (of_group == 0) {
+          of_group = kept;
           input += group * pitch;
+          if (kept >= position.word_size) of_word = 0;  // words that no groups share
         }
       }
     }

@@ -54,12 +54,11 @@ struct SemiStructuredTranspose {
         for (std::size_t j = from; j < to; ++j) {
           T sum[most] = {};
           for (std::size_t value = g * kept; value < (g + 1) * kept; ++value) {
-            const std::size_t b = value / block_values;
-            const std::size_t within = value % block_values;
-            const T* const w = block[b % 3] + within * panel_rows;
-            const std::uint32_t* const word =
-                words + (b * block_words(group) + within / word_codes(group)) * panel_rows;
-            const auto shift = static_cast<unsigned>(within % word_codes(group)) * code_bits(group);
+            const T* const w =
+                block[value / block_values % 3] + value % block_values * panel_rows;
+            const CodePlace place = code_place(pattern, value);
+            const std::uint32_t* const word = words + place.word * panel_rows;
+            const auto shift = static_cast<unsigned>(place.before) * code_bits(group);
             for (std::size_t i = 0; i < height; ++i)
               sum[(word[i] >> shift) & (group - 1)] += w[i] * y[j * ldy + r + i];
           }

@@ -88,10 +88,11 @@ struct WidenedValues {
   }
 };
 
+[[nodiscard]] constexpr std::size_t least(std::size_t a, std::size_t b) { return a < b ? a : b; }
+
 /// The values of a block of a row that has `count` of them in all.
 [[nodiscard]] constexpr std::size_t values_of_block(std::size_t block, std::size_t count) {
-  const std::size_t left = count - block * block_values;
-  return left < block_values ? left : block_values;
+  return least(count - block * block_values, block_values);
 }
 
 }  // namespace detail

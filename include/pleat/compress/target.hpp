@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: MIT
+// What the kernels of an instruction set are fast with, as far as shapes are chosen by it.
+#pragma once
+
+#include "pleat/core/error.hpp"
+#include "pleat/core/scalar.hpp"
+#include "pleat/kernel/active.hpp"
+
+#include <cstddef>
+#include <string>
+
+namespace pleat {
+inline namespace PLEAT_ABI {
+
+namespace detail {
+
+/// The instruction set that `Options::target` names, that in force if it is empty. Throws
+/// `std::invalid_argument` for a name that is none.
+template <Real T>
+[[nodiscard]] std::string resolved_target(const std::string& target) {
+  require(target.empty() || target == "avx512" || target == "fma3+avx2" || target == "neon64" ||
+              target == "sse2",
+          [&] { return "target is \"" + target + "\", not sse2, fma3+avx2, avx512 or neon64"; });
+  return target.empty() ? std::string(kernel::active<T>().arch) : target;
+}
+
+/// The largest group, of which half is kept, that an instruction set runs at full speed.
+[[nodiscard]] inline Index full_speed_group(const std::string& target, std::size_t scalar_size) {
+  const bool single = scalar_size == sizeof(float);
+  if (target == "avx512") return single ? 16 : 8;
+  if (target == "fma3+avx2" || target == "neon64") return single ? 8 : 4;
+  return 4;
+}
+
+/// The most inputs of which it picks one for every lane in one or two instructions.
+[[nodiscard]] inline Index most_inputs_picked(const std::string& target, std::size_t scalar_size) {
+  const bool single = scalar_size == sizeof(float);
+  if (target == "avx512") return single ? 32 : 16;
+  if (target == "fma3+avx2") return single ? 8 : 4;
+  if (target == "neon64") return single ? 16 : 4;
+  return 4;
+}
+
+}  // namespace detail
+}  // namespace PLEAT_ABI
+}  // namespace pleat
