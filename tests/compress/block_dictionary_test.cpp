@@ -48,7 +48,7 @@ Matrix<double> planted(Random& random, Index m, Index blocks, Index b, Index k, 
 TEST_CASE("BlockDictionary: exactly s entries in every row of every block", "[block_dictionary]") {
   Random random(61);
   const Matrix<double> W = random.matrix<double>(30, 23);
-  for (const auto& [b, k, s] : {std::tuple{8, 12, 3}, {5, 5, 5}, {23, 4, 2}, {1, 2, 1}}) {
+  for (const auto& [b, k, s] : {std::tuple{8, 12, 3}, {5, 5, 5}, {23, 5, 2}, {1, 2, 1}}) {
     INFO("blocks of " << b << ", " << s << " of " << k);
     const auto op = of_shape(W, b, k, s);
     CHECK(op.block() == b);

@@ -20,7 +20,7 @@ inline namespace PLEAT_ABI {
 /// Which of the shapes that a budget allows `compress<BlockDictionary>` takes.
 enum class Prefer : std::uint8_t {
   error,  ///< the closest to the weight; a shape that no kernel is made for must be worth it
-  speed,  ///< the closest of those that the kernels of `Options::target` run at full speed
+  speed,  ///< the closest of those that the kernels of `Options::target` are fastest with
 };
 
 /// What = [C_1 D_1 | C_2 D_2 | ...]: each block of b columns has a dictionary D_j of k atoms, k x

@@ -61,8 +61,8 @@ template <class Fits>
 }
 
 /// Shapes within so many bytes that are worth a trial, those that `given` leaves open; none if not
-/// even one fits. Codes of more than `most_atoms` are not fast on the machine; with `only_fast`, if
-/// there are any that are, there is nothing else.
+/// even one fits. Codes of more than `most_atoms`, or more than two atoms a column, are not the
+/// fastest on the machine; with `only_fast`, if there are any that are, there is nothing else.
 ///
 /// First codes in lanes, of 8, 16 or 32 atoms: for each number of entries the narrowest blocks that
 /// fit, from a quarter as many columns as atoms up to as many. Then any: blocks of 16 to 64 columns,
@@ -89,7 +89,8 @@ template <Real T>
     for (Index s = 1; s <= atoms / 2; ++s) {
       if (given.nonzeros > 0 && given.nonzeros != s) continue;
       const Index most = given.block > 0 ? given.block : (std::min)(atoms, n);
-      const Index least = given.block > 0 ? given.block : (std::max)(atoms / 4, s);
+      const Index least =
+          given.block > 0 ? given.block : (std::max)(atoms / (only_fast ? 2 : 4), s);
       Index block = least;
       while (block <= most && !fits({block, atoms, s})) ++block;
       if (block > most) continue;
