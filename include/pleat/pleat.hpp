@@ -9,6 +9,7 @@
 #include "pleat/compress/compensate.hpp"
 #include "pleat/compress/compress.hpp"
 #include "pleat/compress/cross_validate.hpp"
+#include "pleat/compress/cur.hpp"
 #include "pleat/compress/dense.hpp"
 #include "pleat/compress/error.hpp"
 #include "pleat/compress/low_rank.hpp"

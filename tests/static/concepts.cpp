@@ -38,6 +38,7 @@ concept Structure = OperatorOf<Op, T> && std::copyable<Op> && std::is_nothrow_de
 static_assert(CompressOptions<Dense<float>::Options> && CompressOptions<LowRank<double>::Options> &&
               CompressOptions<pleat::Armor<float>::Options> &&
               CompressOptions<pleat::BlockDictionary<float>::Options> &&
+              CompressOptions<pleat::Cur<float>::Options> &&
               CompressOptions<pleat::SemiStructured<float>::Options>);
 
 template <class T, class... Ops>

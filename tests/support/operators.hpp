@@ -196,6 +196,23 @@ Specimen<BlockDictionary<T>> block_dictionary(Source<T>& source, Index rows, Ind
           C.flops() + 2.0 * static_cast<double>(kept)};
 }
 
+/// Of so many columns, and one row less where there is one: the factors need not be of a weight.
+template <Real T>
+Specimen<Cur<T>> cur(Source<T>& source, Index rows, Index cols) {
+  const Index c = between(rows, cols);
+  const Index r = std::max(std::min<Index>(c, 1), c - 1);
+  const auto C = dense(source, rows, c);
+  const auto U = dense(source, c, r);
+  const auto R = dense(source, r, cols);
+  std::vector<Index> columns;
+  for (Index j = 0; j < c; ++j) columns.push_back(cols - 1 - j);
+  std::vector<Index> kept;
+  for (Index i = 0; i < r; ++i) kept.push_back((i + 1) % rows);
+  return {Cur<T>(C.op, U.op, R.op, columns, kept), C.oracle * (U.oracle * R.oracle),
+          C.bytes + U.bytes + R.bytes + 2 * static_cast<std::size_t>(c + r),
+          C.flops + U.flops + R.flops};
+}
+
 template <Real T>
 Specimen<Armor<T>> armor(Source<T>& source, Index rows, Index cols, Index blocks) {
   const auto A = kronecker_sparse(source, rows, rows, blocks, 1);
@@ -419,6 +436,7 @@ auto operator_list() {
       Entry{"BlockDictionary", [](S s, Index m, Index n) { return block_dictionary(s, m, n); }},
       Entry{"BlockDictionary of N:M codes",
             [](S s, Index m, Index n) { return block_dictionary(s, m, n, true); }},
+      Entry{"Cur", [](S s, Index m, Index n) { return cur(s, m, n); }},
       Entry{"a user's own", [](S s, Index m, Index n) { return scaled_copies(s, m, n); }},
       Entry{"Sum of one", [](S s, Index m, Index n) { return sum(std::tuple{dense(s, m, n)}); }},
       Entry{"Sum of two",

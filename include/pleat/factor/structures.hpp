@@ -4,6 +4,7 @@
 
 #include "pleat/factor/armor.hpp"
 #include "pleat/factor/block_dictionary.hpp"
+#include "pleat/factor/cur.hpp"
 #include "pleat/factor/low_rank.hpp"
 #include "pleat/matrix/csr.hpp"
 #include "pleat/matrix/dense.hpp"
@@ -22,8 +23,8 @@ struct TypeList {};
 /// Every operator type with a name in files. A new structure is added here.
 template <Real T>
 using Structures =
-    TypeList<Armor<T>, BlockDictionary<T>, Csr<T>, Dense<T>, Diagonal<T>, KroneckerSparse<T>,
-             LowRank<T>, Permutation<T>, RowSparse<T>, SemiStructured<T>>;
+    TypeList<Armor<T>, BlockDictionary<T>, Csr<T>, Cur<T>, Dense<T>, Diagonal<T>,
+             KroneckerSparse<T>, LowRank<T>, Permutation<T>, RowSparse<T>, SemiStructured<T>>;
 
 }  // namespace PLEAT_ABI
 }  // namespace pleat
