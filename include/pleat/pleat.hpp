@@ -16,6 +16,7 @@
 #include "pleat/compress/permuted.hpp"
 #include "pleat/compress/prune.hpp"
 #include "pleat/compress/semi_structured.hpp"
+#include "pleat/compress/shared.hpp"
 #include "pleat/compress/sparse_pattern.hpp"
 #include "pleat/compress/update.hpp"
 #include "pleat/core/any_operator.hpp"
