@@ -222,6 +222,27 @@ Specimen<Armor<T>> armor(Source<T>& source, Index rows, Index cols, Index blocks
           A.flops + S.flops + B.flops};
 }
 
+template <class S>
+Specimen<SparseLowRank<typename S::Scalar>> sparse_low_rank(
+    std::tuple<Specimen<S>, Specimen<LowRank<typename S::Scalar>>> parts) {
+  const auto& [sparse, factors] = parts;
+  return {SparseLowRank<typename S::Scalar>(sparse.op, factors.op), sparse.oracle + factors.oracle,
+          sparse.bytes + factors.bytes, sparse.flops + factors.flops};
+}
+
+/// About a third of the columns of a matrix of the source.
+template <Real T>
+Specimen<Product<Dense<T>, Csr<T>>> columns(Source<T>& source, Index rows, Index cols) {
+  const Index count = (cols + 1) / 3;
+  const auto kept = dense(source, rows, count);
+  Matrix<T> P = Matrix<T>::Zero(count, cols);
+  for (Index i = 0; i < count; ++i) P(i, 3 * i + (3 * i + 1 < cols ? i % 2 : 0)) = T(1);
+  const auto size = static_cast<std::size_t>(count);
+  return {Product<Dense<T>, Csr<T>>(kept.op, Csr<T>(P)), kept.oracle * Oracle<T>(P),
+          kept.bytes + size * (sizeof(T) + 2) + 8 * (size + 1),
+          kept.flops + 2.0 * static_cast<double>(count)};
+}
+
 /// A type of a user's own, which shares nothing with the library's: row i of the result is a
 /// constant times entry i mod n of the input. It has what the concept asks for, and keeps its
 /// promises.
@@ -437,6 +458,19 @@ auto operator_list() {
       Entry{"BlockDictionary of N:M codes",
             [](S s, Index m, Index n) { return block_dictionary(s, m, n, true); }},
       Entry{"Cur", [](S s, Index m, Index n) { return cur(s, m, n); }},
+      Entry{
+          "SparseLowRank of N:M",
+          [](S s, Index m, Index n) {
+            return sparse_low_rank(std::tuple{semi_structured(s, m, n, {3, 8}), low_rank(s, m, n)});
+          }},
+      Entry{"SparseLowRank of compressed rows",
+            [](S s, Index m, Index n) {
+              return sparse_low_rank(std::tuple{csr(s, m, n), low_rank(s, m, n)});
+            }},
+      Entry{"SparseLowRank of columns",
+            [](S s, Index m, Index n) {
+              return sparse_low_rank(std::tuple{columns(s, m, n), low_rank(s, m, n)});
+            }},
       Entry{"a user's own", [](S s, Index m, Index n) { return scaled_copies(s, m, n); }},
       Entry{"Sum of one", [](S s, Index m, Index n) { return sum(std::tuple{dense(s, m, n)}); }},
       Entry{"Sum of two",
