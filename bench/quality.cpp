@@ -7,6 +7,7 @@
 #include "pleat/compress/dense.hpp"
 #include "pleat/compress/low_rank.hpp"
 #include "pleat/compress/semi_structured.hpp"
+#include "pleat/compress/sparse_low_rank.hpp"
 #include "pleat/core/any_operator.hpp"
 #include "pleat/core/threads.hpp"
 #include "pleat/io/safetensors.hpp"
@@ -59,6 +60,14 @@ Method armor(std::string name, double share, ArmorObjective objective, SparsePat
           }};
 }
 
+Method sparse_low_rank(std::string name, double share, SparsePattern pattern,
+                       Storage storage = Storage::f32) {
+  return {std::move(name), [=](const auto& W, const auto& calibration) -> Operator {
+            return compress<SparseLowRank>(W, keep(share), calibration,
+                                           {.pattern = pattern, .storage = storage});
+          }};
+}
+
 Method dense(std::string name, Storage storage, bool calibrated) {
   return {std::move(name), [=](const auto& W, const auto& calibration) -> Operator {
             return compress<Dense>(W, keep(1), calibrated ? calibration : Calibration<float>(),
@@ -99,6 +108,10 @@ std::vector<Method> methods() {
                                                     {.pattern = eight, .places = Places::masks}),
                            W, keep(0.575), calibration);
        }},
+      sparse_low_rank("SparseLowRank 2:4, 57.5 %", 0.575, two),
+      sparse_low_rank("SparseLowRank 8:16, 57.5 %", 0.575, eight),
+      sparse_low_rank("SparseLowRank, 57.5 %", 0.575, {0, 0}),
+      sparse_low_rank("SparseLowRank, 40 %", 0.4, {0, 0}),
       armor("Armor 2:4, 57.5 %", 0.575, ArmorObjective::output, two),
       armor("Armor 2:4, 62 %", 0.62, ArmorObjective::output, two),
       armor("Armor 2:4, 57.5 %, proxy", 0.575, ArmorObjective::proxy, two),

@@ -22,7 +22,7 @@ struct Choice {
 };
 
 /// `pleat::compress<Structure>` with default options, but for that choice: for every
-/// structure that makers_low_rank.cpp or makers_sparse.cpp instantiates it for.
+/// structure that a file makers_*.cpp instantiates it for.
 template <template <pleat::Real> class Structure>
 Operator compress(const Eigen::MatrixXf& W, const pleat::Budget& budget,
                   const Calibration& calibration, Choice choice);

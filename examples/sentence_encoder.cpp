@@ -13,6 +13,7 @@
 #include <pleat/factor/armor.hpp>
 #include <pleat/factor/block_dictionary.hpp>
 #include <pleat/factor/low_rank.hpp>
+#include <pleat/factor/sparse_low_rank.hpp>
 #include <pleat/io/safetensors.hpp>
 #include <pleat/matrix/dense.hpp>
 #include <pleat/matrix/semi_structured.hpp>
@@ -90,6 +91,7 @@ const std::vector<Method>& methods() {
       method<pleat::SemiStructured>("SemiStructured-4:8", {0.55}, rare, of_pattern(4, 8)),
       method<pleat::SemiStructured>("SemiStructured-4:16", {0.285}, rare, of_pattern(4, 16)),
       {"2:4+LowRank", {0.575}, rare, makers::semi_structured_and_low_rank, {}},
+      method<pleat::SparseLowRank>("SparseLowRank", {0.575}, usual),
       method<pleat::Armor>("Armor", {0.575, 0.62}, usual),
       method<pleat::Armor>("Armor-2:4", {0.575, 0.62}, rare, of_pattern(2, 4)),
       method<pleat::Dense>("Dense-int8", {0.27}, usual, {Storage::int8}),

@@ -40,6 +40,8 @@ static_assert(CompressOptions<Dense<float>::Options> && CompressOptions<LowRank<
               CompressOptions<pleat::BlockDictionary<float>::Options> &&
               CompressOptions<pleat::Cur<float>::Options> &&
               CompressOptions<pleat::SemiStructured<float>::Options>);
+              CompressOptions<pleat::SemiStructured<float>::Options> &&
+              CompressOptions<pleat::SparseLowRank<float>::Options>);
 
 template <class T, class... Ops>
 constexpr bool all_structures(pleat::TypeList<Ops...>) {
