@@ -13,6 +13,7 @@
 #include "pleat/compress/dense.hpp"
 #include "pleat/compress/error.hpp"
 #include "pleat/compress/low_rank.hpp"
+#include "pleat/compress/pairs.hpp"
 #include "pleat/compress/permuted.hpp"
 #include "pleat/compress/prune.hpp"
 #include "pleat/compress/semi_structured.hpp"
