@@ -15,6 +15,7 @@
 #include "pleat/compress/low_rank.hpp"
 #include "pleat/compress/pairs.hpp"
 #include "pleat/compress/permuted.hpp"
+#include "pleat/compress/product.hpp"
 #include "pleat/compress/prune.hpp"
 #include "pleat/compress/semi_structured.hpp"
 #include "pleat/compress/shared.hpp"
