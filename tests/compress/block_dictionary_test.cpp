@@ -100,10 +100,10 @@ TEST_CASE("BlockDictionary: what is preferred, and for which machine", "[block_d
   Random random(162);
   const Matrix<float> W = random.matrix<float>(160, 64);
   const auto atoms = [&](Prefer prefer, std::string target, double share = 0.5) {
-    return compress<BlockDictionary>(W, keep(share),
-                                     BlockDictionary<float>::Options{.iterations = 1,
-                                                                     .prefer = prefer,
-                                                                     .target = std::move(target)})
+    return compress<BlockDictionary>(
+               W, keep(share),
+               BlockDictionary<float>::Options{
+                   .iterations = 1, .prefer = prefer, .target = std::move(target)})
         .atoms();
   };
   // What every machine is told is the same on all of them; what a machine is fast with is not.

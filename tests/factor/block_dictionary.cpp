@@ -71,12 +71,11 @@ TEST_CASE("a block dictionary of N:M codes", "[factor]") {
   CHECK_THROWS_WITH(BlockDictionary<float>::from_parts(parts),
                     Contains("Csr") && Contains("SemiStructured or RowSparse"));
   // Groups of 4 over dictionaries of 8 atoms.
-  CHECK_THROWS_WITH(
-      BlockDictionary<float>(SemiStructured<float>(Matrix<float>::Zero(5, 16), {2, 4}),
-                             dictionaries),
-      Contains("2:4") && Contains("8 atoms"));
-  const auto narrow = BlockDictionary<float>(SemiStructured<float>(C, {3, 8}, Storage::int8),
-                                             dictionaries);
+  CHECK_THROWS_WITH(BlockDictionary<float>(
+                        SemiStructured<float>(Matrix<float>::Zero(5, 16), {2, 4}), dictionaries),
+                    Contains("2:4") && Contains("8 atoms"));
+  const auto narrow =
+      BlockDictionary<float>(SemiStructured<float>(C, {3, 8}, Storage::int8), dictionaries);
   CHECK_THAT(describe(narrow), Contains("stored as int8"));
 }
 

@@ -39,7 +39,6 @@ static_assert(CompressOptions<Dense<float>::Options> && CompressOptions<LowRank<
               CompressOptions<pleat::Armor<float>::Options> &&
               CompressOptions<pleat::BlockDictionary<float>::Options> &&
               CompressOptions<pleat::Cur<float>::Options> &&
-              CompressOptions<pleat::SemiStructured<float>::Options>);
               CompressOptions<pleat::SemiStructured<float>::Options> &&
               CompressOptions<pleat::SparseLowRank<float>::Options>);
 

@@ -27,17 +27,17 @@ enum class Prefer : std::uint8_t {
 /// b, and in every row of C_j, m x k, s entries. So every row of a block lies in one of many
 /// subspaces of s dimensions, where low rank has but one for all.
 ///
-/// Held as a product: C = [C_1 | C_2 | ...] times D = diag(D_1, D_2, ...), a `KroneckerSparse`. Codes
-/// over 4, 8, 16 or 32 atoms are N:M, s of every k columns of C, in a `SemiStructured`; over any
-/// other number of atoms in a `RowSparse`. The last block may be narrower. With J = ceil(n / b)
+/// Held as a product: C = [C_1 | C_2 | ...] times D = diag(D_1, D_2, ...), a `KroneckerSparse`.
+/// Codes over 4, 8, 16 or 32 atoms are N:M, s of every k columns of C, in a `SemiStructured`; over
+/// any other number of atoms in a `RowSparse`. The last block may be narrower. With J = ceil(n / b)
 /// blocks,
 ///
 ///     stored          m J s values with their columns, and k n values
 ///     flops of apply  2 (m J s + k n) a sample
 ///
 /// It keeps far more of a weight than low rank of its size. It is fast where the instruction set
-/// picks one of k inputs for every lane, see `SemiStructured`; codes in a `RowSparse` take more time
-/// than dense at few samples.
+/// picks one of k inputs for every lane, see `SemiStructured`; codes in a `RowSparse` take more
+/// time than dense at few samples.
 ///
 /// Source: DSFormer (Chand et al., arXiv 2312.13211).
 template <Real T>
@@ -71,8 +71,8 @@ class BlockDictionary
 
   /// From codes, m x J k, and dictionaries, J k x n. Throws `std::invalid_argument` if the inner
   /// sizes differ, if the dictionaries are not block-diagonal or the last of them lacks an atom, if
-  /// N:M codes are not over groups of k, or, naming the row, if the entries of a row of codes, zeros
-  /// among them, are not as many for each block.
+  /// N:M codes are not over groups of k, or, naming the row, if the entries of a row of codes,
+  /// zeros among them, are not as many for each block.
   BlockDictionary(DictionaryCodes<T> codes, KroneckerSparse<T> dictionaries)
       : Base(std::move(codes), std::move(dictionaries)) {
     detail::require(this->dictionaries().pattern().d == 1, [&] {

@@ -23,11 +23,9 @@ struct TypeList {};
 
 /// Every operator type with a name in files. A new structure is added here.
 template <Real T>
-using Structures =
-    TypeList<Armor<T>, BlockDictionary<T>, Csr<T>, Cur<T>, Dense<T>, Diagonal<T>,
-             KroneckerSparse<T>, LowRank<T>, Permutation<T>, RowSparse<T>, SemiStructured<T>>;
-    TypeList<Armor<T>, BlockDictionary<T>, Csr<T>, Dense<T>, Diagonal<T>, KroneckerSparse<T>,
-             LowRank<T>, Permutation<T>, RowSparse<T>, SemiStructured<T>, SparseLowRank<T>>;
+using Structures = TypeList<Armor<T>, BlockDictionary<T>, Csr<T>, Cur<T>, Dense<T>, Diagonal<T>,
+                            KroneckerSparse<T>, LowRank<T>, Permutation<T>, RowSparse<T>,
+                            SemiStructured<T>, SparseLowRank<T>>;
 
 }  // namespace PLEAT_ABI
 }  // namespace pleat

@@ -98,8 +98,8 @@ struct Compressor<BlockDictionary<T>> {
           given_{options.block, options.atoms, options.nonzeros},
           iterations_(options.iterations),
           prefer_(options.prefer),
-          most_atoms_(detail::most_inputs_picked(detail::resolved_target<T>(options.target),
-                                                 sizeof(T))),
+          most_atoms_(
+              detail::most_inputs_picked(detail::resolved_target<T>(options.target), sizeof(T))),
           storage_(detail::require_storage<T>(options.storage)),
           steady_(detail::steadied(calibration)),
           calibration_(steady_ ? *steady_ : calibration),
@@ -226,8 +226,8 @@ struct Compressor<BlockDictionary<T>> {
         const double all = solver.whole();
         solver.run(2, 1);
         const double loss = all > 0 ? solver.loss() / all : 0;
-        // Narrow blocks come first, and are faster to fit: wider ones have to be worth it, and codes
-        // that no kernel is made for a tenth of the error.
+        // Narrow blocks come first, and are faster to fit: wider ones have to be worth it, and
+        // codes that no kernel is made for a tenth of the error.
         const double worth = detail::is_fast(shape, 32) ? 0.99 : 0.8;
         if (loss < (i == 0 ? 1 : worth) * least) {
           least = loss;

@@ -79,8 +79,7 @@ class OneOf : public OperatorBase<OneOf<First, Rest...>, typename First::Scalar>
     if (parts.structure == Op::name) return Op::from_parts(parts);
     if constexpr (sizeof...(Others) > 0) return of_parts<Others...>(parts);
     else
-      throw std::invalid_argument("pleat: a part is a \"" + parts.structure + "\", not " +
-                                  names());
+      throw std::invalid_argument("pleat: a part is a \"" + parts.structure + "\", not " + names());
   }
   [[nodiscard]] static std::string names() {
     std::string text(First::name);

@@ -65,10 +65,10 @@ template <class Fits>
 /// fastest on the machine; with `only_fast`, if there are any that are, there is nothing else.
 ///
 /// First codes in lanes, of 8, 16 or 32 atoms: for each number of entries the narrowest blocks that
-/// fit, from a quarter as many columns as atoms up to as many. Then any: blocks of 16 to 64 columns,
-/// as even as n allows, with once or twice as many atoms, and as many entries as fit; or one entry
-/// more, and fewer atoms; what bytes are left go to further atoms. Where none of those fits, wider
-/// blocks, up to one.
+/// fit, from a quarter as many columns as atoms up to as many. Then any: blocks of 16 to 64
+/// columns, as even as n allows, with once or twice as many atoms, and as many entries as fit; or
+/// one entry more, and fewer atoms; what bytes are left go to further atoms. Where none of those
+/// fits, wider blocks, up to one.
 template <Real T>
 [[nodiscard]] std::vector<DictionaryShape> dictionary_shapes(Index m, Index n, std::size_t limit,
                                                              const DictionaryShape& given,

@@ -81,8 +81,8 @@ class BlockDictionarySolver {
       const double before = loss;
       for (Index j = 0; j < count && going; ++j) {
         loss += improve(blocks_[static_cast<std::size_t>(j)]);
-        going = report("rounds", round, rounds,
-                       all > 0 ? std::sqrt((std::max)(0.0, loss / all)) : 0);
+        going =
+            report("rounds", round, rounds, all > 0 ? std::sqrt((std::max)(0.0, loss / all)) : 0);
       }
       if (loss > before * (1 - 1e-4)) break;
     }

@@ -181,10 +181,11 @@ class RowCoder {
     }
   }
 
-  /// Takes one atom for another as long as that gains anything, always the exchange that gains most.
+  /// Takes one atom for another as long as that gains anything, always the exchange that gains
+  /// most.
   ///
-  /// With M = A_SS^-1 of the support S and c = M p_S, the residual correlations rho_l = p_l - A_lS c
-  /// and what S leaves of the atoms, v_l = A_ll - A_lS M A_Sl, the exchange of t in S for l gains
+  /// With M = A_SS^-1 of the support S and c = M p_S, the residual correlations rho_l = p_l - A_lS
+  /// c and what S leaves of the atoms, v_l = A_ll - A_lS M A_Sl, the exchange of t in S for l gains
   ///
   ///     (rho_l + b c_t / M_tt)^2 / (v_l + b^2 / M_tt) - c_t^2 / M_tt,   b = A_lS M_:t.
   void exchange(const double* p, double* values, std::int32_t* atoms, Index entries) {
@@ -261,9 +262,9 @@ class RowCoder {
   Matrix<double> triangle_;  // of a support: the inverse of the transposed Cholesky factor,
   Matrix<double> inverse_;   // that of A,
   Matrix<double> loads_;     // and that times the rows of A
-  Matrix<double> rows_;     // k x s: the rows of the Cholesky factor, one a column
-  Matrix<double> factor_;  // of a given support: the transposed Cholesky factor
-  Vector<double> left_;    // of the diagonal of A, what the atoms taken do not explain
+  Matrix<double> rows_;      // k x s: the rows of the Cholesky factor, one a column
+  Matrix<double> factor_;    // of a given support: the transposed Cholesky factor
+  Vector<double> left_;      // of the diagonal of A, what the atoms taken do not explain
   Vector<double> correlation_;
   Vector<double> loadings_;
   std::vector<std::int32_t> taken_;

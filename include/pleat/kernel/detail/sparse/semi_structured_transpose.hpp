@@ -54,8 +54,7 @@ struct SemiStructuredTranspose {
         for (std::size_t j = from; j < to; ++j) {
           T sum[most] = {};
           for (std::size_t value = g * kept; value < (g + 1) * kept; ++value) {
-            const T* const w =
-                block[value / block_values % 3] + value % block_values * panel_rows;
+            const T* const w = block[value / block_values % 3] + value % block_values * panel_rows;
             const CodePlace place = code_place(pattern, value);
             const std::uint32_t* const word = words + place.word * panel_rows;
             const auto shift = static_cast<unsigned>(place.before) * code_bits(group);
