@@ -148,7 +148,8 @@ inline MatrixXf attention(const MatrixXf& qkv) {
 
 }  // namespace detail
 
-/// An immutable value. Copies, and what `with` returns, share all that does not differ.
+/// An immutable value. Copies, and what `with` returns for other weights, share all that does not
+/// differ.
 class Encoder {
  public:
   /// Reads the published model, with dense weights. Throws `std::runtime_error` on what is not it.
@@ -176,9 +177,14 @@ class Encoder {
     const pleat::Safetensors file = pleat::Safetensors::open(path);
     Weights weights;
     auto parameters = std::make_shared<Parameters>();
+    Index units = 0;  // of the feed-forward pair at hand: some may have been dropped
     for (const detail::Entry& entry : detail::entries()) {
       const auto check = [&](const auto& matrix) {
-        if (matrix.rows() != entry.rows || matrix.cols() != entry.cols)
+        const bool before = entry.name.ends_with(".ffn1");
+        if (before) units = matrix.rows();
+        const Index rows = before || entry.name.ends_with(".ffn1.bias") ? units : entry.rows;
+        const Index cols = entry.name.ends_with(".ffn2") ? units : entry.cols;
+        if (matrix.rows() != rows || matrix.cols() != cols)
           throw std::runtime_error(path.string() + ": " + entry.name + " is of another shape");
       };
       if (entry.is_weight) {
@@ -202,9 +208,21 @@ class Encoder {
 
   [[nodiscard]] const Weights& weights() const noexcept { return weights_; }
 
+  /// What a layer adds to its products.
+  [[nodiscard]] VectorXf bias(const std::string& layer) const {
+    return parameter(layer + ".bias").col(0);
+  }
+
   /// This encoder with other weights.
   [[nodiscard]] Encoder with(Weights weights) const {
     return Encoder(std::move(weights), parameters_);
+  }
+
+  /// The same with other biases of some layers, as they have other outputs.
+  [[nodiscard]] Encoder with(Weights weights, const std::map<std::string, VectorXf>& biases) const {
+    auto parameters = std::make_shared<Parameters>(*parameters_);
+    for (const auto& [layer, bias] : biases) (*parameters)[layer + ".bias"] = bias;
+    return Encoder(std::move(weights), std::move(parameters));
   }
 
   /// The embedding of a sentence: 512 numbers, unit norm. Token ids index the vocabulary.

@@ -10,10 +10,15 @@
 #include <pleat/core/scalar.hpp>
 #include <pleat/matrix/sparse_pattern.hpp>
 
+#include <map>
+#include <string>
+
 namespace makers {
 
 using encoder::Operator;
 using Calibration = pleat::Calibration<float>;
+/// Of each linear layer, by its name.
+using Calibrations = std::map<std::string, Calibration>;
 
 /// What of the options is not as it is by default, in the structures that have it.
 struct Choice {
@@ -39,5 +44,9 @@ Operator low_rank_plain(const Eigen::MatrixXf& W, const pleat::Budget& budget,
 /// 2:4, and what low rank can repair of it.
 Operator semi_structured_and_low_rank(const Eigen::MatrixXf& W, const pleat::Budget& budget,
                                       const Calibration& calibration);
+
+/// The encoder with a share of the hidden units of its feed-forward pairs, everything dense.
+encoder::Encoder fewer_units(const encoder::Encoder& dense, double share,
+                             const Calibrations& calibrations);
 
 }  // namespace makers

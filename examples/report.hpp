@@ -53,9 +53,9 @@ struct Row {
   std::string structure;
   std::size_t bytes = 0;        // of the ten linear layers
   std::vector<double> cosines;  // to the dense embedding, one a sentence
-  double fitted_error = 0;      // of the outputs of a layer, on the inputs it was fitted to
-  double crossed_error = -1;    // what cross-validation expects on others, if it was asked
-  double unseen_error = 0;      // what it is on those of the held-out sentences
+  double fitted_error = 0;      // of the outputs of a layer, on the inputs it was fitted to; or -1
+  double crossed_error = -1;    // what cross-validation expects on others, if it was asked; or -1
+  double unseen_error = 0;      // what it is on those of the held-out sentences; or -1
   double milliseconds = 0;      // per sentence
   double times_dense = 1;       // that, as a multiple of the dense time
 
@@ -84,15 +84,20 @@ inline void print_head() {
   std::fflush(stdout);
 }
 
+/// An error, or a dash where there is none.
+inline std::string error_text(double error) {
+  char text[16] = "-";
+  if (error >= 0) (void)std::snprintf(text, sizeof text, "%.4f", error);
+  return text;
+}
+
 inline void print(const Row& row, std::size_t dense_bytes) {
-  char crossed[16] = "-";
-  if (row.crossed_error >= 0)
-    (void)std::snprintf(crossed, sizeof crossed, "%.4f", row.crossed_error);
-  std::printf("%-18s %8.2f %8.1f %8.4f %8s %8.4f %9.4f %9.4f %9.2f %9.2f\n", row.structure.c_str(),
+  std::printf("%-18s %8.2f %8.1f %8s %8s %8s %9.4f %9.4f %9.2f %9.2f\n", row.structure.c_str(),
               static_cast<double>(row.bytes) / 1e6,
               100 * static_cast<double>(row.bytes) / static_cast<double>(dense_bytes),
-              row.fitted_error, crossed, row.unseen_error, row.mean_cosine(),
-              row.fifth_percentile(), row.milliseconds, row.times_dense);
+              error_text(row.fitted_error).c_str(), error_text(row.crossed_error).c_str(),
+              error_text(row.unseen_error).c_str(), row.mean_cosine(), row.fifth_percentile(),
+              row.milliseconds, row.times_dense);
   std::fflush(stdout);
 }
 
@@ -108,7 +113,8 @@ inline void print_legend(int compressing_threads) {
       "on\n"
       "the sentences that it was fitted to, and on others; crossed: what cross-validation on the\n"
       "former expects of the latter (--all: of more rows). mean cos, 5th pct: cosine to the dense\n"
-      "embedding. x dense: time as a multiple of the dense time (below 1 is faster).\n"
+      "embedding. x dense: time as a multiple of the dense time (below 1 is faster). Pairs keep a\n"
+      "share of the hidden units of the two feed-forward layers, and have no layers to compare.\n"
       "Compressed on %d thread%s; timed on one, on every third sentence.\n\n",
       compressing_threads, compressing_threads == 1 ? "" : "s");
 }

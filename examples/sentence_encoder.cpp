@@ -42,9 +42,11 @@ using Eigen::MatrixXf;
 using encoder::Encoder;
 using encoder::Operator;
 using makers::Calibration;
-using Calibrations = std::map<std::string, Calibration>;
+using makers::Calibrations;
 
-/// A way to compress one layer, and the shares of the dense bytes that it is tried at.
+/// A way to compress one layer, and the shares of the dense bytes that it is tried at; or a way to
+/// make the whole encoder narrower, and the shares of the hidden units that stay, after which what
+/// is left is calibrated anew and compressed, where there is a way for that as well.
 struct Method {
   std::string name;
   std::vector<double> keep;  // all but the first only if all are asked for
@@ -53,6 +55,7 @@ struct Method {
   /// What cross-validation says of it, which is two more compressions; of some methods.
   std::function<double(const MatrixXf&, const pleat::Budget&, const Calibration&)> cross_validate;
   bool quick = false;  // so that it is said even if not all is asked for
+  std::function<Encoder(const Encoder&, double, const Calibrations&)> narrow = {};
 };
 
 /// A structure with default options, but for a choice.
@@ -74,6 +77,11 @@ Method method(std::string name, std::vector<double> keep, bool usual, makers::Ch
 /// So many of every so many columns, on any machine.
 makers::Choice of_pattern(pleat::Index kept, pleat::Index group) {
   return {.pattern = {kept, group}};
+}
+
+/// What is left of a narrower encoder, as N:M at its usual size.
+Operator semi_structured(const MatrixXf& W, const pleat::Budget&, const Calibration& calibration) {
+  return makers::compress<pleat::SemiStructured>(W, pleat::keep(0.565), calibration, {});
 }
 
 /// The structures that are tried: one line each. Some are of one size only.
@@ -98,6 +106,8 @@ const std::vector<Method>& methods() {
       method<pleat::Dense>("Dense-int4", {0.15}, usual, {Storage::int4}),
       method<pleat::SemiStructured>("SemiStructured-int8", {0.17}, rare, {Storage::int8}),
       method<pleat::Armor>("Armor-int8", {0.21}, rare, {Storage::int8}),
+      {"Pairs", {0.5, 0.75, 0.25}, rare, {}, {}, false, makers::fewer_units},
+      {"Pairs+SemiStructured", {0.5, 0.75}, rare, semi_structured, {}, false, makers::fewer_units},
   };
   return all;
 }
@@ -207,6 +217,19 @@ Encoder compress(const Encoder& dense, const Method& method, double keep,
                   encoder::linear_layers.size());
   }
   return dense.with(std::move(weights));
+}
+
+/// A narrower encoder than `dense`, and what it is compressed to.
+Encoder narrowed(const Encoder& dense, const Method& method, double keep,
+                 const Calibrations& calibrations, const encoder::Sentences& sentences,
+                 report::Progress& progress) {
+  const auto narrow = [&] {
+    const Threads threads(compressing_threads());
+    return method.narrow(dense, keep, calibrations);
+  };
+  const Encoder narrower = narrow();
+  if (!method.compress) return narrower;
+  return compress(narrower, method, keep, calibrate(narrower, sentences, progress), progress);
 }
 
 /// The embeddings of all sentences, one a column.
@@ -337,10 +360,12 @@ bool run(const Settings& settings) {
     for (const double keep : shares(method, settings)) {
       ++tried;
       try {
-        const Encoder model = compress(dense, method, keep, calibrations, progress);
+        const Encoder model =
+            method.narrow ? narrowed(dense, method, keep, calibrations, data.calibration, progress)
+                          : compress(dense, method, keep, calibrations, progress);
         report::Row row = judge(method.name, model, embed(model, data.held_out), dense_embeddings);
-        row.fitted_error = output_error(dense, model, calibrations);
-        row.unseen_error = output_error(dense, model, unseen);
+        row.fitted_error = method.narrow ? -1 : output_error(dense, model, calibrations);
+        row.unseen_error = method.narrow ? -1 : output_error(dense, model, unseen);
         if (method.cross_validate && (method.quick || settings.all))
           row.crossed_error = crossed_error(dense, method, keep, calibrations, progress);
         const auto times = milliseconds(method.name, {dense, model}, data.held_out, progress);
