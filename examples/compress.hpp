@@ -15,6 +15,8 @@ auto options_for(Choice choice) {
   typename Structure<T>::Options options;
   if constexpr (requires { options.storage; }) options.storage = choice.storage;
   if constexpr (requires { options.pattern; }) options.pattern = choice.pattern;
+  if constexpr (requires { options.prefer; })
+    if (choice.fast) options.prefer = decltype(options.prefer)::speed;
   return options;
 }
 

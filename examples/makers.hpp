@@ -24,6 +24,7 @@ using Calibrations = std::map<std::string, Calibration>;
 struct Choice {
   pleat::Storage storage = pleat::Storage::f32;
   pleat::SparsePattern pattern = {0, 0};  // what this machine runs fast
+  bool fast = false;                      // shapes for speed, where there is a choice
 };
 
 /// `pleat::compress<Structure>` with default options, but for that choice: for every

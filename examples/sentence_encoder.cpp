@@ -94,6 +94,7 @@ const std::vector<Method>& methods() {
       {"LowRank-plain", {0.5, 0.75, 0.25}, rare, makers::low_rank_plain, {}},
       method<pleat::LowRank>("LowRank", {0.5, 0.75, 0.25}, usual, {}, quick),
       method<pleat::BlockDictionary>("BlockDictionary", {0.5, 0.25}, usual),
+      method<pleat::BlockDictionary>("BlockDictionary-fast", {0.5, 0.25}, rare, {.fast = true}),
       method<pleat::SemiStructured>("SemiStructured", {0.565}, usual),
       method<pleat::SemiStructured>("SemiStructured-2:4", {0.54}, rare, of_pattern(2, 4)),
       method<pleat::SemiStructured>("SemiStructured-4:8", {0.55}, rare, of_pattern(4, 8)),

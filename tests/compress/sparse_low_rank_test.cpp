@@ -81,7 +81,7 @@ TEST_CASE("SparseLowRank: kept values are least squares, beside U V", "[sparse_l
     const Matrix<double> G = gram_of(random, 30, samples);
     const Matrix<double> H = detail::fitting_gram(G / G.trace());
     auto state = joint_state_of(H, Wt, three_of_eight_rule, 3);
-    const detail::InputMetric metric(H);
+    const detail::SplittingMetric metric(H);
     state.low.follow(metric, Wt - state.St, 10);
     const Matrix<double> before = Wt - state.St;
     double loss = metric.loss(before - state.low.projected(before));
@@ -149,7 +149,7 @@ TEST_CASE("SparseLowRank: losses never rise", "[sparse_low_rank]") {
     // Turn by turn after the splitting, with a metric and without.
     for (const Matrix<double>& metric : {H, Matrix<double>()}) {
       const auto start = joint_state_of(metric, Wt, rule, 4);
-      double before = detail::InputMetric(metric).loss(Wt);
+      double before = detail::SplittingMetric(metric).loss(Wt);
       for (const Index turns : {0, 1, 2, 3, 6}) {
         auto state = start;
         const double loss = detail::settle(metric, Wt, state, turns);

@@ -274,7 +274,7 @@ struct Compressor<SparseLowRank<T>> {
       }
       if (size.rank == 0 && size.rule.kind == detail::SparseRule::Kind::pattern) {
         Matrix<double> St = detail::prune(H_, Wt_, method_for(size), stop_.monitor());
-        const double loss = detail::InputMetric(H_).loss(Wt_ - St);
+        const double loss = detail::SplittingMetric(H_).loss(Wt_ - St);
         return {size, std::move(St), loss};
       }
       const detail::JointPlan plan = options_.iterations > 0
@@ -283,7 +283,7 @@ struct Compressor<SparseLowRank<T>> {
       std::vector<detail::JointState> states{std::move(state)};
       detail::joint_search(H_, Wt_, states, plan, report.phase("search"));
       state = std::move(states.front());
-      report.relative_to(detail::InputMetric(H_).loss(Wt_));
+      report.relative_to(detail::SplittingMetric(H_).loss(Wt_));
       const double product = double(n) * double(n) * double(m);
       const auto iterations = static_cast<Index>(std::clamp(2e11 / product, 3.0, 12.0));
       const Index turns = stop_.stopped() ? 0 : product > 5e9 ? 1 : 4;

@@ -149,9 +149,9 @@ void joint_search(const Matrix<double>& H, const Matrix<double>& Wt,
 /// increases the loss; ends where one gains less than `tolerance` of it. Returns the loss. Cost: m
 /// n^2 multiply-adds an iteration.
 template <class = void>
-double refit_beside(const InputMetric& H, const Vector<double>& diagonal, const Matrix<double>& Wt,
-                    Matrix<double>& St, const LeadingSubspace<>& low, Index iterations,
-                    double tolerance = 1e-5) {
+double refit_beside(const SplittingMetric& H, const Vector<double>& diagonal,
+                    const Matrix<double>& Wt, Matrix<double>& St, const LeadingSubspace<>& low,
+                    Index iterations, double tolerance = 1e-5) {
   const auto beside = [&](Matrix<double> A) {
     A -= low.projected(A);
     return A;
@@ -189,7 +189,7 @@ double refit_beside(const InputMetric& H, const Vector<double>& diagonal, const 
 template <class = void>
 double settle(const Matrix<double>& H, const Matrix<double>& Wt, JointState& state, Index turns,
               const Proceed& proceed = {}, Index iterations = 12) {
-  const InputMetric metric(H);
+  const SplittingMetric metric(H);
   const Vector<double> diagonal = H.size() > 0 ? Vector<double>(H.diagonal()) : Vector<double>();
   const auto loss_of = [&](const JointState& of) {
     const Matrix<double> E = Wt - of.St;
@@ -223,7 +223,7 @@ double settle(const Matrix<double>& H, const Matrix<double>& Wt, JointState& sta
 template <class = void>
 void alternate(const Vector<double>& scale, const Matrix<double>& Wt, JointState& state,
                Index turns, const Proceed& proceed = {}, std::vector<double>* losses = nullptr) {
-  const InputMetric identity{Matrix<double>()};
+  const SplittingMetric identity{Matrix<double>()};
   const Matrix<double> A = scale.asDiagonal() * Wt;
   Matrix<double> L = Matrix<double>::Zero(A.rows(), A.cols());
   state.St = Matrix<double>::Zero(A.rows(), A.cols());

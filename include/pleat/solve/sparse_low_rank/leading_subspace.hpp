@@ -15,9 +15,9 @@ inline namespace PLEAT_ABI {
 namespace detail {
 
 /// H times a matrix; H, n x n, may be empty, which stands for the identity.
-class InputMetric {
+class SplittingMetric {
  public:
-  explicit InputMetric(const Matrix<double>& H) : packed_(H) {}
+  explicit SplittingMetric(const Matrix<double>& H) : packed_(H) {}
 
   [[nodiscard]] Matrix<double> times(Matrix<double> A) const {
     if (packed_.rows() == 0) return A;
@@ -53,7 +53,7 @@ class LeadingSubspace {
   [[nodiscard]] const Matrix<double>& U() const noexcept { return U_; }
 
   /// For E^T, n x m, the U that makes || E - U U^T E ||_H small.
-  void follow(const InputMetric& H, const Matrix<double>& Et, int steps) {
+  void follow(const SplittingMetric& H, const Matrix<double>& Et, int steps) {
     const Matrix<double> E = Et.transpose();
     iterate(steps, [&](const Matrix<double>& Q) { return multiply(E, H.times(multiply(Et, Q))); });
   }
