@@ -9,7 +9,6 @@
 #include <cstddef>
 #include <stdexcept>
 #include <string>
-#include <type_traits>
 #include <utility>
 #include <variant>
 
@@ -24,12 +23,11 @@ class OneOf : public OperatorBase<OneOf<First, Rest...>, typename First::Scalar>
   using T = typename First::Scalar;
 
  public:
+  /// Of any of them, by its own name wherever one of some is asked for.
   template <class Op>
-  requires(std::same_as<std::remove_cvref_t<Op>, First> ||
-           (std::same_as<std::remove_cvref_t<Op>, Rest> || ...))
-      // Of one type what is held is what was given, by whatever name.
-      OneOf(Op&& op)  // NOLINT(google-explicit-constructor)
-      : held_(std::forward<Op>(op)) {}
+  requires(std::same_as<Op, First> || (std::same_as<Op, Rest> || ...))
+      OneOf(Op op)  // NOLINT(google-explicit-constructor)
+      : held_(std::move(op)) {}
 
   /// The operator held if it is an `Op`, else null.
   template <class Op>

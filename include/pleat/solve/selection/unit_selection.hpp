@@ -43,6 +43,7 @@ template <class = void>
   }
   std::sort(keys.begin(), keys.end());
   std::vector<Index> order;
+  order.reserve(keys.size());
   for (const auto& [energy, own, j] : keys) order.push_back(j);
   return order;
 }
