@@ -6,6 +6,7 @@
 #include "pleat/compress/compress.hpp"
 #include "pleat/compress/error.hpp"
 #include "pleat/compress/structure/semi_structured.hpp"
+#include "pleat/compress/target.hpp"
 #include "pleat/factor/sparse_low_rank.hpp"
 #include "pleat/solve/linear/progress_report.hpp"
 #include "pleat/solve/low_rank/low_rank_refit.hpp"
@@ -175,9 +176,7 @@ struct Compressor<SparseLowRank<T>> {
     }
 
     static Index group(const Options& options) {
-      return detail::full_speed_group(
-          options.target.empty() ? std::string(kernel::active<T>().arch) : options.target,
-          sizeof(T));
+      return detail::full_speed_group(detail::resolved_target<T>(options.target), sizeof(T));
     }
 
     [[nodiscard]] Index full_rank() const { return (std::min)(W_.rows(), W_.cols()); }
