@@ -289,7 +289,7 @@ TEST_CASE("SparseLowRank: whole columns are exact by a Schur complement", "[spar
 
 TEST_CASE("SparseLowRank: together is better than one after the other", "[sparse_low_rank]") {
   Random random(429);
-  for (const auto& [m, n] : {std::pair{64, 48}, {48, 64}, {96, 32}}) {
+  for (const auto& [m, n] : {std::pair{64, 48}, {40, 64}}) {
     CAPTURE(m, n);
     const Matrix<double> W = random.matrix<double>(m, n);
     const auto calibration = exact_calibration(correlated_inputs<double>(random, n, 3 * n));
@@ -313,8 +313,7 @@ TEMPLATE_TEST_CASE("SparseLowRank: every shape within every budget", "[sparse_lo
                    double) {
   using T = TestType;
   Random random(430);
-  for (const auto& [m, n] :
-       {std::pair{1, 1}, {1, 40}, {40, 1}, {2, 3}, {13, 17}, {37, 23}, {8, 60}})
+  for (const auto& [m, n] : {std::pair{1, 1}, {1, 40}, {40, 1}, {2, 3}, {13, 17}, {37, 23}})
     for (const SparseKind kind : all_kinds) {
       const Matrix<T> W = random.matrix<T>(m, n);
       Calibration<T> calibration(n);

@@ -28,7 +28,7 @@ struct JointPlan {
   [[nodiscard]] static JointPlan of(Index n, Index m) {
     const double inverse = 1.3 * std::pow(double(n), 3);
     const double step = std::pow(double(n), 2) * double(m);
-    const double most = 1.5e11;
+    const double most = 1.2e11;
     const int rounds = static_cast<int>(std::clamp(0.35 * most / inverse, 6.0, 12.0));
     return {rounds, static_cast<int>(std::clamp(0.65 * most / (rounds * step), 3.0, 9.0))};
   }
