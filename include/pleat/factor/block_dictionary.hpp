@@ -62,8 +62,6 @@ class BlockDictionary
     /// The instruction set that shapes are chosen for: "sse2", "fma3+avx2", "avx512" or "neon64";
     /// that in force if empty.
     std::string target = {};
-    /// How the values of codes and the atoms are stored.
-    Storage storage = native_storage<T>;
     /// Nothing here is random: every seed gives the same.
     std::uint64_t seed = 0;
     Monitor monitor = {};

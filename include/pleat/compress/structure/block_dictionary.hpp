@@ -100,7 +100,6 @@ struct Compressor<BlockDictionary<T>> {
           prefer_(options.prefer),
           most_atoms_(
               detail::most_inputs_picked(detail::resolved_target<T>(options.target), sizeof(T))),
-          storage_(detail::require_storage<T>(options.storage)),
           steady_(detail::steadied(calibration)),
           calibration_(steady_ ? *steady_ : calibration),
           stop_(options.monitor) {
@@ -132,7 +131,7 @@ struct Compressor<BlockDictionary<T>> {
     }
 
     [[nodiscard]] std::size_t bytes(const detail::DictionaryShape& shape) const {
-      return detail::dictionary_bytes<T>(m_, n_, shape, storage_);
+      return detail::dictionary_bytes<T>(m_, n_, shape);
     }
 
     [[nodiscard]] std::size_t dense_bytes() const {
@@ -143,7 +142,7 @@ struct Compressor<BlockDictionary<T>> {
 
     [[nodiscard]] BlockDictionary<T> within(std::size_t limit) {
       auto shapes = detail::dictionary_shapes<T>(m_, n_, limit, given_, most_atoms_,
-                                                 prefer_ == Prefer::speed, storage_);
+                                                 prefer_ == Prefer::speed);
       if (shapes.empty()) shapes.push_back(smallest());
       shrink(shapes[shapes.size() / 2]);
       const detail::DictionaryShape shape = shapes.size() == 1 ? shapes[0] : best_of(shapes);
@@ -297,7 +296,6 @@ struct Compressor<BlockDictionary<T>> {
     Index iterations_;
     Prefer prefer_;
     Index most_atoms_;  // of codes in lanes
-    Storage storage_;
     std::optional<Calibration<T>> steady_;
     const Calibration<T>& calibration_;  // what is fitted to
     detail::StopMonitor stop_;

@@ -33,13 +33,12 @@ struct DictionaryShape {
 
 /// Bytes of an m x n BlockDictionary.
 template <Real T>
-[[nodiscard]] std::size_t dictionary_bytes(Index m, Index n, const DictionaryShape& shape,
-                                           Storage storage = native_storage<T>) {
+[[nodiscard]] std::size_t dictionary_bytes(Index m, Index n, const DictionaryShape& shape) {
   const Index blocks = (n + shape.block - 1) / shape.block;
   const std::size_t codes =
       has_pattern(shape.nonzeros, shape.atoms)
-          ? semi_structured_bytes(m, blocks * shape.atoms, {shape.nonzeros, shape.atoms}, storage,
-                                  code_places(blocks, shape))
+          ? semi_structured_bytes(m, blocks * shape.atoms, {shape.nonzeros, shape.atoms},
+                                  native_storage<T>, code_places(blocks, shape))
           : RowSparse<T>::stored_bytes(m, blocks * shape.atoms, blocks * shape.nonzeros);
   return codes + static_cast<std::size_t>(shape.atoms) * static_cast<std::size_t>(n) * sizeof(T);
 }
@@ -73,11 +72,10 @@ template <Real T>
 [[nodiscard]] std::vector<DictionaryShape> dictionary_shapes(Index m, Index n, std::size_t limit,
                                                              const DictionaryShape& given,
                                                              Index most_atoms = 32,
-                                                             bool only_fast = false,
-                                                             Storage storage = native_storage<T>) {
+                                                             bool only_fast = false) {
   std::vector<DictionaryShape> shapes;
   const auto fits = [&](const DictionaryShape& shape) {
-    return dictionary_bytes<T>(m, n, shape, storage) <= limit;
+    return dictionary_bytes<T>(m, n, shape) <= limit;
   };
   const auto add = [&](const DictionaryShape& shape) {
     if (fits(shape) && std::find(shapes.begin(), shapes.end(), shape) == shapes.end())
