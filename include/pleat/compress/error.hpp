@@ -2,6 +2,7 @@
 // How far an operator is from the matrix it stands for.
 #pragma once
 
+#include "pleat/compress/budget.hpp"
 #include "pleat/core/linear_operator.hpp"
 #include "pleat/solve/linear/square_root.hpp"
 #include "pleat/solve/metric/calibration.hpp"
@@ -9,7 +10,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <limits>
+#include <string>
 #include <utility>
 
 namespace pleat {
@@ -106,6 +109,47 @@ template <class Derived, LinearOperator Op>
 [[nodiscard]] double relative_error(const Eigen::MatrixBase<Derived>& W, const Op& op) {
   return pleat::relative_error(W, op, Calibration<typename Op::Scalar>());
 }
+
+namespace detail {
+
+/// The smallest operator found within the error of a budget, of those that `within(bytes)` makes:
+/// from a quarter of dense up between `least` and `most` bytes until it is enough, which is then
+/// halved towards too few so many times. Throws `std::invalid_argument`, in the name of a
+/// structure, if the most are not enough; what is `stopped` before is returned as it is.
+template <Real T, class Within, class Stopped>
+[[nodiscard]] auto smallest_within_error(const char* structure, const ConstMatrixRef<T>& W,
+                                         const Budget& budget, const Calibration<T>& calibration,
+                                         std::size_t least, std::size_t most, int halvings,
+                                         const Within& within, const Stopped& stopped) {
+  std::size_t few = least - 1;
+  std::size_t enough = std::clamp(static_cast<std::size_t>(W.size()) * sizeof(T) / 4, least, most);
+  auto best = within(enough);
+  double reached = relative_error(W, best, calibration);
+  while (reached > budget.max_error() && enough < most && !stopped()) {
+    few = enough;
+    enough = (std::min)(2 * enough, most);
+    best = within(enough);
+    reached = relative_error(W, best, calibration);
+  }
+  require(reached <= budget.max_error() || stopped(), [&] {
+    return "compress<" + std::string(structure) + ">: " + budget.text() + " cannot be met: with " +
+           best.parameters() + " the relative error is " + scientific(reached);
+  });
+  enough = best.bytes();
+  for (int halving = 0; halving < halvings && enough > few + enough / 50 && !stopped(); ++halving) {
+    const std::size_t middle = few + (enough - few) / 2;
+    auto op = within(middle);
+    if (relative_error(W, op, calibration) <= budget.max_error()) {
+      enough = op.bytes();
+      best = std::move(op);
+    } else {
+      few = middle;
+    }
+  }
+  return best;
+}
+
+}  // namespace detail
 
 }  // namespace PLEAT_ABI
 }  // namespace pleat

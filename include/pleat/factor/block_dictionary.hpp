@@ -59,8 +59,8 @@ class BlockDictionary
     Index iterations = 12;
     /// Which shape to take where they are left to the budget.
     Prefer prefer = Prefer::error;
-    /// The instruction set that shapes are chosen for: "sse2", "fma3+avx2", "avx512" or "neon64";
-    /// that in force if empty.
+    /// The instruction set that `Prefer::speed` chooses for: "sse2", "fma3+avx2", "avx512" or
+    /// "neon64"; that in force if empty.
     std::string target = {};
     /// Nothing here is random: every seed gives the same.
     std::uint64_t seed = 0;

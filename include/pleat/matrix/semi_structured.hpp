@@ -32,9 +32,9 @@ inline namespace PLEAT_ABI {
 /// Stored: N ceil(n / M) values a row, as they are or narrower (see `Storage`; the groups that
 /// share a scale are of stored values), and their places as codes or as masks (see `Places`). Of
 /// dense floats these are 53.1 % for 2:4, 54.7 for 4:8, 56.3 for 8:16 and 57.8 for 16:32, by masks
-/// 53.1 for all of them. In memory, places are codes that the kernels read, of 2, 4, 4 and 5.3
-/// bits, whatever is stored; and matrices whose dense form takes up to 32 KiB (where no instruction
-/// picks one of M inputs, 128) are dense besides: for so small ones that is faster.
+/// 53.1 for all of them. In memory, places are codes for the kernels, of 2, 4, 4 and 5.3 bits where
+/// half are kept, else words of 32 bits for whole groups; and matrices whose dense form takes up to
+/// 32 KiB (where no instruction picks one of M inputs, 128) are dense besides, which is faster.
 ///
 /// Cost of `apply`: 2 m N ceil(n / M) flops a sample. One instruction picks one of M inputs for
 /// each lane with AVX-512 for floats up to M = 32 and doubles up to 16, with AVX2 for floats up

@@ -52,41 +52,15 @@ struct Compressor<BlockDictionary<T>> {
     Maker maker(W, calibration, options);
     const Index m = W.rows();
     const Index n = W.cols();
-    const std::size_t limit = budget.max_bytes(m, n, sizeof(T));
     const std::size_t least = maker.bytes(maker.smallest());
     detail::require_budget("BlockDictionary", m, n, budget, sizeof(T), least, "its smallest shape");
-    if (!budget.bounds_error()) return maker.within(limit);
+    if (!budget.bounds_error()) return maker.within(budget.max_bytes(m, n, sizeof(T)));
 
-    // From a quarter of dense up, until it is enough: all entries over as many atoms as columns
-    // lose nothing.
-    const std::size_t most = (std::max)(least, maker.largest_bytes());
-    std::size_t few = least - 1;
-    std::size_t enough = std::clamp(maker.dense_bytes() / 4, least, most);
-    BlockDictionary<T> best = maker.within(enough);
-    double reached = relative_error(W, best, calibration);
-    while (reached > budget.max_error() && enough < most && !maker.stopped()) {
-      few = enough;
-      enough = (std::min)(2 * enough, most);
-      best = maker.within(enough);
-      reached = relative_error(W, best, calibration);
-    }
-    detail::require(reached <= budget.max_error() || maker.stopped(), [&] {
-      return "compress<BlockDictionary>: " + budget.text() + " cannot be met: with " +
-             best.parameters() + " the relative error is " + detail::scientific(reached);
-    });
-    enough = best.bytes();
-    for (int halving = 0; halving < 5 && enough > few + enough / 50 && !maker.stopped();
-         ++halving) {
-      const std::size_t middle = few + (enough - few) / 2;
-      BlockDictionary<T> op = maker.within(middle);
-      if (relative_error(W, op, calibration) <= budget.max_error()) {
-        enough = op.bytes();
-        best = std::move(op);
-      } else {
-        few = middle;
-      }
-    }
-    return best;
+    // Beyond the most bytes nothing is gained: all entries over as many atoms as columns lose
+    // nothing.
+    return detail::smallest_within_error<T>(
+        "BlockDictionary", W, budget, calibration, least, (std::max)(least, maker.largest_bytes()),
+        5, [&](std::size_t limit) { return maker.within(limit); }, [&] { return maker.stopped(); });
   }
 
  private:
@@ -132,10 +106,6 @@ struct Compressor<BlockDictionary<T>> {
 
     [[nodiscard]] std::size_t bytes(const detail::DictionaryShape& shape) const {
       return detail::dictionary_bytes<T>(m_, n_, shape);
-    }
-
-    [[nodiscard]] std::size_t dense_bytes() const {
-      return static_cast<std::size_t>(m_) * static_cast<std::size_t>(n_) * sizeof(T);
     }
 
     [[nodiscard]] bool stopped() const { return stop_.stopped(); }
@@ -227,7 +197,7 @@ struct Compressor<BlockDictionary<T>> {
         const double loss = all > 0 ? solver.loss() / all : 0;
         // Narrow blocks come first, and are faster to fit: wider ones have to be worth it, and
         // codes that no kernel is made for a tenth of the error.
-        const double worth = detail::is_fast(shape, 32) ? 0.99 : 0.8;
+        const double worth = detail::has_pattern(shape.nonzeros, shape.atoms) ? 0.99 : 0.8;
         if (loss < (i == 0 ? 1 : worth) * least) {
           least = loss;
           best = shape;

@@ -61,36 +61,10 @@ struct Compressor<SparseLowRank<T>> {
     detail::require_budget("SparseLowRank", m, n, budget, sizeof(T), least, "its smallest size");
     if (!budget.bounds_error()) return maker.within(budget.max_bytes(m, n, sizeof(T)));
 
-    // From a quarter of dense up, until it is enough: a full rank loses nothing.
-    const std::size_t most = (std::max)(least, maker.sizes().largest());
-    const std::size_t dense = static_cast<std::size_t>(W.size()) * sizeof(T);
-    std::size_t few = least - 1;
-    std::size_t enough = std::clamp(dense / 4, least, most);
-    SparseLowRank<T> best = maker.within(enough);
-    double reached = relative_error(W, best, calibration);
-    while (reached > budget.max_error() && enough < most && !maker.stopped()) {
-      few = enough;
-      enough = (std::min)(2 * enough, most);
-      best = maker.within(enough);
-      reached = relative_error(W, best, calibration);
-    }
-    detail::require(reached <= budget.max_error() || maker.stopped(), [&] {
-      return "compress<SparseLowRank>: " + budget.text() + " cannot be met: with " +
-             best.parameters() + " the relative error is " + detail::scientific(reached);
-    });
-    enough = best.bytes();
-    for (int halving = 0; halving < 6 && enough > few + enough / 50 && !maker.stopped();
-         ++halving) {
-      const std::size_t middle = few + (enough - few) / 2;
-      SparseLowRank<T> op = maker.within(middle);
-      if (relative_error(W, op, calibration) <= budget.max_error()) {
-        enough = op.bytes();
-        best = std::move(op);
-      } else {
-        few = middle;
-      }
-    }
-    return best;
+    // Beyond the most bytes nothing is gained: a full rank loses nothing.
+    return detail::smallest_within_error<T>(
+        "SparseLowRank", W, budget, calibration, least, (std::max)(least, maker.sizes().largest()),
+        6, [&](std::size_t limit) { return maker.within(limit); }, [&] { return maker.stopped(); });
   }
 
  private:

@@ -21,8 +21,7 @@ struct DictionaryShape {
   friend bool operator==(const DictionaryShape&, const DictionaryShape&) = default;
 };
 
-/// How codes of s of k atoms in each of so many blocks are stored: as N:M by codes or by masks,
-/// whichever takes fewer bytes; else as a `RowSparse`.
+/// How the places of N:M codes in so many blocks are stored: as what takes fewer bytes.
 [[nodiscard]] inline Places code_places(Index blocks, const DictionaryShape& shape) {
   const SparsePattern pattern{shape.nonzeros, shape.atoms};
   const Index cols = blocks * shape.atoms;
@@ -52,11 +51,6 @@ template <class Fits>
     (fits(middle) ? below : above) = middle;
   }
   return below;
-}
-
-/// Whether a shape is one that codes in lanes are made for, with at most so many atoms.
-[[nodiscard]] constexpr bool is_fast(const DictionaryShape& shape, Index most_atoms) noexcept {
-  return has_pattern(shape.nonzeros, shape.atoms) && shape.atoms <= most_atoms;
 }
 
 /// Shapes within so many bytes that are worth a trial, those that `given` leaves open; none if not
