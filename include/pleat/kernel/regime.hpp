@@ -27,8 +27,8 @@ enum class Regime {
 
 /// Samples of one tile of a dense kernel: what the registers hold beside one column of weights and
 /// one broadcast. A tile is two vectors high where a panel of 16 rows is one.
-[[nodiscard]] constexpr std::size_t dense_tile_samples(VectorUnit unit,
-                                                       std::size_t scalar_bytes) noexcept {
+[[nodiscard, gnu::always_inline]] constexpr std::size_t dense_tile_samples(
+    VectorUnit unit, std::size_t scalar_bytes) noexcept {
   const std::size_t vectors = 16 * scalar_bytes / unit.bytes;  // of a panel
   return unit.registers * 3 / 4 / (vectors == 1 ? 2 : vectors);
 }
@@ -37,9 +37,10 @@ enum class Regime {
 /// any number if the weights are small besides: then packing would not pay. Columns of X that do
 /// not fit, and lie a power of two apart, push each other out of the first-level cache. What holds
 /// for a matrix holds for some of its rows.
-[[nodiscard]] constexpr Regime dense_regime(VectorUnit unit, std::size_t scalar_bytes,
-                                            std::size_t rows, std::size_t cols,
-                                            std::size_t batch) noexcept {
+[[nodiscard, gnu::always_inline]] constexpr Regime dense_regime(VectorUnit unit,
+                                                                std::size_t scalar_bytes,
+                                                                std::size_t rows, std::size_t cols,
+                                                                std::size_t batch) noexcept {
   const std::size_t tile = dense_tile_samples(unit, scalar_bytes);
   const bool fits = tile * cols * scalar_bytes <= 32 * 1024;
   const bool is_small = rows * cols * scalar_bytes <= 64 * 1024;
@@ -51,9 +52,9 @@ enum class Regime {
 /// less than make up for it. Narrow values, widened for every few samples that are read in place,
 /// make up for it from two vectors on. Where other than half are kept, and there are registers
 /// enough and an instruction that picks the inputs, they never do.
-[[nodiscard]] constexpr Regime semi_structured_regime(VectorUnit unit, std::size_t scalar_bytes,
-                                                      bool halves, bool permutes, bool narrow,
-                                                      std::size_t batch) noexcept {
+[[nodiscard, gnu::always_inline]] constexpr Regime semi_structured_regime(
+    VectorUnit unit, std::size_t scalar_bytes, bool halves, bool permutes, bool narrow,
+    std::size_t batch) noexcept {
   if (!halves && permutes && !narrow && unit.registers == 32) return Regime::in_place;
   const std::size_t vectors = (narrow ? 2 : 3) * unit.bytes / scalar_bytes;
   return batch < (vectors > 24 ? vectors : 24) ? Regime::in_place : Regime::blocked;
@@ -63,15 +64,16 @@ enum class Regime {
 /// keeps: where these fit the first-level cache, finding the inputs takes longer than the
 /// multiplications saved. Without an instruction that permutes so many lanes it does so up to the
 /// size of the second-level cache.
-[[nodiscard]] constexpr bool semi_structured_as_dense(std::size_t scalar_bytes, bool permutes,
-                                                      std::size_t rows, std::size_t cols) noexcept {
+[[nodiscard, gnu::always_inline]] constexpr bool semi_structured_as_dense(
+    std::size_t scalar_bytes, bool permutes, std::size_t rows, std::size_t cols) noexcept {
   const std::size_t panels = (rows + 15) / 16 * 16 * cols * scalar_bytes;
   return panels <= (permutes ? std::size_t{32} : std::size_t{128}) * 1024;
 }
 
 /// Narrow weights are widened as they are multiplied for up to eight samples of float, four at a
 /// time, and once for a block of samples otherwise.
-[[nodiscard]] constexpr Regime narrow_regime(std::size_t scalar_bytes, std::size_t batch) noexcept {
+[[nodiscard, gnu::always_inline]] constexpr Regime narrow_regime(std::size_t scalar_bytes,
+                                                                 std::size_t batch) noexcept {
   return scalar_bytes == 4 && batch <= 8 ? Regime::in_place : Regime::blocked;
 }
 

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The contract of the kernels: per instruction set, a table of functions over raw memory.
+//
+// Functions here are inlined always: an object compiled for one instruction set must not define
+// what the linker could choose for a program that runs on another.
 #pragma once
 
 #include <cstddef>
@@ -19,7 +22,7 @@ inline constexpr std::size_t panel_rows = 16;
 enum class Format : std::uint8_t { bf16, f16, int8, int4 };
 
 /// Columns that share a scale; 0 where there is none.
-[[nodiscard]] constexpr std::size_t scale_group(Format format) noexcept {
+[[nodiscard, gnu::always_inline]] constexpr std::size_t scale_group(Format format) noexcept {
   return format == Format::int8 ? 64 : format == Format::int4 ? 32 : 0;
 }
 
@@ -27,7 +30,8 @@ enum class Format : std::uint8_t { bf16, f16, int8, int4 };
 /// `panel_rows` rows (int8: as f32, int4: as f16), then its columns. A column of int8 is a byte a
 /// row, in two's complement. Eight columns of int4 are a little-endian word of 32 bits a row, the
 /// first in the lowest bits, each with 8 added to it.
-[[nodiscard]] constexpr std::size_t narrow_panel_bytes(Format format, std::size_t cols) noexcept {
+[[nodiscard, gnu::always_inline]] constexpr std::size_t narrow_panel_bytes(
+    Format format, std::size_t cols) noexcept {
   switch (format) {
     case Format::bf16:
     case Format::f16: return 2 * panel_rows * cols;
@@ -56,20 +60,22 @@ struct SemiStructuredPattern {
 
 /// Bits of the code that says where in its group a kept value lies, as the kernels read them: three
 /// would do for groups of eight, but where four are, eight codes fill a word.
-[[nodiscard]] constexpr unsigned code_bits(std::size_t group) noexcept {
+[[nodiscard, gnu::always_inline]] constexpr unsigned code_bits(std::size_t group) noexcept {
   return group == 4 ? 2 : group == 32 ? 5 : 4;
 }
 /// Codes in a word, the first in its lowest bits.
-[[nodiscard]] constexpr std::size_t word_codes(std::size_t group) noexcept {
+[[nodiscard, gnu::always_inline]] constexpr std::size_t word_codes(std::size_t group) noexcept {
   return 32 / code_bits(group);
 }
 /// Groups whose codes share a word; one where a group takes a word or more.
-[[nodiscard]] constexpr std::size_t word_groups(SemiStructuredPattern pattern) noexcept {
+[[nodiscard, gnu::always_inline]] constexpr std::size_t word_groups(
+    SemiStructuredPattern pattern) noexcept {
   const std::size_t groups = word_codes(pattern.group) / pattern.kept;
   return groups < 1 ? 1 : groups;
 }
 /// Words that the codes of a group take; one where some share it.
-[[nodiscard]] constexpr std::size_t group_words(SemiStructuredPattern pattern) noexcept {
+[[nodiscard, gnu::always_inline]] constexpr std::size_t group_words(
+    SemiStructuredPattern pattern) noexcept {
   return (pattern.kept + word_codes(pattern.group) - 1) / word_codes(pattern.group);
 }
 
@@ -79,8 +85,8 @@ struct CodePlace {
   std::size_t word;
   std::size_t before;
 };
-[[nodiscard]] constexpr CodePlace code_place(SemiStructuredPattern pattern,
-                                             std::size_t value) noexcept {
+[[nodiscard, gnu::always_inline]] constexpr CodePlace code_place(SemiStructuredPattern pattern,
+                                                                 std::size_t value) noexcept {
   const std::size_t group = value / pattern.kept;
   const std::size_t within = value % pattern.kept;
   const std::size_t groups = word_groups(pattern);
@@ -93,13 +99,13 @@ struct CodePlace {
 inline constexpr std::size_t block_values = 16;
 
 /// Kept values of a row.
-[[nodiscard]] constexpr std::size_t row_values(SemiStructuredPattern pattern,
-                                               std::size_t cols) noexcept {
+[[nodiscard, gnu::always_inline]] constexpr std::size_t row_values(SemiStructuredPattern pattern,
+                                                                   std::size_t cols) noexcept {
   return (cols + pattern.group - 1) / pattern.group * pattern.kept;
 }
 /// Words of codes of one panel.
-[[nodiscard]] constexpr std::size_t panel_words(SemiStructuredPattern pattern,
-                                                std::size_t cols) noexcept {
+[[nodiscard, gnu::always_inline]] constexpr std::size_t panel_words(SemiStructuredPattern pattern,
+                                                                    std::size_t cols) noexcept {
   const std::size_t groups = (cols + pattern.group - 1) / pattern.group;
   const std::size_t together = word_groups(pattern);
   return (groups + together - 1) / together * group_words(pattern) * panel_rows;

@@ -20,10 +20,10 @@ struct KnownPattern {
   static_assert(!halves || 2 * N == M);
   std::size_t kept_of_run;
 
-  static constexpr std::size_t group() { return M; }
-  static constexpr unsigned bits() { return code_bits(M); }
-  static constexpr std::size_t codes() { return word_codes(M); }
-  [[nodiscard]] constexpr std::size_t kept() const {
+  [[gnu::always_inline]] static constexpr std::size_t group() { return M; }
+  [[gnu::always_inline]] static constexpr unsigned bits() { return code_bits(M); }
+  [[gnu::always_inline]] static constexpr std::size_t codes() { return word_codes(M); }
+  [[nodiscard, gnu::always_inline]] constexpr std::size_t kept() const {
     if constexpr (halves) return N;
     else return kept_of_run;
   }
@@ -34,10 +34,14 @@ struct AnyPattern {
   static constexpr bool halves = false;
   SemiStructuredPattern pattern;
 
-  [[nodiscard]] constexpr std::size_t group() const { return pattern.group; }
-  [[nodiscard]] constexpr unsigned bits() const { return code_bits(pattern.group); }
-  [[nodiscard]] constexpr std::size_t codes() const { return word_codes(pattern.group); }
-  [[nodiscard]] constexpr std::size_t kept() const { return pattern.kept; }
+  [[nodiscard, gnu::always_inline]] constexpr std::size_t group() const { return pattern.group; }
+  [[nodiscard, gnu::always_inline]] constexpr unsigned bits() const {
+    return code_bits(pattern.group);
+  }
+  [[nodiscard, gnu::always_inline]] constexpr std::size_t codes() const {
+    return word_codes(pattern.group);
+  }
+  [[nodiscard, gnu::always_inline]] constexpr std::size_t kept() const { return pattern.kept; }
 };
 
 /// Calls `f` with the pattern as a type that knows M, and N where it is half of M.
@@ -61,8 +65,10 @@ struct PlainValues {
   static constexpr bool narrow = false;
   struct Block {};
 
-  [[nodiscard]] PlainValues panel(std::size_t p) const { return {values + p * stride, stride}; }
-  const T* block(std::size_t b, std::size_t, Block&) const {
+  [[nodiscard, gnu::always_inline]] PlainValues panel(std::size_t p) const {
+    return {values + p * stride, stride};
+  }
+  [[gnu::always_inline]] const T* block(std::size_t b, std::size_t, Block&) const {
     return values + b * block_values * panel_rows;
   }
 };
@@ -88,10 +94,13 @@ struct WidenedValues {
   }
 };
 
-[[nodiscard]] constexpr std::size_t least(std::size_t a, std::size_t b) { return a < b ? a : b; }
+[[nodiscard, gnu::always_inline]] constexpr std::size_t least(std::size_t a, std::size_t b) {
+  return a < b ? a : b;
+}
 
 /// The values of a block of a row that has `count` of them in all.
-[[nodiscard]] constexpr std::size_t values_of_block(std::size_t block, std::size_t count) {
+[[nodiscard, gnu::always_inline]] constexpr std::size_t values_of_block(std::size_t block,
+                                                                        std::size_t count) {
   return least(count - block * block_values, block_values);
 }
 
