@@ -7,6 +7,7 @@
 #include "pleat/compress/dense.hpp"
 #include "pleat/compress/low_rank.hpp"
 #include "pleat/compress/semi_structured.hpp"
+#include "pleat/compress/sparse_dictionary.hpp"
 #include "pleat/compress/sparse_low_rank.hpp"
 #include "pleat/core/any_operator.hpp"
 #include "pleat/core/threads.hpp"
@@ -86,6 +87,10 @@ std::vector<Method> methods() {
       {"BlockDictionary, 50 %",
        [](const auto& W, const auto& calibration) -> Operator {
          return compress<BlockDictionary>(W, keep(0.5), calibration);
+       }},
+      {"SparseDictionary, 50 %",
+       [](const auto& W, const auto& calibration) -> Operator {
+         return compress<SparseDictionary>(W, keep(0.5), calibration);
        }},
       semi_structured("2:4, magnitude", PruneCriterion::magnitude, false, two),
       semi_structured("2:4, Wanda", PruneCriterion::wanda, false, two),

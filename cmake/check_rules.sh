@@ -46,7 +46,7 @@ declare -A shelves_below=(
   [sparse]='sparse|metric|linear'
   [low_rank]='low_rank|metric|linear'
   [selection]='selection|low_rank|metric|linear'
-  [dictionary]='dictionary|metric|linear'
+  [dictionary]='dictionary|sparse|metric|linear'
   [metric]='metric|linear'
   [linear]='linear'
 )

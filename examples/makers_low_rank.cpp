@@ -5,6 +5,7 @@
 #include <pleat/compress/block_dictionary.hpp>
 #include <pleat/compress/dense.hpp>
 #include <pleat/compress/low_rank.hpp>
+#include <pleat/compress/sparse_dictionary.hpp>
 
 namespace makers {
 
@@ -20,6 +21,11 @@ template Operator compress<pleat::BlockDictionary>(const Eigen::MatrixXf&, const
                                                    const Calibration&, Choice);
 template double cross_validate<pleat::BlockDictionary>(const Eigen::MatrixXf&, const pleat::Budget&,
                                                        const Calibration&, Choice);
+template Operator compress<pleat::SparseDictionary>(const Eigen::MatrixXf&, const pleat::Budget&,
+                                                    const Calibration&, Choice);
+template double cross_validate<pleat::SparseDictionary>(const Eigen::MatrixXf&,
+                                                        const pleat::Budget&, const Calibration&,
+                                                        Choice);
 
 Operator low_rank_plain(const Eigen::MatrixXf& W, const pleat::Budget& budget, const Calibration&) {
   return pleat::compress<pleat::LowRank>(W, budget);

@@ -13,6 +13,7 @@
 #include <pleat/factor/armor.hpp>
 #include <pleat/factor/block_dictionary.hpp>
 #include <pleat/factor/low_rank.hpp>
+#include <pleat/factor/sparse_dictionary.hpp>
 #include <pleat/factor/sparse_low_rank.hpp>
 #include <pleat/io/safetensors.hpp>
 #include <pleat/matrix/dense.hpp>
@@ -95,6 +96,7 @@ const std::vector<Method>& methods() {
       method<pleat::LowRank>("LowRank", {0.5, 0.75, 0.25}, usual, {}, quick),
       method<pleat::BlockDictionary>("BlockDictionary", {0.5, 0.25}, usual),
       method<pleat::BlockDictionary>("BlockDictionary-fast", {0.5, 0.25}, rare, {.fast = true}),
+      method<pleat::SparseDictionary>("SparseDictionary", {0.5}, rare),
       method<pleat::SemiStructured>("SemiStructured", {0.565}, usual),
       method<pleat::SemiStructured>("SemiStructured-2:4", {0.54}, rare, of_pattern(2, 4)),
       method<pleat::SemiStructured>("SemiStructured-4:8", {0.55}, rare, of_pattern(4, 8)),

@@ -19,6 +19,7 @@
 #include "pleat/compress/prune.hpp"
 #include "pleat/compress/semi_structured.hpp"
 #include "pleat/compress/shared.hpp"
+#include "pleat/compress/sparse_dictionary.hpp"
 #include "pleat/compress/sparse_low_rank.hpp"
 #include "pleat/compress/sparse_pattern.hpp"
 #include "pleat/compress/update.hpp"

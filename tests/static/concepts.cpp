@@ -40,6 +40,7 @@ static_assert(CompressOptions<Dense<float>::Options> && CompressOptions<LowRank<
               CompressOptions<pleat::BlockDictionary<float>::Options> &&
               CompressOptions<pleat::Cur<float>::Options> &&
               CompressOptions<pleat::SemiStructured<float>::Options> &&
+              CompressOptions<pleat::SparseDictionary<float>::Options> &&
               CompressOptions<pleat::SparseLowRank<float>::Options>);
 
 template <class T, class... Ops>

@@ -196,6 +196,20 @@ Specimen<BlockDictionary<T>> block_dictionary(Source<T>& source, Index rows, Ind
           C.flops() + 2.0 * static_cast<double>(kept)};
 }
 
+/// Of codes N of every M atoms, or free ones.
+template <Real T>
+Specimen<SparseDictionary<T>> sparse_dictionary(Source<T>& source, Index rows, Index cols,
+                                                bool lanes) {
+  const Index atoms = between(rows, cols) + 3;
+  const auto D = dense(source, atoms, cols);
+  const auto of = [&](const auto& C) {
+    return Specimen<SparseDictionary<T>>{SparseDictionary<T>(C.op, D.op), C.oracle * D.oracle,
+                                         C.bytes + D.bytes, C.flops + D.flops};
+  };
+  if (lanes) return of(semi_structured(source, rows, atoms, {3, 8}));
+  return of(row_sparse(source, rows, atoms, (atoms + 1) / 2));
+}
+
 /// Of so many columns, and one row less where there is one: the factors need not be of a weight.
 template <Real T>
 Specimen<Cur<T>> cur(Source<T>& source, Index rows, Index cols) {
@@ -457,6 +471,10 @@ auto operator_list() {
       Entry{"BlockDictionary", [](S s, Index m, Index n) { return block_dictionary(s, m, n); }},
       Entry{"BlockDictionary of N:M codes",
             [](S s, Index m, Index n) { return block_dictionary(s, m, n, true); }},
+      Entry{"SparseDictionary",
+            [](S s, Index m, Index n) { return sparse_dictionary(s, m, n, false); }},
+      Entry{"SparseDictionary of N:M codes",
+            [](S s, Index m, Index n) { return sparse_dictionary(s, m, n, true); }},
       Entry{"Cur", [](S s, Index m, Index n) { return cur(s, m, n); }},
       Entry{
           "SparseLowRank of N:M",

@@ -6,6 +6,7 @@
 #include "pleat/factor/block_dictionary.hpp"
 #include "pleat/factor/cur.hpp"
 #include "pleat/factor/low_rank.hpp"
+#include "pleat/factor/sparse_dictionary.hpp"
 #include "pleat/factor/sparse_low_rank.hpp"
 #include "pleat/matrix/csr.hpp"
 #include "pleat/matrix/dense.hpp"
@@ -25,7 +26,7 @@ struct TypeList {};
 template <Real T>
 using Structures = TypeList<Armor<T>, BlockDictionary<T>, Csr<T>, Cur<T>, Dense<T>, Diagonal<T>,
                             KroneckerSparse<T>, LowRank<T>, Permutation<T>, RowSparse<T>,
-                            SemiStructured<T>, SparseLowRank<T>>;
+                            SemiStructured<T>, SparseDictionary<T>, SparseLowRank<T>>;
 
 }  // namespace PLEAT_ABI
 }  // namespace pleat
