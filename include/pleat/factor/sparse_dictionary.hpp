@@ -45,7 +45,7 @@ class SparseDictionary
   static constexpr std::string_view name = "SparseDictionary";
 
   struct Options {
-    /// k; 0 leaves it to the budget. Where codes have a pattern, at most min(m, n).
+    /// k; 0 leaves it to the budget. At most min(m, n), but for `ksvd`.
     Index atoms = 0;
     /// s, at most k, in free positions. 0 leaves it to the pattern.
     Index nonzeros = 0;
