@@ -109,4 +109,35 @@ TEST_CASE("makers of wide layers use few samples well, and little memory", "[wid
   }
 }
 
+TEST_CASE("pairs of inputs of wide layers take little memory, too", "[wide]") {
+  if (!why_not_counted().empty()) WARN(why_not_counted());
+  Layer layer(72);
+  const Matrix<float> X = layer.seen(samples);
+  const Matrix<float> noise = layer.seen(samples);
+  const Matrix<float> compressed = 0.7F * X + 0.05F * noise;
+  const Matrix<float> more = layer.seen(200);
+  const Matrix<float> more_noise = layer.seen(200);
+  const Matrix<float> more_compressed = 0.7F * more + 0.05F * more_noise;
+  Calibration<float> pairs(inputs);
+  pairs.add(X, compressed);
+  Calibration<float> fresh(inputs);
+  fresh.add(more, more_compressed);
+  const auto check = [&](const auto& make) {
+    forget_largest_allocation();
+    const auto op = make(pairs);
+    const double error = relative_error(layer.W, op, fresh);
+    CHECK(relative_error(layer.W, op, pairs) < 1);
+    CHECK(largest_allocation() < most);
+    CHECK(error < 0.9 * relative_error(layer.W, make(calibration_of(compressed)), fresh));
+  };
+  check([&](const auto& c) { return compress<Dense>(layer.W, keep(1), c); });
+  check([&](const auto& c) {
+    return compress<SemiStructured>(layer.W, keep(1), c, {.pattern = {2, 4}});
+  });
+  check([&](const auto& c) { return prune(layer.W, {2, 4}, c); });
+  check([&](const auto& c) {
+    return compress<SemiStructured>(layer.W, error(0.8), c, {.pattern = {2, 4}});
+  });
+}
+
 }  // namespace pleat::test

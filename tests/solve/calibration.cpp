@@ -3,9 +3,12 @@
 #include "pleat/solve/metric/calibration.hpp"
 
 #include "compress/support.hpp"
+#include "pleat/solve/metric/shrinkage.hpp"
 #include "support/catch.hpp"
 
+#include <algorithm>
 #include <limits>
+#include <vector>
 
 namespace pleat::test {
 
@@ -132,6 +135,70 @@ TEST_CASE("samples are held while they are fewer than inputs", "[calibration]") 
   CHECK(calibration.held_samples() == X.leftCols(9));
   calibration.add(X.rightCols(3));
   CHECK(calibration.held_samples().cols() == 0);
+}
+
+TEMPLATE_TEST_CASE("of pairs there are the moments of their difference, of all and of each fold",
+                   "[calibration]", float, double) {
+  using Access = detail::CalibrationAccess;
+  Random random(308);
+  for (const Index n : {1, 9, 600})
+    for (const Index samples : {1, 8, 9, 10, 70, 1300}) {
+      if (n == 600 && samples < 70) continue;
+      CAPTURE(n, samples);
+      const Matrix<TestType> X = random.matrix<TestType>(n, samples);
+      const Matrix<TestType> compressed = random.matrix<TestType>(n, samples);
+      Calibration<TestType> calibration(n);
+      calibration.add(X, compressed);
+      const Matrix<double> delta = X.template cast<double>() - compressed.template cast<double>();
+      const auto check = [](const auto& of, const Matrix<double>& difference,
+                            const Matrix<double>& rest) {
+        const auto cross = Access::cross_moment(of);
+        const double size = difference.squaredNorm() + rest.squaredNorm();
+        CHECK((cross.D - difference * rest.transpose()).norm() <= 1e-13 * size);
+        CHECK((cross.Q - difference * difference.transpose()).norm() <= 1e-13 * size);
+        CHECK(cross.Q == cross.Q.transpose());
+        const Matrix<double> before = difference + rest;
+        CHECK((Access::originals(of).gram() - before * before.transpose()).norm() <= 1e-13 * size);
+        CHECK(Access::compressed(of).gram() == of.gram());
+        CHECK_FALSE(Access::compressed(of).paired());
+      };
+      check(calibration, delta, compressed.template cast<double>());
+      CHECK(Access::differs(calibration));
+      CHECK((Access::differences(calibration).cols() == samples) == (samples <= n));
+      auto folds = Access::folds(calibration);
+      REQUIRE(folds.has_value() == (samples > 1));
+      if (!folds) continue;
+      const Index block = std::clamp<Index>(std::min(n, samples) / 8, 1, 64);
+      std::vector<Index> places[2];
+      for (Index t = 0; t < samples; ++t) places[t / block % 2].push_back(t);
+      Access::acquaint(*folds);
+      for (const std::size_t k : {0U, 1U}) {
+        check((*folds)[k], delta(Eigen::all, places[k]),
+              compressed(Eigen::all, places[k]).template cast<double>());
+        const auto again = Access::folds(Access::compressed((*folds)[k]));
+        REQUIRE(again.has_value());
+        CHECK_FALSE((*again)[0].paired());
+        CHECK_FALSE((*again)[1].paired());
+        CHECK((*again)[1].gram() == (*folds)[1 - k].gram());
+      }
+    }
+}
+
+TEST_CASE("an input that one fold never sees has no moment there", "[calibration]") {
+  Random random(309);
+  const Index n = 16;
+  Matrix<double> X = random.matrix<double>(n, 40);
+  Matrix<double> compressed = random.matrix<double>(n, 40);
+  for (Index t = 0; t < 40; ++t)
+    if (t / 2 % 2 == 1) compressed(3, t) = 0;
+  Calibration<double> calibration(n);
+  calibration.add(X, compressed);
+  const auto folds = detail::CalibrationAccess::folds(calibration);
+  REQUIRE(folds.has_value());
+  CHECK((*folds)[1].gram()(3, 3) == 0);
+  CHECK(detail::CalibrationAccess::cross_moment((*folds)[1]).D.col(3).isZero(0));
+  CHECK_FALSE(detail::CalibrationAccess::cross_moment((*folds)[0]).D.col(3).isZero(0));
+  CHECK_FALSE(detail::CalibrationAccess::cross_moment((*folds)[1]).D.row(3).isZero(0));
 }
 
 TEST_CASE("a Gram matrix can be given", "[calibration]") {

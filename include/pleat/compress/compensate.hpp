@@ -3,6 +3,7 @@
 #pragma once
 
 #include "pleat/compress/budget.hpp"
+#include "pleat/compress/detail/propagated.hpp"
 #include "pleat/compress/error.hpp"
 #include "pleat/core/compose.hpp"
 #include "pleat/core/linear_operator.hpp"
@@ -20,6 +21,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <utility>
@@ -56,13 +58,13 @@ class Compensator {
 
   /// `likely` is the rank for which the shrinkage is chosen.
   Compensator(const Op& op, const ConstMatrixRef<T>& W, const Calibration<T>& calibration,
-              const CompensateOptions<T>& options, Index likely)
+              const CompensateOptions<T>& options, Index likely, const Monitor& monitor)
       : op_(op),
         W_(W),
         calibration_(calibration),
         options_(options),
         residual_(residual(op, W, calibration, options)),
-        stop_(options.monitor),
+        stop_(monitor),
         method_{options.svd, options.oversampling, options.power_iterations, options.seed,
                 stop_.monitor()},
         steady_(steadied(calibration)),
@@ -192,23 +194,32 @@ template <LinearOperator Op, class Derived, class Size>
                 "W and the operator have one scalar type");
   const ConstMatrixRef<typename Op::Scalar> weight(W.derived());
   [[maybe_unused]] const SerialEigen serial;
-  const auto make = [&](Index likely) {
-    return Compensator<Op>(op, weight, calibration, options, likely);
-  };
-  if constexpr (std::same_as<Size, Budget>) {
-    Index likely = ((std::min)(weight.rows(), weight.cols()) + 3) / 4;
-    if (!size.bounds_error()) {
-      const std::size_t limit =
-          size.max_bytes(weight.rows(), weight.cols(), sizeof(typename Op::Scalar));
-      const auto own = static_cast<std::size_t>(op.bytes());
-      likely = limit > own
-                   ? largest_rank(weight.rows(), weight.cols(), limit - own, options.storage)
-                   : 0;
-    }
-    return make(likely).within(size);
-  } else {
-    return make(size).with_rank(size);
-  }
+  using T = typename Op::Scalar;
+  const auto budget = [&] {
+    if constexpr (std::same_as<Size, Budget>) return size;
+    else return bytes((std::numeric_limits<std::int64_t>::max)());
+  }();
+  return propagated<T>(weight, budget, calibration, options.monitor,
+                       [&](const ConstMatrixRef<T>& target, const Budget& within,
+                           const Calibration<T>& seen, const Monitor& monitor) {
+                         const auto make = [&](Index likely) {
+                           return Compensator<Op>(op, target, seen, options, likely, monitor);
+                         };
+                         if constexpr (std::same_as<Size, Budget>) {
+                           const Index m = target.rows();
+                           const Index n = target.cols();
+                           Index likely = ((std::min)(m, n) + 3) / 4;
+                           if (!within.bounds_error()) {
+                             const std::size_t limit = within.max_bytes(m, n, sizeof(T));
+                             const auto own = static_cast<std::size_t>(op.bytes());
+                             likely =
+                                 limit > own ? largest_rank(m, n, limit - own, options.storage) : 0;
+                           }
+                           return make(likely).within(within);
+                         } else {
+                           return make(size).with_rank(size);
+                         }
+                       });
 }
 
 }  // namespace detail

@@ -3,11 +3,10 @@
 #pragma once
 
 #include "pleat/compress/budget.hpp"
-#include "pleat/core/error.hpp"
+#include "pleat/compress/detail/propagated.hpp"
+#include "pleat/core/progress.hpp"
 #include "pleat/core/scalar.hpp"
 #include "pleat/solve/metric/calibration.hpp"
-
-#include <string>
 
 namespace pleat {
 inline namespace PLEAT_ABI {
@@ -24,23 +23,14 @@ inline namespace PLEAT_ABI {
 template <class Op>
 struct Compressor;
 
-namespace detail {
-
-/// What every maker asks of a weight and its calibration.
-template <Real T>
-void require_weight(const ConstMatrixRef<T>& W, const Calibration<T>& calibration) {
-  require(W.size() > 0,
-          [&] { return "compress: a " + shape_text(W.rows(), W.cols()) + " matrix is empty"; });
-  require_finite(W, "the weights");
-  calibration.require_fit(W.rows(), W.cols());
-}
-
-}  // namespace detail
-
 /// The closest Structure to W within the budget: W is m x n, any shape from 1 x 1 up.
 ///
 /// Close means: in the metric of the calibration (see `relative_error`) with correlations shrunk as
-/// its samples are few (see `Calibration::shrinkage`), or the Frobenius norm without one.
+/// its samples are few (see `Calibration::shrinkage`), or the Frobenius norm without one. Where its
+/// samples are pairs of x and x' (see `Calibration::add`), What x' is close to W x: the structure
+/// stands for weights that make up for x' as far as the samples are to be trusted (see
+/// `detail::CrossFit`); errors below 1e-7 are then not told from 0.
+///
 /// Deterministic for a given seed, whatever the number of threads, and blind to the scale of W and
 /// of the calibration's samples. Throws `std::invalid_argument` if W is empty or not finite, if the
 /// calibration does not fit it, on options out of range, and if the budget cannot be met: the
@@ -55,7 +45,16 @@ template <template <Real> class Structure, class Derived>
   const ConstMatrixRef<T> weight(W.derived());
   detail::require_weight<T>(weight, calibration);
   [[maybe_unused]] const detail::SerialEigen serial;
-  return Compressor<Structure<T>>::run(weight, budget, calibration, options);
+  if (!calibration.paired())
+    return Compressor<Structure<T>>::run(weight, budget, calibration, options);
+  return detail::propagated<T>(weight, budget, calibration, options.monitor,
+                               [&](const ConstMatrixRef<T>& target, const Budget& within,
+                                   const Calibration<T>& seen, const Monitor& monitor) {
+                                 auto stoppable = options;
+                                 stoppable.monitor = monitor;
+                                 return Compressor<Structure<T>>::run(target, within, seen,
+                                                                      stoppable);
+                               });
 }
 
 /// The same with options and no calibration.

@@ -27,9 +27,10 @@ template <Real T>
         (fold.row_weights() / fold.row_weights().maxCoeff()).cwiseSqrt().asDiagonal() * weights;
   if (fold.output_metric().size() > 0)
     weights = multiply(scaled_root(fold.output_metric()), weights);
-  const Matrix<double> X = fold.held_samples().template cast<double>() / input_scale;
+  const Calibration<T> seen = CalibrationAccess::originals(fold);
+  const Matrix<double> X = seen.held_samples().template cast<double>() / input_scale;
   if (X.size() > 0) return multiply(weights, X).squaredNorm();
-  const Matrix<double> G = fold.gram() / (input_scale * input_scale);
+  const Matrix<double> G = seen.gram() / (input_scale * input_scale);
   return multiply(weights, G).cwiseProduct(weights).sum();
 }
 
@@ -41,10 +42,10 @@ template <Real T>
 ///
 ///     sqrt(sum || P^(1/2) (W - What_k) X_l ||_F^2 / sum || P^(1/2) W X_l ||_F^2),
 ///
-/// where `relative_error` of the result says how well it fits the samples it was fitted to. A fold
-/// has half of the samples, so the result for all of them will be a little better than this. The
-/// shrinkage of the fits, one number, is chosen with the help of both folds. Cost: twice that of
-/// `compress`.
+/// with What_k X'_l in the place of What_k X_l where samples are pairs; where `relative_error` of
+/// the result says how well it fits the samples it was fitted to. A fold has half of the samples,
+/// so the result for all of them will be a little better than this. The shrinkage of the fits, one
+/// number, is chosen with the help of both folds. Cost: twice that of `compress`.
 ///
 /// Throws `std::invalid_argument` as `compress` does, and where there are no two folds: without
 /// samples, of one sample, of a Gram matrix alone, or with `Folds::one`.

@@ -7,6 +7,7 @@
 #include "pleat/solve/linear/square_root.hpp"
 #include "pleat/solve/metric/calibration.hpp"
 #include "pleat/solve/metric/layer_metric.hpp"
+#include "pleat/solve/metric/shrinkage.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -18,16 +19,136 @@
 namespace pleat {
 inline namespace PLEAT_ABI {
 
+namespace detail {
+
+/// || P^(1/2) (What X' - W X) ||_F^2 and || P^(1/2) W X ||_F^2, both over the square of `unit`; X'
+/// is X where samples are no pairs.
+struct ErrorNorms {
+  double loss = 0;
+  double reference = 0;
+  double unit = 1;
+};
+
+/// For a weight, an operator and a calibration of one shape; the weight not empty.
+template <Real T, LinearOperator Op>
+[[nodiscard]] ErrorNorms error_norms(const ConstMatrixRef<T>& weight, const Op& op,
+                                     const Calibration<T>& calibration) {
+  const Index m = weight.rows();
+  const Index n = weight.cols();
+  ErrorNorms norms;
+  // Neither norm changes if W and the Gram matrix are scaled, and squares could overflow.
+  const double scale = power_of_two_below(static_cast<double>(weight.cwiseAbs().maxCoeff()));
+  // Samples that are still held are what X is; else their Gram matrix stands for them. Of pairs
+  // there is the difference, too, or its moments.
+  const bool pairs = CalibrationAccess::differs(calibration);
+  Matrix<double> samples = calibration.held_samples().template cast<double>();
+  Matrix<double> differences = CalibrationAccess::differences(calibration);
+  Matrix<double> moment;
+  CrossMoment<> cross;
+  double unit = 1;
+  if (samples.size() > 0) {
+    const double largest =
+        (std::max)(samples.cwiseAbs().maxCoeff(), pairs ? differences.cwiseAbs().maxCoeff() : 0.0);
+    if (!(largest > 0)) return norms;  // no input but 0
+    unit = power_of_two_below(largest);
+    samples /= unit;
+    differences /= unit;
+  } else if (calibration.samples() > 0) {
+    moment = calibration.gram();
+    if (pairs) cross = CalibrationAccess::cross_moment(calibration);
+    const double largest =
+        (std::max)(moment.diagonal().maxCoeff(), pairs ? cross.Q.diagonal().maxCoeff() : 0.0);
+    if (!(largest > 0)) return norms;
+    const double square = power_of_two_below(largest);
+    unit = std::sqrt(square);
+    moment /= square;
+    cross.D /= square;
+    cross.Q /= square;
+  }
+  norms.unit = scale * unit;
+  const bool held = samples.size() > 0;
+  const Dense<double> metric(held ? Matrix<double>(samples.transpose()) : std::move(moment));
+  const Dense<double> left(held ? Matrix<double>(differences.transpose())
+                                : Matrix<double>(cross.D.transpose()));
+  const Dense<double> own(cross.Q);
+  samples.resize(0, 0);
+  differences.resize(0, 0);
+  cross = {};
+  const Matrix<double> root = scaled_root(calibration.output_metric());
+  const auto norm = [&](const Matrix<double>& rows) {  // rows of a matrix, as columns
+    if (metric.rows() == 0) return rows.squaredNorm();
+    if (held) return multiply(metric, rows).squaredNorm();
+    const double sum = rows.cwiseProduct(multiply(metric, rows)).sum();
+    return sum < 0 ? 0 : sum;  // a NaN is none of the operator's good sides
+  };
+  const auto count_in = [&](const Matrix<double>& difference, const Matrix<double>& exact) {
+    if (!pairs) {
+      norms.loss += norm(difference);
+      norms.reference += norm(exact);
+      return;
+    }
+    // W X - What X' is (W - What) X' + W Delta.
+    const Matrix<double> moved = multiply(left, exact);
+    if (held) {
+      norms.loss += (multiply(metric, difference) + moved).squaredNorm();
+      norms.reference += (multiply(metric, exact) + moved).squaredNorm();
+      return;
+    }
+    const double rest = exact.cwiseProduct(multiply(own, exact)).sum();
+    const auto with = [&](const Matrix<double>& rows) {
+      const double sum = rows.cwiseProduct(multiply(metric, rows)).sum() +
+                         2 * rows.cwiseProduct(moved).sum() + rest;
+      return sum < 0 ? 0 : sum;
+    };
+    norms.loss += with(difference);
+    norms.reference += with(exact);
+  };
+
+  constexpr Index block = 64;
+  Matrix<T> outputs(m, (std::min)(block, m));
+  Matrix<T> inputs(n, (std::min)(block, m));
+  for (Index first = 0; first < m; first += block) {
+    const Index count = (std::min)(block, m - first);
+    outputs.leftCols(count).setZero();
+    for (Index j = 0; j < count; ++j) {
+      if (root.size() > 0) outputs.col(j) = root.col(first + j).template cast<T>();
+      else outputs(first + j, j) = T(1);
+    }
+    op.apply_transpose(outputs.leftCols(count), inputs.leftCols(count));
+    Matrix<double> exact =
+        root.size() > 0
+            ? multiply(weight.transpose().template cast<double>(),
+                       outputs.leftCols(count).template cast<double>().eval())
+            : Matrix<double>(weight.middleRows(first, count).transpose().template cast<double>());
+    Matrix<double> difference = (exact - inputs.leftCols(count).template cast<double>()) / scale;
+    exact /= scale;
+    if (calibration.row_weights().size() > 0)
+      for (Index j = 0; j < count; ++j) {
+        const double weight_root = std::sqrt(calibration.row_weights()(first + j));
+        difference.col(j) *= weight_root;
+        exact.col(j) *= weight_root;
+      }
+    count_in(difference, exact);
+  }
+  return norms;
+}
+
+}  // namespace detail
+
 /// The relative error of `op` as a stand-in for W, m x n, in the metric of a calibration:
 ///
 ///     || P^(1/2) (W - What) X ||_F / || P^(1/2) W X ||_F,
 ///
 /// where X are the samples that the calibration saw and P its weights of the outputs; no samples or
-/// no weights mean the identity. 0 where both norms are 0, infinite where only the second is. What
+/// no weights mean the identity. Where samples came in pairs (see `Calibration::add`) it is
+///
+///     || P^(1/2) (What X' - W X) ||_F / || P^(1/2) W X ||_F.
+///
+/// 0 where both norms are 0, infinite where only the second is. What
 /// is never formed but for blocks of 64 of its rows; sums are in double. Cost: m applications of
-/// What^T and m n^2 multiply-adds; m n T while the calibration holds its T <= n samples, and then
-/// no memory of n^2; m n without samples. Throws `std::invalid_argument` if the shapes differ, or W
-/// is not finite.
+/// What^T and m n^2 multiply-adds, twice as many for pairs; m n T while the calibration holds its T
+/// <= n samples, and then no memory of n^2; m n without samples. Throws `std::invalid_argument` if
+/// the shapes differ, or W is not finite.
 template <class Derived, LinearOperator Op>
 [[nodiscard]] double relative_error(const Eigen::MatrixBase<Derived>& W, const Op& op,
                                     const Calibration<typename Op::Scalar>& calibration) {
@@ -46,60 +167,7 @@ template <class Derived, LinearOperator Op>
   if (m == 0 || n == 0) return 0;
 
   [[maybe_unused]] const detail::SerialEigen serial;
-  // Neither norm changes if W and the Gram matrix are scaled, and squares could overflow.
-  const double scale =
-      detail::power_of_two_below(static_cast<double>(weight.cwiseAbs().maxCoeff()));
-  // Samples that are still held are what X is; else their Gram matrix stands for them.
-  Matrix<double> samples = calibration.held_samples().template cast<double>();
-  Matrix<double> moment;
-  if (samples.size() > 0) {
-    const double largest = samples.cwiseAbs().maxCoeff();
-    if (!(largest > 0)) return 0;  // no input but 0
-    samples /= detail::power_of_two_below(largest);
-  } else if (calibration.samples() > 0) {
-    moment = detail::scaled_gram(calibration);
-    if (moment.size() == 0) return 0;
-  }
-  const bool held = samples.size() > 0;
-  const Dense<double> metric(held ? Matrix<double>(samples.transpose()) : std::move(moment));
-  samples.resize(0, 0);
-  const Matrix<double> root = detail::scaled_root(calibration.output_metric());
-  const auto norm = [&](const Matrix<double>& rows) {  // rows of a matrix, as columns
-    if (metric.rows() == 0) return rows.squaredNorm();
-    if (held) return detail::multiply(metric, rows).squaredNorm();
-    const double sum = rows.cwiseProduct(detail::multiply(metric, rows)).sum();
-    return sum < 0 ? 0 : sum;  // a NaN is none of the operator's good sides
-  };
-
-  constexpr Index block = 64;
-  double loss = 0;
-  double reference = 0;
-  Matrix<T> outputs(m, (std::min)(block, m));
-  Matrix<T> inputs(n, (std::min)(block, m));
-  for (Index first = 0; first < m; first += block) {
-    const Index count = (std::min)(block, m - first);
-    outputs.leftCols(count).setZero();
-    for (Index j = 0; j < count; ++j) {
-      if (root.size() > 0) outputs.col(j) = root.col(first + j).template cast<T>();
-      else outputs(first + j, j) = T(1);
-    }
-    op.apply_transpose(outputs.leftCols(count), inputs.leftCols(count));
-    Matrix<double> exact =
-        root.size() > 0
-            ? detail::multiply(weight.transpose().template cast<double>(),
-                               outputs.leftCols(count).template cast<double>().eval())
-            : Matrix<double>(weight.middleRows(first, count).transpose().template cast<double>());
-    Matrix<double> difference = (exact - inputs.leftCols(count).template cast<double>()) / scale;
-    exact /= scale;
-    if (calibration.row_weights().size() > 0)
-      for (Index j = 0; j < count; ++j) {
-        const double weight_root = std::sqrt(calibration.row_weights()(first + j));
-        difference.col(j) *= weight_root;
-        exact.col(j) *= weight_root;
-      }
-    loss += norm(difference);
-    reference += norm(exact);
-  }
+  const auto [loss, reference, unit] = detail::error_norms<T>(weight, op, calibration);
   if (reference > 0) return std::sqrt(loss / reference);
   return loss > 0 ? std::numeric_limits<double>::infinity() : 0;
 }

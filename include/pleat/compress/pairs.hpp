@@ -9,6 +9,7 @@
 #include "pleat/solve/linear/square_root.hpp"
 #include "pleat/solve/low_rank/rank_within.hpp"
 #include "pleat/solve/metric/calibration.hpp"
+#include "pleat/solve/metric/cross_fit.hpp"
 #include "pleat/solve/metric/layer_metric.hpp"
 #include "pleat/solve/selection/unit_selection.hpp"
 #include "pleat/solve/selection/unit_shrinkage.hpp"
@@ -158,6 +159,7 @@ class UnitMaker {
     const std::size_t limit = budget.max_bytes(values_, n, sizeof(T));
     require_finite(W2_, "the weights of the second layer");
     hidden_.require_fit(W2_.rows(), n);
+    require_no_pairs(call_.c_str(), hidden_);
     require(given >= 0 && given <= n, [&] {
       return call_ + ": of " + std::to_string(n) + " units, " + std::to_string(given) +
              " cannot be kept";

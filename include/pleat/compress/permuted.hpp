@@ -2,6 +2,7 @@
 // N:M after the columns were put in an order that keeps more.
 #pragma once
 
+#include "pleat/compress/detail/propagated.hpp"
 #include "pleat/compress/structure/semi_structured.hpp"
 #include "pleat/core/compose.hpp"
 #include "pleat/matrix/permutation.hpp"
@@ -92,6 +93,71 @@ template <class = void>
   return order;
 }
 
+/// The body of `compress_permuted`.
+template <Real T>
+[[nodiscard]] Product<SemiStructured<T>, Permutation<T>> permuted(
+    const ConstMatrixRef<T>& weight, const Budget& budget, const Calibration<T>& calibration,
+    const typename SemiStructured<T>::Options& options, const Monitor& monitor) {
+  const Index n = weight.cols();
+  const Budget unbounded = bytes((std::numeric_limits<std::int64_t>::max)());
+  std::vector<Index> identity(static_cast<std::size_t>(n));
+  std::iota(identity.begin(), identity.end(), Index{0});
+  const Permutation<T> as_given(identity);
+  const PatternChoice choice = chosen_pattern<T>(
+      "SemiStructured", weight.rows(), n, budget, as_given.bytes(), options.pattern, options.places,
+      options.target, require_storage<T>(options.storage), " with a permutation");
+  require_weight<T>(weight, calibration);
+  StopMonitor stop(monitor);
+  auto stoppable = options;
+  stoppable.monitor = stop.monitor();
+  stoppable.pattern = choice.pattern;
+  stoppable.places = choice.places;
+  // Shrunk once, for both orders.
+  const auto wide = WideMetric<>::of(calibration);
+  const Matrix<double> G =
+      wide ? Matrix<double>()
+           : pruning_gram(weight, calibration,
+                          {options.criterion, options.refit, options.sweeps, choice.pattern},
+                          Grid::of(options.storage, choice.pattern), stop.monitor());
+  const auto seen_in = [&](const std::vector<Index>& order) {
+    if (!wide && G.size() == 0) return Calibration<T>();
+    if (!wide) return Calibration<T>::from_gram(G(order, order), 1).shrinkage(0);
+    Calibration<T> moved(n);
+    moved.add(Matrix<T>(calibration.held_samples()(order, Eigen::all)));
+    if (calibration.shrinkage()) moved.shrinkage(*calibration.shrinkage());
+    return moved;
+  };
+  const SemiStructured<T> best =
+      compress<SemiStructured>(weight, unbounded, seen_in(identity), stoppable);
+  Product<SemiStructured<T>, Permutation<T>> result(best, as_given);
+  double reached = relative_error(weight, result, calibration);
+
+  const Matrix<double> H = fitting_gram(G);
+  const Matrix<double> Wt = weight.transpose().template cast<double>();
+  const Matrix<double> scaled = Wt / power_of_two_below(Wt.cwiseAbs().maxCoeff());
+  const std::vector<Index> order = kept_energy_order(
+      scores(H, wide ? Matrix<double>(wide->diagonal().cwiseSqrt().asDiagonal() * scaled) : scaled,
+             PruneCriterion::wanda),
+      choice.pattern, options.seed);
+  if (order != identity && !stop.stopped()) {
+    Matrix<T> ordered(weight.rows(), n);
+    for (Index j = 0; j < n; ++j) ordered.col(j) = weight.col(order[static_cast<std::size_t>(j)]);
+    Product<SemiStructured<T>, Permutation<T>> candidate(
+        compress<SemiStructured>(ordered, unbounded, seen_in(order), stoppable),
+        Permutation<T>(order));
+    const double error = relative_error(weight, candidate, calibration);
+    if (error < reached) {
+      reached = error;
+      result = candidate;
+    }
+  }
+  require(reached <= budget.max_error() || stop.stopped(), [&] {
+    return "compress_permuted: " + budget.text() + " cannot be met: " + to_string(choice.pattern) +
+           " has relative error " + scientific(reached);
+  });
+  return result;
+}
+
 }  // namespace detail
 
 /// N:M of W with its columns in another order, times the permutation of the inputs that undoes it:
@@ -110,67 +176,12 @@ template <class Derived>
     const typename SemiStructured<typename Derived::Scalar>::Options& options = {}) {
   using T = typename Derived::Scalar;
   const ConstMatrixRef<T> weight(W.derived());
-  const Index n = weight.cols();
-  const Budget unbounded = bytes((std::numeric_limits<std::int64_t>::max)());
-  std::vector<Index> identity(static_cast<std::size_t>(n));
-  std::iota(identity.begin(), identity.end(), Index{0});
-  const Permutation<T> as_given(identity);
-  const detail::PatternChoice choice = detail::chosen_pattern<T>(
-      "SemiStructured", weight.rows(), n, budget, as_given.bytes(), options.pattern, options.places,
-      options.target, detail::require_storage<T>(options.storage), " with a permutation");
-  detail::require_weight<T>(weight, calibration);
   [[maybe_unused]] const detail::SerialEigen serial;
-  detail::StopMonitor stop(options.monitor);
-  auto stoppable = options;
-  stoppable.monitor = stop.monitor();
-  stoppable.pattern = choice.pattern;
-  stoppable.places = choice.places;
-  // Shrunk once, for both orders.
-  const auto wide = detail::WideMetric<>::of(calibration);
-  const Matrix<double> G =
-      wide
-          ? Matrix<double>()
-          : detail::pruning_gram(weight, calibration,
-                                 {options.criterion, options.refit, options.sweeps, choice.pattern},
-                                 detail::Grid::of(options.storage, choice.pattern), stop.monitor());
-  const auto seen_in = [&](const std::vector<Index>& order) {
-    if (!wide && G.size() == 0) return Calibration<T>();
-    if (!wide) return Calibration<T>::from_gram(G(order, order), 1).shrinkage(0);
-    Calibration<T> moved(n);
-    moved.add(Matrix<T>(calibration.held_samples()(order, Eigen::all)));
-    if (calibration.shrinkage()) moved.shrinkage(*calibration.shrinkage());
-    return moved;
-  };
-  const SemiStructured<T> best =
-      compress<SemiStructured>(weight, unbounded, seen_in(identity), stoppable);
-  Product<SemiStructured<T>, Permutation<T>> result(best, as_given);
-  double reached = relative_error(weight, result, calibration);
-
-  const Matrix<double> H = detail::fitting_gram(G);
-  const Matrix<double> Wt = weight.transpose().template cast<double>();
-  const Matrix<double> scaled = Wt / detail::power_of_two_below(Wt.cwiseAbs().maxCoeff());
-  const std::vector<Index> order = detail::kept_energy_order(
-      detail::scores(
-          H, wide ? Matrix<double>(wide->diagonal().cwiseSqrt().asDiagonal() * scaled) : scaled,
-          PruneCriterion::wanda),
-      choice.pattern, options.seed);
-  if (order != identity && !stop.stopped()) {
-    Matrix<T> ordered(weight.rows(), n);
-    for (Index j = 0; j < n; ++j) ordered.col(j) = weight.col(order[static_cast<std::size_t>(j)]);
-    Product<SemiStructured<T>, Permutation<T>> candidate(
-        compress<SemiStructured>(ordered, unbounded, seen_in(order), stoppable),
-        Permutation<T>(order));
-    const double error = relative_error(weight, candidate, calibration);
-    if (error < reached) {
-      reached = error;
-      result = candidate;
-    }
-  }
-  detail::require(reached <= budget.max_error() || stop.stopped(), [&] {
-    return "compress_permuted: " + budget.text() + " cannot be met: " + to_string(choice.pattern) +
-           " has relative error " + detail::scientific(reached);
-  });
-  return result;
+  return detail::propagated<T>(weight, budget, calibration, options.monitor,
+                               [&](const ConstMatrixRef<T>& target, const Budget& within,
+                                   const Calibration<T>& seen, const Monitor& monitor) {
+                                 return detail::permuted<T>(target, within, seen, options, monitor);
+                               });
 }
 
 }  // namespace PLEAT_ABI

@@ -8,6 +8,7 @@
 #include "pleat/solve/low_rank/product_factors.hpp"
 #include "pleat/solve/low_rank/rank_within.hpp"
 #include "pleat/solve/metric/calibration.hpp"
+#include "pleat/solve/metric/cross_fit.hpp"
 #include "pleat/solve/metric/layer_metric.hpp"
 #include "pleat/solve/metric/shrinkage.hpp"
 
@@ -138,6 +139,7 @@ class ProductMaker {
     require_finite(W1_, "the weights of the first layer");
     require_finite(W2_, "the weights of the second layer");
     calibration_.require_fit(W2_.rows(), W1_.cols());
+    require_no_pairs("compress_product", calibration_);
   }
 
   void scale() {

@@ -2,6 +2,7 @@
 // Any N:M pattern: masks, and pruned weights in compressed rows.
 #pragma once
 
+#include "pleat/compress/detail/propagated.hpp"
 #include "pleat/compress/error.hpp"
 #include "pleat/matrix/csr.hpp"
 #include "pleat/matrix/sparse_pattern.hpp"
@@ -12,6 +13,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <string>
 
 namespace pleat {
@@ -25,6 +27,26 @@ struct PruneOptions {
   std::uint64_t seed = 0;
   Monitor monitor = {};
 };
+
+namespace detail {
+
+/// The body of `prune`.
+template <Real T>
+[[nodiscard]] Csr<T> pruned(const ConstMatrixRef<T>& W, SparsePattern pattern,
+                            const Calibration<T>& calibration, const PruneOptions& options,
+                            const Monitor& monitor) {
+  const PruneMethod method{
+      options.criterion, options.refit, 2, {pattern.kept, (std::min)(pattern.group, W.cols())}};
+  StopMonitor stop(monitor);
+  const auto wide = WideMetric<>::of(calibration);
+  const Matrix<double> St =
+      wide ? prune_scaled(W, *wide, method, stop.monitor())
+           : prune_scaled(W, fitting_gram(pruning_gram(W, calibration, method, {}, stop.monitor())),
+                          method, stop.monitor());
+  return Csr<T>(St.transpose().template cast<T>());
+}
+
+}  // namespace detail
 
 /// W, m x n, pruned to a pattern in the metric of a calibration, as `compress<SemiStructured>` does
 /// it: the sweep of SparseGPT, then operator splitting, then least squares of what is kept, and
@@ -50,19 +72,12 @@ template <class Derived>
   detail::require_finite(weight, "the weights");
   calibration.require_fit(weight.rows(), weight.cols());
   [[maybe_unused]] const detail::SerialEigen serial;
-  const detail::PruneMethod method{options.criterion,
-                                   options.refit,
-                                   2,
-                                   {pattern.kept, (std::min)(pattern.group, weight.cols())}};
-  detail::StopMonitor stop(options.monitor);
-  const auto wide = detail::WideMetric<>::of(calibration);
-  const Matrix<double> St =
-      wide ? detail::prune_scaled(weight, *wide, method, stop.monitor())
-           : detail::prune_scaled(weight,
-                                  detail::fitting_gram(detail::pruning_gram(
-                                      weight, calibration, method, {}, stop.monitor())),
-                                  method, stop.monitor());
-  return Csr<T>(St.transpose().template cast<T>());
+  return detail::propagated<T>(weight, bytes((std::numeric_limits<std::int64_t>::max)()),
+                               calibration, options.monitor,
+                               [&](const ConstMatrixRef<T>& target, const Budget&,
+                                   const Calibration<T>& seen, const Monitor& monitor) {
+                                 return detail::pruned<T>(target, pattern, seen, options, monitor);
+                               });
 }
 
 /// Where `prune` with these arguments keeps a weight, m x n.

@@ -7,6 +7,7 @@
 #include "pleat/solve/low_rank/low_rank_solver.hpp"
 #include "pleat/solve/low_rank/shared_spectrum.hpp"
 #include "pleat/solve/metric/calibration.hpp"
+#include "pleat/solve/metric/cross_fit.hpp"
 #include "pleat/solve/metric/layer_metric.hpp"
 #include "pleat/solve/metric/metric_root.hpp"
 
@@ -92,7 +93,7 @@ template <Real T>
 [[nodiscard]] Vector<double> balancing_scales(const Stack<T>& stack,
                                               const Calibration<T>& calibration) {
   const Matrix<double> weight = stack.W.template cast<double>();
-  const Matrix<double> WS = MetricRoot<>::of_inputs(calibration)
+  const Matrix<double> WS = MetricRoot<>::of_inputs(CalibrationAccess::originals(calibration))
                                 .after(weight / power_of_two_below(weight.cwiseAbs().maxCoeff()));
   const auto count = static_cast<Index>(stack.first_rows.size());
   Vector<double> scales(count);
@@ -165,6 +166,7 @@ template <class Matrices, Real T>
   const Stack<T> stack(call, matrices);
   const Index n = stack.W.cols();
   calibration.require_fit(stack.W.rows(), n);
+  require_no_pairs(call, calibration);
   require(rank >= 1 && rank <= (std::min)(stack.W.rows(), n), [&] {
     return std::string(call) + ": a stack of " + shape_text(stack.W.rows(), n) + " has no rank " +
            std::to_string(rank);

@@ -13,6 +13,7 @@
 #include "pleat/solve/low_rank/rank_rule.hpp"
 #include "pleat/solve/low_rank/rank_within.hpp"
 #include "pleat/solve/metric/calibration.hpp"
+#include "pleat/solve/metric/cross_fit.hpp"
 
 #include <algorithm>
 #include <concepts>
@@ -159,6 +160,7 @@ class Recompressor {
     const Index m = op.rows();
     const Index n = op.cols();
     calibration.require_fit(m, n);
+    require_no_pairs("recompress", calibration);
     require(options.rank >= 0 && options.rank <= op.rank(), [&] {
       return "recompress: an operator of rank " + std::to_string(op.rank()) +
              " cannot be cut to rank " + std::to_string(options.rank);

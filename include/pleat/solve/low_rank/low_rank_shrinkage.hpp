@@ -54,21 +54,10 @@ template <Real T>
                                         Index rank, const Monitor& monitor) {
   return chosen_shrinkage(calibration, 1, monitor, [&](const auto& folds) {
     const Index height = std::min<Index>(W.rows(), 128);
-    Matrix<double> rows(height, W.cols());
-    const Matrix<double> root = scaled_root(calibration.output_metric());
-    for (Index i = 0; i < height; ++i) {
-      const Index from = i * W.rows() / height;
-      if (root.size() > 0) rows.row(i) = root.row(from) * W;
-      else rows.row(i) = W.row(from);
-      if (calibration.row_weights().size() > 0)
-        rows.row(i) *=
-            std::sqrt(calibration.row_weights()(from) / calibration.row_weights().maxCoeff());
-    }
+    const Matrix<double> rows = some_weighted_rows(W, calibration, height);
     const double share = static_cast<double>((std::min)(height, W.cols())) /
                          static_cast<double>((std::min)(W.rows(), W.cols()));
     const auto kept = std::clamp<Index>(std::lround(share * double(rank)), 1, height);
-    const double scale = power_of_two_below(rows.cwiseAbs().maxCoeff());
-    rows /= scale;
     const double unit = input_unit(folds);
     return std::function<double(double)>(
         [kept,

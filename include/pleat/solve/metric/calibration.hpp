@@ -5,15 +5,14 @@
 #include "pleat/core/error.hpp"
 #include "pleat/solve/linear/multiply.hpp"
 #include "pleat/solve/metric/moment.hpp"
+#include "pleat/solve/metric/sample_sums.hpp"
 
-#include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <utility>
-#include <vector>
 
 namespace pleat {
 inline namespace PLEAT_ABI {
@@ -37,24 +36,31 @@ struct CalibrationAccess;
 /// how much, the samples are kept in two folds, which alternate in blocks as the samples come: 64,
 /// or an eighth where samples or inputs are fewer than 512, so that neighbours stay together.
 ///
+/// Where layers before are compressed already, samples come in pairs: x' that those now make,
+/// beside x that they made. Makers then fit What x' to W x, and `gram`, `mean`, `held_samples` and
+/// the metric are those of x'.
+///
 /// Any number of samples is legal, fewer than inputs too, and inputs that are always zero. Memory:
-/// n^2 doubles for each fold; while there are fewer than n samples, the samples themselves. How
-/// samples are cut into calls of `add` does not change a bit.
+/// n^2 doubles for each fold, three times that for pairs; while there are fewer than n samples, the
+/// samples themselves. How samples are cut into calls of `add` does not change a bit.
 template <Real T>
-class Calibration {
+class Calibration : detail::SampleSums<T> {
+  using Sums = detail::SampleSums<T>;
+
  public:
   /// No calibration: the plain Frobenius norm for a matrix of any size.
   Calibration() = default;
 
   /// For a layer of so many inputs. Throws `std::invalid_argument` if there are none, or the value
   /// of `folds` is none of its names.
-  explicit Calibration(Index inputs, Folds folds = Folds::two)
-      : inputs_(inputs), folds_known_(folds == Folds::two) {
+  explicit Calibration(Index inputs, Folds folds = Folds::two) {
     detail::require(inputs >= 1, [&] {
       return "Calibration: a layer has at least 1 input, not " + std::to_string(inputs);
     });
     detail::require(folds <= Folds::two,
                     [] { return std::string("Calibration: unknown number of folds"); });
+    inputs_ = inputs;
+    folds_known_ = folds == Folds::two;
     sum_ = Vector<double>::Zero(inputs);
   }
 
@@ -90,7 +96,8 @@ class Calibration {
     calibration.mean_known_ = false;
     detail::check_moment(calibration.gram_, "the Gram matrix");
     calibration.gram_ = detail::symmetric_part(calibration.gram_);
-    calibration.guess_fourth_moments();
+    std::tie(calibration.quartic_, calibration.fourth_) =
+        detail::gaussian_fourth_moments(calibration.gram_, samples);
     return calibration;
   }
   template <class Derived, class Mean>
@@ -112,92 +119,54 @@ class Calibration {
   /// squares double could not hold. Cost: n^2 multiply-adds a sample, and half as many more for the
   /// second fold.
   void add(const ConstMatrixRef<T>& X) {
-    detail::require(inputs_ > 0 && X.rows() == inputs_, [&] {
-      return "Calibration: samples of " + std::to_string(inputs_) + " inputs cannot be " +
-             detail::shape_text(X.rows(), X.cols());
+    detail::check_samples<T>(X, inputs_);
+    detail::require(!paired_, [] {
+      return std::string(
+          "Calibration: after pairs of samples, add(X, X_compressed), no others fit");
     });
-    detail::require_finite(X, "calibration samples");
-    if constexpr (sizeof(T) > sizeof(float))
-      detail::require(X.size() == 0 || X.cwiseAbs().maxCoeff() <= T(1e150), [] {
-        return std::string("Calibration: an entry of the samples is beyond 1e150");
-      });
-    for (Index done = 0; done < X.cols();) {
-      if (held_count_ == capacity()) let_go(gram(), first_fold());
-      const Index count = (std::min)(X.cols() - done, capacity() - held_count_);
-      if (held_count_ + count > held_.cols())
-        held_.conservativeResize(inputs_, (std::min)(capacity(), 2 * (held_count_ + count)));
-      held_.middleCols(held_count_, count) = X.middleCols(done, count);
-      held_count_ += count;
-      samples_ += count;
-      done += count;
-    }
-    for (Index j = 0; j < X.cols(); ++j) {
-      const Vector<double> x = X.col(j).template cast<double>();
-      sum_ += x;
-      const double square = x.squaredNorm();
-      if (!(square > 0)) continue;
-      const double rest = 1 - (x.cwiseAbs2() / square).squaredNorm();
-      quartic_ = std::hypot(quartic_, square * std::sqrt((std::max)(0.0, rest)));
-      fourth_ = std::hypot(fourth_, square * std::sqrt(1 - rest));
-    }
+    Sums::take(X, nullptr);
+  }
+
+  /// Adds pairs of samples: X as inputs were, and what layers that are compressed already make of
+  /// them; both inputs() x any number, column by column of the same sample. What is fitted then
+  /// makes up for errors of the layers before as far as it can. Throws `std::invalid_argument`, and
+  /// changes nothing, where `add` of either would, if the shapes differ, and after samples that
+  /// were no pairs; so does `add` of one after pairs. Cost: three times that of `add` of one.
+  ///
+  /// Source: X. Zhang et al., "Accelerating very deep convolutional networks", 2016, asymmetric
+  /// reconstruction.
+  void add(const ConstMatrixRef<T>& X, const ConstMatrixRef<T>& X_compressed) {
+    detail::require(X.rows() == X_compressed.rows() && X.cols() == X_compressed.cols(), [&] {
+      return "Calibration: samples that are " + detail::shape_text(X.rows(), X.cols()) +
+             " and compressed ones that are " +
+             detail::shape_text(X_compressed.rows(), X_compressed.cols()) + " are no pairs";
+    });
+    detail::check_samples<T>(X, inputs_);
+    detail::check_samples<T>(X_compressed, inputs_);
+    detail::require(paired_ || samples_ == 0, [] {
+      return std::string("Calibration: after samples without a pair, add(X), no pairs fit");
+    });
+    paired_ = paired_ || X.cols() > 0;
+    Sums::take(X_compressed, &X);
   }
 
   /// Adds the samples of another calibration of the same layer, as if they had been added here.
   /// Folds are merged with folds; there are none where one of the two has none. Output weights and
   /// shrinkage stay as they are. Throws `std::invalid_argument`, and changes nothing, if the
-  /// numbers of inputs differ, or the sum of the Gram matrices overflows.
-  void merge(const Calibration& other) {
-    detail::require(other.inputs_ == inputs_, [&] {
-      return "Calibration: " + std::to_string(inputs_) + " and " + std::to_string(other.inputs_) +
-             " inputs cannot be merged";
-    });
-    const Index samples = samples_ + other.samples_;
-    const bool known = mean_known_ && other.mean_known_;
-    const bool folds = folds_known_ && (other.folds_known_ || other.samples_ == 0);
-    const double quartic = std::hypot(quartic_, other.quartic_);
-    const double fourth = std::hypot(fourth_, other.fourth_);
-    const Vector<double> sum = sum_ + other.sum_;
-    if (gram_.size() > 0 || other.gram_.size() > 0) {
-      Matrix<double> both = gram() + other.gram();
-      detail::require_finite(both, "the sum of Gram matrices");
-      Fold first;
-      if (folds) {
-        first = first_fold();
-        Fold more = other.first_fold();
-        // Where folds would differ much in size, the larger one gets the smaller.
-        const auto imbalance = [&](Index count) { return std::abs(2 * count - samples); };
-        const Index rest = other.samples_ - more.samples;
-        if (8 * imbalance(first.samples + more.samples) > samples &&
-            imbalance(first.samples + rest) < imbalance(first.samples + more.samples))
-          more = {other.gram() - more.gram, rest};
-        first.gram += more.gram;
-        first.samples += more.samples;
-      }
-      let_go(std::move(both), std::move(first));
-    } else if (other.held_count_ > 0) {
-      add(Matrix<T>(other.held_.leftCols(other.held_count_)));
-    }
-    samples_ = samples;
-    sum_ = sum;
-    quartic_ = quartic;
-    fourth_ = fourth;
-    mean_known_ = known;
-    folds_known_ = folds;
-    if (!folds) first_ = {};
-  }
+  /// numbers of inputs differ, if one has pairs and the other samples that are none, or the sum of
+  /// the Gram matrices overflows.
+  void merge(const Calibration& other) { Sums::merge(other); }
 
   /// Number of inputs n; 0 for no calibration.
   [[nodiscard]] Index inputs() const noexcept { return inputs_; }
   /// Number of samples seen.
   [[nodiscard]] Index samples() const noexcept { return samples_; }
 
+  /// Whether samples came in pairs.
+  [[nodiscard]] bool paired() const noexcept { return paired_; }
+
   /// Sum of x x^T over the samples, n x n.
-  [[nodiscard]] Matrix<double> gram() const {
-    Matrix<double> gram = gram_.size() > 0 ? gram_ : Matrix<double>::Zero(inputs_, inputs_);
-    if (held_count_ > 0)
-      gram += detail::outer_gram(held_.leftCols(held_count_).template cast<double>().eval());
-    return gram;
-  }
+  [[nodiscard]] Matrix<double> gram() const { return Sums::gram(); }
 
   /// Mean of x over the samples, n x 1. Throws `std::invalid_argument` where it is not known:
   /// without samples, or from a Gram matrix alone.
@@ -222,8 +191,9 @@ class Calibration {
   /// well-conditioned estimator for large-dimensional covariance matrices", 2004, towards the
   /// diagonal instead of the identity. It falls to 0 as samples become many. While there are no
   /// more than eight samples an input, the mean squares of the inputs that are not 0 are drawn to
-  /// each other as well, by the same closed form, and correlations kept. Throws
-  /// `std::invalid_argument` unless 0 <= a < 1.
+  /// each other as well, by the same closed form, and correlations kept. Of pairs the Gram matrix
+  /// is that of x'; how far weights change to suit x' is shrunk as well, by what was set, or what
+  /// the folds say of that, up to not at all. Throws `std::invalid_argument` unless 0 <= a < 1.
   Calibration& shrinkage(double a) {
     detail::require(is_finite(a) && a >= 0 && a < 1, [&] {
       return "Calibration: shrinkage must be at least 0 and less than 1, not " + std::to_string(a);
@@ -290,93 +260,35 @@ class Calibration {
 
  private:
   friend struct detail::CalibrationAccess;
-
-  /// The first of the two folds; the second is what it has not.
-  struct Fold {
-    Matrix<double> gram;
-    Index samples = 0;
-  };
-
-  /// Samples held before they are let go: all while they are fewer than inputs, then blocks.
-  [[nodiscard]] Index capacity() const noexcept {
-    return gram_.size() == 0 ? inputs_ : std::min<Index>(inputs_, 512);
-  }
-
-  /// Which of the held samples the first fold has: blocks of samples alternate.
-  [[nodiscard]] std::vector<Index> held_in_first() const {
-    const Index before = samples_ - held_count_;
-    const Index block = std::clamp<Index>((gram_.size() == 0 ? held_count_ : inputs_) / 8, 1, 64);
-    std::vector<Index> found;
-    for (Index j = 0; j < held_count_; ++j)
-      if ((before + j) / block % 2 == 0) found.push_back(j);
-    return found;
-  }
-
-  /// That fold, of all samples.
-  [[nodiscard]] Fold first_fold() const {
-    if (!folds_known_) return {};
-    const std::vector<Index> held = held_in_first();
-    Fold fold{first_.gram.size() > 0 ? first_.gram : Matrix<double>::Zero(inputs_, inputs_),
-              first_.samples + static_cast<Index>(held.size())};
-    if (!held.empty())
-      fold.gram += detail::outer_gram(held_(Eigen::all, held).template cast<double>().eval());
-    return fold;
-  }
-
-  /// Lets the held samples go: `gram` has them, and `first` those of its fold.
-  void let_go(Matrix<double> gram, Fold first) {
-    gram_ = std::move(gram);
-    first_ = std::move(first);
-    held_count_ = 0;
-    held_.resize(inputs_, 0);
-  }
-
-  /// Those of Gaussian inputs, for which the mean of (x_i x_j)^2 is G_ii G_jj + 2 G_ij^2.
-  void guess_fourth_moments() {
-    const double largest = gram_.diagonal().maxCoeff();
-    if (!(largest > 0)) return;
-    const Vector<double> d = gram_.diagonal().cwiseMax(0) / largest;
-    const double own = 3 * d.squaredNorm();
-    const double all = d.sum() * d.sum() + 2 * (gram_ / largest).squaredNorm();
-    const auto count = static_cast<double>(samples_);
-    quartic_ = largest * std::sqrt((std::max)(0.0, all - own) / count);
-    fourth_ = largest * std::sqrt(own / count);
-  }
+  using Sums::cross_;
+  using Sums::cross_moment;
+  using Sums::first_;
+  using Sums::first_fold;
+  using Sums::folds_known_;
+  using Sums::fourth_;
+  using Sums::gram_;
+  using Sums::held_;
+  using Sums::held_count_;
+  using Sums::held_differences;
+  using Sums::held_in_first;
+  using Sums::inputs_;
+  using Sums::mean_known_;
+  using Sums::originals_;
+  using Sums::paired_;
+  using Sums::quartic_;
+  using Sums::samples_;
+  using Sums::sum_;
 
   void swap(Calibration& other) noexcept {
-    std::swap(inputs_, other.inputs_);
-    std::swap(samples_, other.samples_);
-    gram_.swap(other.gram_);
-    held_.swap(other.held_);
-    std::swap(held_count_, other.held_count_);
-    sum_.swap(other.sum_);
-    std::swap(mean_known_, other.mean_known_);
+    Sums::swap(other);
     row_weights_.swap(other.row_weights_);
     output_metric_.swap(other.output_metric_);
-    first_.gram.swap(other.first_.gram);
-    std::swap(first_.samples, other.first_.samples);
-    std::swap(folds_known_, other.folds_known_);
-    std::swap(quartic_, other.quartic_);
-    std::swap(fourth_, other.fourth_);
     std::swap(shrinkage_, other.shrinkage_);
     other_fold_.swap(other.other_fold_);
   }
 
-  Index inputs_ = 0;
-  Index samples_ = 0;
-  Matrix<double> gram_;  // of the samples that are no longer held; empty if none were let go
-  Fold first_;           // of these, what the first fold has
-  bool folds_known_ = false;
-  // The square roots, so that they do not overflow, of the sums over samples and i != j of x_i^2
-  // x_j^2, and over samples and i of x_i^4.
-  double quartic_ = 0;
-  double fourth_ = 0;
   std::optional<double> shrinkage_;
   std::shared_ptr<const Calibration> other_fold_;  // where this is one of two
-  Matrix<T> held_;
-  Index held_count_ = 0;
-  Vector<double> sum_;
-  bool mean_known_ = true;
   Vector<double> row_weights_;
   Matrix<double> output_metric_;
 };

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "pleat/solve/linear/multiply.hpp"
+#include "pleat/solve/linear/square_root.hpp"
 #include "pleat/solve/metric/calibration.hpp"
 
 #include <algorithm>
@@ -50,6 +51,26 @@ template <Real T>
   if (H.size() == 0) return H;
   H.diagonal().array() = H.diagonal().cwiseMax(0).array() + 1e-8 * H.diagonal().mean();
   return H;
+}
+
+/// At most so many rows of P^(1/2) W, with P the calibration's weights of outputs, by which
+/// something is chosen for all of them; divided by a power of two.
+template <Real T>
+[[nodiscard]] Matrix<double> some_weighted_rows(const Matrix<double>& W,
+                                                const Calibration<T>& calibration, Index most) {
+  const Index height = (std::min)(W.rows(), most);
+  Matrix<double> rows(height, W.cols());
+  const Matrix<double> root = scaled_root(calibration.output_metric());
+  for (Index i = 0; i < height; ++i) {
+    const Index from = i * W.rows() / height;
+    if (root.size() > 0) rows.row(i) = root.row(from) * W;
+    else rows.row(i) = W.row(from);
+    if (calibration.row_weights().size() > 0)
+      rows.row(i) *=
+          std::sqrt(calibration.row_weights()(from) / calibration.row_weights().maxCoeff());
+  }
+  rows /= power_of_two_below(rows.cwiseAbs().maxCoeff());
+  return rows;
 }
 
 /// tr(D H D^T) for D^T.

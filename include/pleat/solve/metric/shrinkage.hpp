@@ -44,19 +44,27 @@ struct CalibrationAccess {
         if (k < static_cast<Index>(first.size()) && first[static_cast<std::size_t>(k)] == j) ++k;
         else second.push_back(j);
       }
-      both[0].add(Matrix<T>(whole.held_(Eigen::all, first)));
-      both[1].add(Matrix<T>(whole.held_(Eigen::all, second)));
+      for (const std::size_t k : {0U, 1U}) {
+        const std::vector<Index>& own = k == 0 ? first : second;
+        const Matrix<T> samples = whole.held_(Eigen::all, own);
+        if (whole.paired_) both[k].add(Matrix<T>(whole.originals_(Eigen::all, own)), samples);
+        else both[k].add(samples);
+      }
     } else {
       auto first = whole.first_fold();
       both[1].gram_ = whole.gram() - first.gram;
       both[1].samples_ = whole.samples_ - first.samples;
       both[0].gram_ = std::move(first.gram);
       both[0].samples_ = first.samples;
+      both[1].cross_ = whole.cross_moment();
+      both[1].cross_ -= first.cross;
+      both[0].cross_ = std::move(first.cross);
       // What is left of an input that the second fold never saw is rounding.
       for (Index j = 0; j < n; ++j)
         if (both[1].gram_(j, j) <= 1e-13 * both[0].gram_(j, j)) {
           both[1].gram_.row(j).setZero();
           both[1].gram_.col(j).setZero();
+          both[1].cross_.forget(j);
         }
       for (Calibration<T>& fold : both) {
         const double share =
@@ -64,6 +72,7 @@ struct CalibrationAccess {
         fold.quartic_ = share * whole.quartic_;
         fold.fourth_ = share * whole.fourth_;
         fold.mean_known_ = false;
+        fold.paired_ = whole.paired_;
       }
     }
     if (both[0].samples_ == 0 || both[1].samples_ == 0) return std::nullopt;
@@ -96,6 +105,53 @@ struct CalibrationAccess {
       calibration.other_fold_ = std::make_shared<const Calibration<T>>(
           with_inputs_scaled(*calibration.other_fold_, scales));
     return calibration;
+  }
+
+  /// Whether there are pairs, and one that differs.
+  template <Real T>
+  [[nodiscard]] static bool differs(const Calibration<T>& calibration) {
+    return calibration.paired_ && (!calibration.cross_.empty() ||
+                                   calibration.held_.leftCols(calibration.held_count_) !=
+                                       calibration.originals_.leftCols(calibration.held_count_));
+  }
+  /// Of pairs, x - x' while all are held; else none.
+  template <Real T>
+  [[nodiscard]] static Matrix<double> differences(const Calibration<T>& calibration) {
+    return calibration.gram_.size() == 0 ? calibration.held_differences()
+                                         : Matrix<double>(calibration.inputs_, 0);
+  }
+  /// Of pairs, their moments beside the Gram matrix of x'.
+  template <Real T>
+  [[nodiscard]] static CrossMoment<> cross_moment(const Calibration<T>& calibration) {
+    return calibration.cross_moment();
+  }
+  /// Of pairs, x' alone: the same calibration without what it was before.
+  template <Real T>
+  [[nodiscard]] static Calibration<T> compressed(Calibration<T> calibration) {
+    calibration.paired_ = false;
+    calibration.cross_ = {};
+    calibration.first_.cross = {};
+    calibration.originals_.resize(0, 0);
+    if (calibration.other_fold_)
+      calibration.other_fold_ =
+          std::make_shared<const Calibration<T>>(compressed(*calibration.other_fold_));
+    return calibration;
+  }
+  /// Of pairs, x alone, in no folds.
+  template <Real T>
+  [[nodiscard]] static Calibration<T> originals(const Calibration<T>& calibration) {
+    if (!differs(calibration)) return compressed(calibration);
+    Calibration<T> result(calibration.inputs_, Folds::one);
+    if (calibration.gram_.size() == 0) {
+      result.add(calibration.originals_.leftCols(calibration.held_count_));
+    } else {
+      result.gram_ = calibration.cross_moment().original_gram(calibration.gram());
+      result.samples_ = calibration.samples_;
+      result.mean_known_ = false;
+    }
+    result.row_weights_ = calibration.row_weights_;
+    result.output_metric_ = calibration.output_metric_;
+    return result;
   }
 
   /// See `Calibration::fourth_`.
