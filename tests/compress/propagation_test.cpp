@@ -198,7 +198,9 @@ TEMPLATE_TEST_CASE("what is fitted to pairs is closer than what is fitted to eit
   const Matrix<T> W = random.matrix<T>(32, n);
   for (const Index samples : {40, 150, 1000}) {
     CAPTURE(samples);
-    const auto [X, compressed] = before.inputs(random, samples);
+    const auto seen = before.inputs(random, samples);
+    const Matrix<T>& X = seen.first;
+    const Matrix<T>& compressed = seen.second;
     const auto [more, more_compressed] = before.inputs(random, 3000);
     const auto pairs = calibration_of_pairs<T>(X, compressed);
     const auto fresh = calibration_of_pairs<T>(more, more_compressed);
@@ -229,8 +231,51 @@ TEMPLATE_TEST_CASE("what is fitted to pairs is closer than what is fitted to eit
     });
     // What the makers' own metric is best for is least in the error of pairs, too.
     const double expected = cross_validate<LowRank>(W, keep(0.6), pairs);
-    const double seen = relative_error(W, compress<LowRank>(W, keep(0.6), pairs), fresh);
-    CHECK(expected == Approx(seen).epsilon(samples > 100 ? 0.15 : 0.3));
+    const double unseen = relative_error(W, compress<LowRank>(W, keep(0.6), pairs), fresh);
+    CHECK(expected == Approx(unseen).epsilon(samples > 100 ? 0.15 : 0.3));
+  }
+}
+
+TEST_CASE("what few samples say of a difference by chance is not fitted", "[propagation]") {
+  Random random(2116);
+  const Index n = 64;
+  const Matrix<double> W = random.matrix<double>(40, n);
+  const Matrix<double> mixing = random.matrix<double>(n, n);
+  const auto inputs = [&](Index samples) {
+    const Matrix<double> X = mixing * random.matrix<double>(n, samples);
+    const Matrix<double> noise = random.matrix<double>(n, samples);
+    const Matrix<double> compressed = X + noise;
+    return std::pair(X, compressed);
+  };
+  const auto more = inputs(4000);
+  const auto fresh = calibration_of_pairs<double>(more.first, more.second);
+  const double kept = relative_error(W, Dense<double>(W), fresh);
+  for (const Index samples : {1, 2, 8, 30, 60, 70, 200, 2000}) {
+    CAPTURE(samples);
+    const auto seen = inputs(samples);
+    const auto pairs = calibration_of_pairs<double>(seen.first, seen.second);
+    const double fitted = relative_error(W, compress<Dense>(W, keep(1), pairs), fresh);
+    CHECK(fitted <= 1.02 * kept);
+    if (samples == 2000) CHECK(fitted < 0.97 * kept);
+  }
+}
+
+TEST_CASE("without folds, pairs are fitted by the closed form", "[propagation]") {
+  Random random(2117);
+  for (const Index samples : {3, 11, 12, 60}) {
+    const Index n = 11;
+    const Matrix<double> W = random.matrix<double>(5, n);
+    const Matrix<double> X = random.matrix<double>(n, samples);
+    const Matrix<double> noise = random.matrix<double>(n, samples);
+    const Matrix<double> compressed = X + 0.3 * noise;
+    Calibration<double> pairs(n, Folds::one);
+    pairs.add(X, compressed);
+    const double a = detail::closed_form_shrinkage(calibration_of(compressed));
+    CHECK(a > 0);
+    const Matrix<double> exact = suiting_weights(W, X, compressed, a);
+    const Matrix<double> made = compress<Dense>(W, keep(1), pairs).to_dense();
+    CHECK((made - exact).norm() <= 1e-8 * exact.norm());
+    CHECK_THROWS_AS(cross_validate<LowRank>(W, keep(1), pairs), std::invalid_argument);
   }
 }
 
@@ -287,7 +332,9 @@ TEMPLATE_TEST_CASE("scales of weights and of pairs do not matter", "[propagation
   const LayerBefore<T> before(random, n);
   const Matrix<T> W = random.matrix<T>(16, n);
   for (const Index samples : {20, 200}) {
-    const auto [X, compressed] = before.inputs(random, samples);
+    const auto seen = before.inputs(random, samples);
+    const Matrix<T>& X = seen.first;
+    const Matrix<T>& compressed = seen.second;
     const auto pairs = calibration_of_pairs<T>(X, compressed);
     const Matrix<T> dense = compress<LowRank>(W, keep(0.5), pairs).to_dense();
     const double error = relative_error(W, Dense<T>(dense), pairs);
