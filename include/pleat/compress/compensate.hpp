@@ -233,6 +233,9 @@ template <LinearOperator Op, class Derived, class Size>
 /// with r = min(m, n) it is 0. What itself is taken over as it is. Any calibration will do,
 /// singular ones too: no inverse is taken, see `detail::LowRankSolver`.
 ///
+/// Where the calibration is of pairs of inputs (see `Calibration::add`), (What + U V) x' is what
+/// comes close to W x.
+///
 /// The cost is that of `compress<LowRank>` for the residual, which is held in double, and one
 /// `op.to_dense()`. Throws `std::invalid_argument` if W is empty or not finite or has another shape
 /// than the operator, if What is not finite, if the calibration does not fit, if the rank is not

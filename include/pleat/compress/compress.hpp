@@ -29,7 +29,7 @@ struct Compressor;
 /// its samples are few (see `Calibration::shrinkage`), or the Frobenius norm without one. Where its
 /// samples are pairs of x and x' (see `Calibration::add`), What x' is close to W x: the structure
 /// stands for weights that make up for x' as far as the samples are to be trusted (see
-/// `detail::CrossFit`); errors below 1e-7 are then not told from 0.
+/// `detail::CrossFit`); an error below 1e-7, in float about 1e-6, is then not told from 0.
 ///
 /// Deterministic for a given seed, whatever the number of threads, and blind to the scale of W and
 /// of the calibration's samples. Throws `std::invalid_argument` if W is empty or not finite, if the

@@ -144,11 +144,11 @@ template <Real T, LinearOperator Op>
 ///
 ///     || P^(1/2) (What X' - W X) ||_F / || P^(1/2) W X ||_F.
 ///
-/// 0 where both norms are 0, infinite where only the second is. What
-/// is never formed but for blocks of 64 of its rows; sums are in double. Cost: m applications of
-/// What^T and m n^2 multiply-adds, twice as many for pairs; m n T while the calibration holds its T
-/// <= n samples, and then no memory of n^2; m n without samples. Throws `std::invalid_argument` if
-/// the shapes differ, or W is not finite.
+/// 0 where both norms are 0, infinite where only the second is. What is never formed but for blocks
+/// of 64 of its rows; sums are in double, and with moments of pairs an error below about 1e-8 is
+/// not told from 0. Cost: m applications of What^T and m n^2 multiply-adds, twice as many for
+/// pairs; m n T while the calibration holds its T <= n samples, and then no memory of n^2; m n
+/// without samples. Throws `std::invalid_argument` if the shapes differ, or W is not finite.
 template <class Derived, LinearOperator Op>
 [[nodiscard]] double relative_error(const Eigen::MatrixBase<Derived>& W, const Op& op,
                                     const Calibration<typename Op::Scalar>& calibration) {

@@ -316,9 +316,10 @@ class UnitMaker {
 /// Cost: N k (k / 2 + m) + 2 m N^2 multiply-adds in double, N^2 + N k + 3 m N doubles, and the
 /// choice of a shrinkage (some k^3, and the Gram matrices of the folds; none if it is set); for
 /// `error`, about log2(k) times m N (N + k) more. Throws `std::invalid_argument` if a matrix is
-/// empty or not finite, if shapes or the calibration do not fit, on options out of range, and if
-/// one unit, or as many as the options ask for, are not within the budget. Stopped by its monitor,
-/// it completes what it has by `energy`.
+/// empty or not finite, if shapes or the calibration do not fit, if that is one of pairs of inputs
+/// (see `Calibration::add`), on options out of range, and if one unit, or as many as the options
+/// ask for, are not within the budget. Stopped by its monitor, it completes what it has by
+/// `energy`.
 ///
 /// Source: MoDeGPT (Lin et al., ICLR 2025, modules of type I), which has the same least squares,
 /// and chooses units by ridge leverage scores.

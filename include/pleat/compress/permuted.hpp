@@ -168,7 +168,8 @@ template <Real T>
 /// squares of input j (Pool and Yu, "Channel permutations for N:M sparsity", NeurIPS 2021). Where
 /// that does not lower the error of `compress<SemiStructured>`, P is the identity: never worse, at
 /// two bytes an input more. Cost: twice `compress<SemiStructured>`, and up to some seconds of
-/// search. Throws what `compress` throws.
+/// search. With pairs of inputs (see `Calibration::add`), What x' is close to W x. Throws what
+/// `compress` throws.
 template <class Derived>
 [[nodiscard]] auto compress_permuted(
     const Eigen::MatrixBase<Derived>& W, const Budget& budget,

@@ -265,9 +265,9 @@ class ProductMaker {
 /// Deterministic, for any number of threads, and blind to scale. Cost: heads times that of
 /// `detail::product_factors`; for `error`, log2(d) times that and heads (d + r) n^2. Throws
 /// `std::invalid_argument` if a matrix is empty or not finite, if shapes or the calibration do not
-/// fit, if the heads do not divide the inner size, on a rank out of range, and if rank 1, or the
-/// rank of the options, is not within the budget. Where a monitor stops it, the remaining heads
-/// keep the first r dimensions as they are.
+/// fit, if that is one of pairs of inputs (see `Calibration::add`), if the heads do not divide the
+/// inner size, on a rank out of range, and if rank 1, or the rank of the options, is not within the
+/// budget. Where a monitor stops it, the remaining heads keep the first r dimensions as they are.
 ///
 /// Source: MoDeGPT (Lin et al., ICLR 2025, modules of type III), which inverts a square root of the
 /// Gram matrix.

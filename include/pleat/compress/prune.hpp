@@ -51,8 +51,9 @@ template <Real T>
 /// W, m x n, pruned to a pattern in the metric of a calibration, as `compress<SemiStructured>` does
 /// it: the sweep of SparseGPT, then operator splitting, then least squares of what is kept, and
 /// group by group for groups of 4, 8, 16 and 32; without a calibration, the largest entries as they
-/// are. Throws `std::invalid_argument` if W is empty or not finite, if the calibration does not fit
-/// it, and unless 1 <= kept <= group.
+/// are. With pairs of inputs (see `Calibration::add`), What x' is close to W x. Throws
+/// `std::invalid_argument` if W is empty or not finite, if the calibration does not fit it, and
+/// unless 1 <= kept <= group.
 template <class Derived>
 [[nodiscard]] auto prune(const Eigen::MatrixBase<Derived>& W, SparsePattern pattern,
                          const Calibration<typename Derived::Scalar>& calibration = {},

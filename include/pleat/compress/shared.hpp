@@ -238,7 +238,8 @@ template <template <Real> class Structure, class M>
 ///
 /// Cost: m_l n min(m_l, n) multiply-adds for each matrix, and for the stack only n (rank + 5)^2.
 /// Throws `std::invalid_argument` for matrices as `compress_shared` does, for a rank that the stack
-/// does not have, and for an output metric, which knows no single matrices.
+/// does not have, for an output metric, which knows no single matrices, and for pairs of inputs
+/// (see `Calibration::add`).
 template <class M>
 [[nodiscard]] double shared_error_bound(const std::vector<M>& matrices, Index rank,
                                         const Calibration<typename M::Scalar>& calibration = {},

@@ -277,8 +277,9 @@ template <Real T, class Left, class Right>
 /// m x n. Narrow factors are read as they are, and the result is rounded anew.
 ///
 /// Throws `std::invalid_argument` if a factor is not finite, if the operator is empty, if the
-/// calibration does not fit, on a rank that is more than the operator's, and on a budget that even
-/// rank 1 exceeds, or that the rank asked for does.
+/// calibration does not fit or is one of pairs of inputs (see `Calibration::add`), on a rank that
+/// is more than the operator's, and on a budget that even rank 1 exceeds, or that the rank asked
+/// for does.
 template <Real T>
 [[nodiscard]] LowRank<T> recompress(const LowRank<T>& op, const Budget& budget,
                                     const Calibration<T>& calibration = {},
