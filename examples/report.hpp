@@ -115,6 +115,7 @@ inline void print_legend(int compressing_threads) {
       "former expects of the latter (--all: of more rows). mean cos, 5th pct: cosine to the dense\n"
       "embedding. x dense: time as a multiple of the dense time (below 1 is faster). Pairs keep a\n"
       "share of the hidden units of the two feed-forward layers, and have no layers to compare.\n"
+      "in-turn: each layer is fitted to what the compressed ones before it make of its inputs.\n"
       "Compressed on %d thread%s; timed on one, on every third sentence.\n\n",
       compressing_threads, compressing_threads == 1 ? "" : "s");
 }

@@ -57,6 +57,8 @@ struct Method {
   std::function<double(const MatrixXf&, const pleat::Budget&, const Calibration&)> cross_validate;
   bool quick = false;  // so that it is said even if not all is asked for
   std::function<Encoder(const Encoder&, double, const Calibrations&)> narrow = {};
+  /// Layer after layer, each fitted to what the ones before it now make of its inputs.
+  bool in_turn = false;
 };
 
 /// A structure with default options, but for a choice.
@@ -73,6 +75,15 @@ Method method(std::string name, std::vector<double> keep, bool usual, makers::Ch
             return makers::cross_validate<Structure>(W, budget, calibration, choice);
           },
           quick};
+}
+
+/// The same layer after layer.
+template <template <pleat::Real> class Structure>
+Method in_turn(std::string name, std::vector<double> keep) {
+  Method result = method<Structure>(std::move(name), std::move(keep), false);
+  result.cross_validate = {};
+  result.in_turn = true;
+  return result;
 }
 
 /// So many of every so many columns, on any machine.
@@ -94,10 +105,12 @@ const std::vector<Method>& methods() {
   static const std::vector<Method> all{
       {"LowRank-plain", {0.5, 0.75, 0.25}, rare, makers::low_rank_plain, {}},
       method<pleat::LowRank>("LowRank", {0.5, 0.75, 0.25}, usual, {}, quick),
+      in_turn<pleat::LowRank>("LowRank-in-turn", {0.5, 0.75, 0.25}),
       method<pleat::BlockDictionary>("BlockDictionary", {0.5, 0.25}, usual),
       method<pleat::BlockDictionary>("BlockDictionary-fast", {0.5, 0.25}, rare, {.fast = true}),
       method<pleat::SparseDictionary>("SparseDictionary", {0.5}, rare),
       method<pleat::SemiStructured>("SemiStructured", {0.565}, usual),
+      in_turn<pleat::SemiStructured>("SemiStructured-in-turn", {0.565}),
       method<pleat::SemiStructured>("SemiStructured-2:4", {0.54}, rare, of_pattern(2, 4)),
       method<pleat::SemiStructured>("SemiStructured-4:8", {0.55}, rare, of_pattern(4, 8)),
       method<pleat::SemiStructured>("SemiStructured-4:16", {0.285}, rare, of_pattern(4, 16)),
@@ -220,6 +233,34 @@ Encoder compress(const Encoder& dense, const Method& method, double keep,
                   encoder::linear_layers.size());
   }
   return dense.with(std::move(weights));
+}
+
+/// The same, but each layer is calibrated on pairs of inputs: those of the dense encoder, and those
+/// of the one that is compressed up to there.
+Encoder compress_in_turn(const Encoder& dense, const Method& method, double keep,
+                         const encoder::Sentences& sentences, report::Progress& progress) {
+  Encoder model = dense;
+  std::size_t done = 0;
+  for (const std::string& layer : encoder::linear_layers) {
+    const MatrixXf W = dense.weights().at(layer).to_dense();
+    Calibration pairs(W.cols());
+    for (std::size_t i = 0; i < sentences.size(); ++i) {
+      const auto inputs_of = [&](const Encoder& encoder) {
+        MatrixXf found;
+        (void)encoder.embed(sentences[i], [&](const std::string& name, const MatrixXf& inputs) {
+          if (name == layer) found = inputs;
+        });
+        return found;
+      };
+      pairs.add(inputs_of(dense), inputs_of(model));
+    }
+    encoder::Weights weights = model.weights();
+    const Threads threads(compressing_threads());
+    weights[layer] = method.compress(W, pleat::keep(keep), pairs);
+    model = model.with(std::move(weights));
+    progress.show(method.name + ": compressing " + layer, ++done, encoder::linear_layers.size());
+  }
+  return model;
 }
 
 /// A narrower encoder than `dense`, and what it is compressed to.
@@ -365,10 +406,12 @@ bool run(const Settings& settings) {
       try {
         const Encoder model =
             method.narrow ? narrowed(dense, method, keep, calibrations, data.calibration, progress)
-                          : compress(dense, method, keep, calibrations, progress);
+            : method.in_turn ? compress_in_turn(dense, method, keep, data.calibration, progress)
+                             : compress(dense, method, keep, calibrations, progress);
         report::Row row = judge(method.name, model, embed(model, data.held_out), dense_embeddings);
-        row.fitted_error = method.narrow ? -1 : output_error(dense, model, calibrations);
-        row.unseen_error = method.narrow ? -1 : output_error(dense, model, unseen);
+        const bool by_layers = !method.narrow && !method.in_turn;  // fitted to the dense inputs
+        row.fitted_error = by_layers ? output_error(dense, model, calibrations) : -1;
+        row.unseen_error = by_layers ? output_error(dense, model, unseen) : -1;
         if (method.cross_validate && (method.quick || settings.all))
           row.crossed_error = crossed_error(dense, method, keep, calibrations, progress);
         const auto times = milliseconds(method.name, {dense, model}, data.held_out, progress);
