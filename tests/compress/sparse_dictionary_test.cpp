@@ -159,13 +159,14 @@ TEST_CASE("solvers come closer in the order of their cost", "[sparse_dictionary]
           W, compress<LowRank>(W, keep(2), calibration, {.rank = rank}), calibration);
       const double rocket = error_of({.atoms = k, .nonzeros = k / 2, .solver = Solver::rocket});
       const double compot = error_of({.atoms = k, .nonzeros = k / 2});
-      const double ksvd =
-          error_of({.atoms = k, .nonzeros = k / 2, .solver = Solver::ksvd, .iterations = 60});
       CHECK(rocket < svd);
       CHECK(compot < rocket);
+      CHECK(error_of({.atoms = k, .pattern = {8, 16}}) < rocket);
+      if (share > 0.7) continue;  // one is slow enough
+      const double ksvd =
+          error_of({.atoms = k, .nonzeros = k / 2, .solver = Solver::ksvd, .iterations = 25});
       CHECK(ksvd < rocket);
       CHECK(ksvd <= 1.02 * compot);
-      CHECK(error_of({.atoms = k, .pattern = {8, 16}}) < rocket);
     }
   }
 }
