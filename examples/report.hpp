@@ -79,7 +79,7 @@ struct Row {
 
 /// The first line of the table. Whoever reads it, by a pipe too, gets each line at once.
 inline void print_head() {
-  std::printf("\n%-18s %8s %8s %8s %8s %8s %9s %9s %9s %9s\n", "structure", "MB", "% dense",
+  std::printf("\n%-23s %8s %8s %8s %8s %8s %9s %9s %9s %9s\n", "structure", "MB", "% dense",
               "fitted", "crossed", "unseen", "mean cos", "5th pct", "ms/sent.", "x dense");
   std::fflush(stdout);
 }
@@ -92,7 +92,7 @@ inline std::string error_text(double error) {
 }
 
 inline void print(const Row& row, std::size_t dense_bytes) {
-  std::printf("%-18s %8.2f %8.1f %8s %8s %8s %9.4f %9.4f %9.2f %9.2f\n", row.structure.c_str(),
+  std::printf("%-23s %8.2f %8.1f %8s %8s %8s %9.4f %9.4f %9.2f %9.2f\n", row.structure.c_str(),
               static_cast<double>(row.bytes) / 1e6,
               100 * static_cast<double>(row.bytes) / static_cast<double>(dense_bytes),
               error_text(row.fitted_error).c_str(), error_text(row.crossed_error).c_str(),
@@ -103,7 +103,7 @@ inline void print(const Row& row, std::size_t dense_bytes) {
 
 /// The row of a structure that cannot be made so small.
 inline void print_impossible(const std::string& structure, const std::string& reason) {
-  std::printf("%-18s not possible: %s\n", structure.c_str(), reason.c_str());
+  std::printf("%-23s not possible: %s\n", structure.c_str(), reason.c_str());
   std::fflush(stdout);
 }
 

@@ -119,7 +119,8 @@ TEST_CASE("what a sparse dictionary is told is what it has", "[sparse_dictionary
        {std::pair<const char*, Index>{"avx512", 16}, {"fma3+avx2", 8}, {"sse2", 4}}) {
     const auto op = compress<SparseDictionary>(W, keep(0.6), {.target = target});
     const auto* const codes = op.codes().get_if<SemiStructured<float>>();
-    if (codes != nullptr) CHECK(codes->pattern().group == group);
+    REQUIRE(codes != nullptr);
+    CHECK(codes->pattern().group == group);
   }
 }
 

@@ -6,6 +6,7 @@
 #include "pleat/compress/dense.hpp"
 #include "pleat/compress/prune.hpp"
 #include "pleat/compress/semi_structured.hpp"
+#include "pleat/compress/sparse_dictionary.hpp"
 #include "support/allocation_count.hpp"
 #include "support/catch.hpp"
 
@@ -90,6 +91,15 @@ TEST_CASE("makers of wide layers use few samples well, and little memory", "[wid
               layer.W, keep(2), c, {.block = 16, .atoms = 3, .nonzeros = 1, .iterations = 1});
         },
         1);
+  }
+  SECTION("one dictionary for all") {
+    for (const DictionarySolver solver : {DictionarySolver::compot, DictionarySolver::ksvd})
+      check(
+          [&](const auto& c) {
+            return compress<SparseDictionary>(layer.W, keep(2), c,
+                                              {.atoms = 3, .nonzeros = 1, .solver = solver});
+          },
+          1);
   }
   SECTION("ARMOR") {
     for (const ArmorObjective objective : {ArmorObjective::output, ArmorObjective::proxy}) {

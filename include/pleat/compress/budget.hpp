@@ -98,6 +98,9 @@ class Budget {
 
 namespace detail {
 
+/// No bound but that of memory.
+[[nodiscard]] inline Budget any_size() { return bytes((std::numeric_limits<std::int64_t>::max)()); }
+
 /// "1.25e-07", the same in every locale.
 [[nodiscard]] inline std::string scientific(double value) {
   char text[32];

@@ -21,7 +21,6 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <optional>
 #include <string>
 #include <utility>
@@ -197,7 +196,7 @@ template <LinearOperator Op, class Derived, class Size>
   using T = typename Op::Scalar;
   const auto budget = [&] {
     if constexpr (std::same_as<Size, Budget>) return size;
-    else return bytes((std::numeric_limits<std::int64_t>::max)());
+    else return any_size();
   }();
   return propagated<T>(weight, budget, calibration, options.monitor,
                        [&](const ConstMatrixRef<T>& target, const Budget& within,

@@ -45,8 +45,6 @@ template <template <Real> class Structure, class Derived>
   const ConstMatrixRef<T> weight(W.derived());
   detail::require_weight<T>(weight, calibration);
   [[maybe_unused]] const detail::SerialEigen serial;
-  if (!calibration.paired())
-    return Compressor<Structure<T>>::run(weight, budget, calibration, options);
   return detail::propagated<T>(weight, budget, calibration, options.monitor,
                                [&](const ConstMatrixRef<T>& target, const Budget& within,
                                    const Calibration<T>& seen, const Monitor& monitor) {

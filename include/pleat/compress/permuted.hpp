@@ -11,7 +11,6 @@
 #include <algorithm>
 #include <cstdint>
 #include <functional>
-#include <limits>
 #include <numeric>
 #include <utility>
 #include <vector>
@@ -99,7 +98,7 @@ template <Real T>
     const ConstMatrixRef<T>& weight, const Budget& budget, const Calibration<T>& calibration,
     const typename SemiStructured<T>::Options& options, const Monitor& monitor) {
   const Index n = weight.cols();
-  const Budget unbounded = bytes((std::numeric_limits<std::int64_t>::max)());
+  const Budget unbounded = any_size();
   std::vector<Index> identity(static_cast<std::size_t>(n));
   std::iota(identity.begin(), identity.end(), Index{0});
   const Permutation<T> as_given(identity);

@@ -13,7 +13,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <limits>
 #include <string>
 
 namespace pleat {
@@ -73,8 +72,7 @@ template <class Derived>
   detail::require_finite(weight, "the weights");
   calibration.require_fit(weight.rows(), weight.cols());
   [[maybe_unused]] const detail::SerialEigen serial;
-  return detail::propagated<T>(weight, bytes((std::numeric_limits<std::int64_t>::max)()),
-                               calibration, options.monitor,
+  return detail::propagated<T>(weight, detail::any_size(), calibration, options.monitor,
                                [&](const ConstMatrixRef<T>& target, const Budget&,
                                    const Calibration<T>& seen, const Monitor& monitor) {
                                  return detail::pruned<T>(target, pattern, seen, options, monitor);

@@ -35,7 +35,7 @@ enum class DictionarySolver : std::uint8_t {
 /// or s of all k, in a `RowSparse`. Stored: s m values with their places, and k n values. Cost of
 /// `apply`: 2 (k n + s m) flops a sample, in tiles over the batch that keep D x in cache.
 ///
-/// Source: CoSpaDi (Shopkhoev et al., arXiv 2509.22075), with positions free.
+/// Source: CoSpaDi, arXiv 2509.22075, with positions free.
 template <Real T>
 class SparseDictionary
     : public detail::ProductStructure<SparseDictionary<T>, DictionaryCodes<T>, Dense<T>> {

@@ -6,12 +6,11 @@
 #include "pleat/compress/error.hpp"
 #include "pleat/compress/target.hpp"
 #include "pleat/factor/sparse_dictionary.hpp"
-#include "pleat/solve/dictionary/block_dictionary_solver.hpp"
+#include "pleat/solve/dictionary/block_dictionary_shapes.hpp"
 #include "pleat/solve/dictionary/sparse_dictionary_solver.hpp"
 #include "pleat/solve/linear/progress_report.hpp"
 #include "pleat/solve/low_rank/low_rank_shrinkage.hpp"
 #include "pleat/solve/low_rank/low_rank_solver.hpp"
-#include "pleat/solve/low_rank/rank_rule.hpp"
 #include "pleat/solve/metric/layer_metric.hpp"
 #include "pleat/solve/metric/metric_root.hpp"
 #include "pleat/solve/metric/shrinkage.hpp"
@@ -37,9 +36,7 @@ inline namespace PLEAT_ABI {
 ///     compot   from these, orthonormal atoms and the largest codes in turns, both exact; then
 ///              least squares, and better places within each group, in turns with D. The default
 ///     ksvd     from singular vectors, orthogonal least squares for every row and the approximate
-///              K-SVD, see `detail::BlockDictionarySolver`; m k s^2 multiply-adds an iteration.
-///              Wide layers with few samples (4096 inputs or more, n / 8 samples or fewer) it fits
-///              in the plain norm
+///              K-SVD, see `detail::BlockDictionarySolver`; m k s^2 multiply-adds an iteration
 ///
 /// No step raises the loss, and any calibration is legal. Sizes that `Options` leave to the budget:
 /// the most atoms that it allows, for about a quarter, three, four or five eighths of M entries in
@@ -50,7 +47,7 @@ inline namespace PLEAT_ABI {
 /// Cost: 30 times 2 m n k multiply-adds and an eigendecomposition of k x k, fewer where that takes
 /// seconds; in double.
 ///
-/// Source: COMPOT, arXiv 2602.15200; D. Shopkhoev et al., "CoSpaDi", arXiv 2509.22075.
+/// Source: COMPOT, arXiv 2602.15200; CoSpaDi, arXiv 2509.22075.
 template <Real T>
 struct Compressor<SparseDictionary<T>> {
   using Options = typename SparseDictionary<T>::Options;
@@ -95,14 +92,7 @@ struct Compressor<SparseDictionary<T>> {
       weight_ = W.template cast<double>();
       scale_ = detail::power_of_two_below(weight_.cwiseAbs().maxCoeff());
       weight_ /= scale_;
-      row_scale_ = Vector<double>::Ones(m_);
-      Vector<double> weights = calibration.row_weights();
-      if (calibration.output_metric().size() > 0)
-        weights = calibration.output_metric().diagonal().cwiseMax(0);
-      if (weights.size() > 0 && weights.maxCoeff() > 0) {
-        weights /= detail::power_of_two_below(weights.maxCoeff());
-        row_scale_ = weights.cwiseMax(0x1p-40).cwiseSqrt();
-      }
+      row_scale_ = detail::row_roots(calibration, m_);
     }
     Maker(const Maker&) = delete;
     Maker& operator=(const Maker&) = delete;
@@ -177,11 +167,8 @@ struct Compressor<SparseDictionary<T>> {
              "codes in free positions are stored as they are: give a pattern, or native storage");
     }
 
-    [[nodiscard]] Places places(const Size& size) const {
-      return detail::place_bytes(size.pattern, size.atoms, Places::masks) <
-                     detail::place_bytes(size.pattern, size.atoms, Places::codes)
-                 ? Places::masks
-                 : Places::codes;
+    [[nodiscard]] static Places places(const Size& size) {
+      return detail::smaller_places(size.pattern, size.atoms);
     }
 
     /// What is worth a trial within so many bytes: the most atoms, for some shares of them.
@@ -242,8 +229,8 @@ struct Compressor<SparseDictionary<T>> {
         const Size& size = all[static_cast<std::size_t>(i)];
         detail::CodedDictionary trial;
         const bool whole = size.pattern.kept >= size.atoms;
-        trial.Ct = solver_->orthonormal_codes((std::min)(size.atoms, most), clipped(size, most),
-                                              whole || work(size) > 1e9 ? 0 : 8);
+        trial.Ct =
+            solver_->orthonormal_codes(size.atoms, size.pattern, whole || work(size) > 1e9 ? 0 : 8);
         trial.D = solver_->best_dictionary(trial.Ct);
         const double loss = solver_->loss(trial);
         if (loss < least) {
@@ -253,12 +240,6 @@ struct Compressor<SparseDictionary<T>> {
         if (report && !report({"sizes", i + 1, count, share(least)})) break;
       }
       return best;
-    }
-
-    /// The pattern of so many of the atoms.
-    [[nodiscard]] static SparsePattern clipped(const Size& size, Index most) {
-      if (!size.is_free || size.atoms <= most) return size.pattern;
-      return {(std::min)(size.pattern.kept, most), most};
     }
 
     [[nodiscard]] double share(double loss) const {
@@ -274,8 +255,14 @@ struct Compressor<SparseDictionary<T>> {
     }
 
     [[nodiscard]] detail::CodedDictionary found(const Size& size) {
-      if (options_.solver == DictionarySolver::ksvd) return by_ksvd(size);
       detail::CodedDictionary result;
+      if (options_.solver == DictionarySolver::ksvd) {
+        result.Ct = solver_->pursuit_codes(size.atoms, size.pattern.kept,
+                                           options_.iterations > 0 ? options_.iterations : 20,
+                                           stop_.monitor());
+        result.D = solver_->best_dictionary(result.Ct);
+        return result;
+      }
       if (options_.solver == DictionarySolver::rocket || stopped()) {
         result.Ct = solver_->one_shot(size.atoms, size.pattern);
         result.D = solver_->best_dictionary(result.Ct);
@@ -290,24 +277,6 @@ struct Compressor<SparseDictionary<T>> {
                         static_cast<Index>(std::clamp(2e10 / work(size), 2.0, 10.0)),
                         phase("codes and atoms"));
       return result;
-    }
-
-    [[nodiscard]] detail::CodedDictionary by_ksvd(const Size& size) {
-      Matrix<double> G;
-      if (!detail::WideMetric<>::of(calibration_))
-        G = detail::shrunk(detail::scaled_gram(calibration_), shrinkage_);
-      detail::BlockDictionarySolver solver(
-          Matrix<double>((row_scale_.asDiagonal() * weight_).transpose()), G,
-          Vector<double>::Ones(m_).eval(), {n_, size.atoms, size.pattern.kept}, stop_.monitor());
-      solver.run(options_.iterations > 0 ? options_.iterations : 20, 0);
-      const auto& block = solver.blocks().front();
-      detail::CodedDictionary result{Matrix<double>::Zero(size.atoms, m_), {}};
-      for (Index i = 0; i < m_; ++i)
-        for (Index e = 0; e < size.pattern.kept; ++e)
-          result.Ct(block.codes.atoms(e, i), i) = block.codes.values(e, i);
-      result.D = block.dictionary.Dt.transpose();
-      detail::CodedDictionary better{result.Ct, solver_->best_dictionary(result.Ct)};
-      return solver_->loss(better) < solver_->loss(result) ? better : result;
     }
 
     /// Where every row uses every atom.

@@ -87,14 +87,7 @@ struct Compressor<SparseLowRank<T>> {
       Wt_ = W.transpose().template cast<double>();
       unit_ = detail::power_of_two_below(Wt_.cwiseAbs().maxCoeff());
       Wt_ /= unit_;
-      row_scale_ = Vector<double>::Ones(W.rows());
-      Vector<double> weights = calibration.row_weights();
-      if (calibration.output_metric().size() > 0)
-        weights = calibration.output_metric().diagonal().cwiseMax(0);
-      if (weights.size() > 0 && weights.maxCoeff() > 0) {
-        weights /= detail::power_of_two_below(weights.maxCoeff());
-        row_scale_ = weights.cwiseMax(0x1p-40).cwiseSqrt();
-      }
+      row_scale_ = detail::row_roots(calibration, W.rows());
       Wt_ *= row_scale_.asDiagonal();
     }
 

@@ -57,6 +57,13 @@ inline void require_pattern(SparsePattern pattern) {
   return (bits + 7) / 8;
 }
 
+/// The form that takes fewer of them.
+[[nodiscard]] constexpr Places smaller_places(SparsePattern pattern, Index cols) noexcept {
+  return place_bytes(pattern, cols, Places::masks) < place_bytes(pattern, cols, Places::codes)
+             ? Places::masks
+             : Places::codes;
+}
+
 /// Bytes of an N:M matrix.
 [[nodiscard]] inline std::size_t semi_structured_bytes(Index rows, Index cols,
                                                        SparsePattern pattern, Storage storage,

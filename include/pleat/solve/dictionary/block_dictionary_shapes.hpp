@@ -23,11 +23,7 @@ struct DictionaryShape {
 
 /// How the places of N:M codes in so many blocks are stored: as what takes fewer bytes.
 [[nodiscard]] inline Places code_places(Index blocks, const DictionaryShape& shape) {
-  const SparsePattern pattern{shape.nonzeros, shape.atoms};
-  const Index cols = blocks * shape.atoms;
-  return place_bytes(pattern, cols, Places::masks) < place_bytes(pattern, cols, Places::codes)
-             ? Places::masks
-             : Places::codes;
+  return smaller_places({shape.nonzeros, shape.atoms}, blocks * shape.atoms);
 }
 
 /// Bytes of an m x n BlockDictionary.

@@ -4,6 +4,7 @@
 
 #include "pleat/core/progress.hpp"
 #include "pleat/matrix/sparse_pattern.hpp"
+#include "pleat/solve/dictionary/block_dictionary_solver.hpp"
 #include "pleat/solve/linear/leading_eigenpairs.hpp"
 #include "pleat/solve/linear/multiply.hpp"
 #include "pleat/solve/linear/progress_report.hpp"
@@ -80,6 +81,22 @@ class SparseDictionarySolver {
       kept = reached;
       if (little) break;
     }
+    return Ct;
+  }
+
+  /// Codes of s entries a row over k atoms of any kind, as `BlockDictionarySolver` finds them for
+  /// one block: in the coordinates of W S in its right singular vectors, where the metric is the
+  /// identity, and there are at most min(m, n) of them.
+  [[nodiscard]] Matrix<double> pursuit_codes(Index k, Index s, Index iterations,
+                                             const Monitor& monitor) {
+    const Matrix<double> rows = multiply(directions((std::min)(Zt_.rows(), Zt_.cols())), Zt_);
+    BlockDictionarySolver<> solver(rows, {}, Vector<double>::Ones(rows.cols()), {rows.rows(), k, s},
+                                   monitor);
+    solver.run(iterations, 0);
+    const SparseCodes& codes = solver.blocks().front().codes;
+    Matrix<double> Ct = Matrix<double>::Zero(k, rows.cols());
+    for (Index i = 0; i < rows.cols(); ++i)
+      for (Index e = 0; e < s; ++e) Ct(codes.atoms(e, i), i) = codes.values(e, i);
     return Ct;
   }
 

@@ -18,6 +18,18 @@ namespace detail {
   return largest > 0 ? std::exp2(std::floor(std::log2(largest))) : 1;
 }
 
+/// The roots of what errors of the rows of an m x n weight count for: of row weights, or of the
+/// diagonal of an output metric, over a power of two; at least 2^-20, so that they can be divided
+/// by. Ones where outputs are not weighted.
+template <Real T>
+[[nodiscard]] Vector<double> row_roots(const Calibration<T>& calibration, Index rows) {
+  Vector<double> weights = calibration.row_weights();
+  if (calibration.output_metric().size() > 0)
+    weights = calibration.output_metric().diagonal().cwiseMax(0);
+  if (weights.size() == 0 || !(weights.maxCoeff() > 0)) return Vector<double>::Ones(rows);
+  return (weights / power_of_two_below(weights.maxCoeff())).cwiseMax(0x1p-40).cwiseSqrt();
+}
+
 /// Whether so few samples of so many inputs that a matrix of inputs x inputs would be waste.
 [[nodiscard]] constexpr bool few_for(Index inputs, Index samples) noexcept {
   return inputs >= 4096 && 8 * samples <= inputs;

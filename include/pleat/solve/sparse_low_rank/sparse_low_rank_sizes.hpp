@@ -131,8 +131,7 @@ class SparseLowRankSizes {
 
   [[nodiscard]] Places places_of(SparsePattern pattern) const {
     if (options_.places != Places::automatic) return options_.places;
-    const SparseRule rule{SparseRule::Kind::pattern, pattern};
-    return bytes(rule, Places::masks) < bytes(rule, Places::codes) ? Places::masks : Places::codes;
+    return smaller_places(pattern, n_);
   }
 
   [[nodiscard]] SparseLowRankSize least() const {
