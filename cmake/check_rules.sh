@@ -47,6 +47,7 @@ declare -A shelves_below=(
   [low_rank]='low_rank|metric|linear'
   [selection]='selection|low_rank|metric|linear'
   [dictionary]='dictionary|sparse|metric|linear'
+  [kronecker]='kronecker|low_rank|metric|linear'
   [metric]='metric|linear'
   [linear]='linear'
 )

@@ -407,6 +407,56 @@ TEST_CASE("BlockDictionary: hyperparameters that were given are kept", "[block_d
   CHECK_THROWS_WITH(with({.block = 8, .atoms = 16, .nonzeros = 8}, 0.5), Contains("needs"));
 }
 
+TEST_CASE("BlockDictionary: in narrow storage, codes make good what dictionaries lost",
+          "[block_dictionary]") {
+  Random random(71);
+  const Matrix<double> W = planted(random, 60, 3, 12, 16, 3) + 0.1 * random.matrix<double>(60, 36);
+  const Matrix<double> X = correlated_inputs<double>(random, 36, 200);
+  const auto calibration = calibration_of(X);
+  DictionaryOptions options{.block = 12, .atoms = 16, .nonzeros = 4, .iterations = 4};
+  const auto plain = compress<BlockDictionary>(W, keep(10), calibration, options);
+  const double error = relative_error(W, plain, calibration);
+  for (const auto& [storage, most] : {std::pair{Storage::bf16, 1.02},
+                                      {Storage::f16, 1.01},
+                                      {Storage::int8, 1.05},
+                                      {Storage::int4, 2.8}}) {
+    CAPTURE(to_string(storage), error);
+    options.storage = storage;
+    const auto op = compress<BlockDictionary>(W, keep(10), calibration, options);
+    CHECK(op.dictionaries().storage() == storage);
+    CHECK(op.codes().get_if<SemiStructured<double>>()->storage() == storage);
+    CHECK(op.bytes() == detail::dictionary_bytes<double>(60, 36, {12, 16, 4}, storage));
+    CHECK(op.parameters() ==
+          "blocks of 12, 4 of 16 atoms a row, stored as " + std::string(to_string(storage)));
+    const double narrow = relative_error(W, op, calibration);
+    CHECK(narrow <= most * error);
+    // Closer than both factors rounded by themselves, where that is more than other codes' luck.
+    const BlockDictionary<double> rounded(
+        plain.codes().get_if<SemiStructured<double>>()->stored_as(storage),
+        plain.dictionaries().stored_as(storage));
+    const double apart = relative_error(W, rounded, calibration);
+    CHECK(narrow <= (storage == Storage::int4 ? 0.95 : 1.01) * apart);
+  }
+  for (const Storage storage : {Storage::int8, Storage::int4})
+    for (const double share : {0.25, 0.12}) {
+      CAPTURE(to_string(storage), share);
+      const auto op = compress<BlockDictionary>(
+          W, keep(share), calibration, DictionaryOptions{.iterations = 2, .storage = storage});
+      CHECK(double(op.bytes()) <= share * double(W.size()) * 8);
+      CHECK(op.dictionaries().storage() == storage);
+    }
+  const auto refuses = [&](Index atoms, Index nonzeros) {
+    CHECK_THROWS_WITH(
+        compress<BlockDictionary>(
+            W, keep(10), calibration,
+            DictionaryOptions{.atoms = atoms, .nonzeros = nonzeros, .storage = Storage::int8}),
+        Contains("of 4, 8, 16 or 32 atoms"));
+  };
+  refuses(12, 3);
+  refuses(8, 8);
+  refuses(0, 40);
+}
+
 TEST_CASE("BlockDictionary: a stop returns the best so far", "[block_dictionary]") {
   Random random(73);
   const Matrix<double> W = random.matrix<double>(100, 64);

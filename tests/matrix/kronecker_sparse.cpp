@@ -18,6 +18,8 @@
 namespace pleat::test {
 namespace {
 
+using Catch::Matchers::Contains;
+
 /// A pattern, and how many of its last rows and columns are cut off.
 struct Case {
   KroneckerPattern pattern;
@@ -88,15 +90,6 @@ std::pair<Matrix<T>, std::size_t> matrix_of(const Case& test, Random& random) {
 
 std::string text(const Case& test) {
   return detail::text_of(test.pattern) + ' ' + detail::shape_text(test.rows(), test.cols());
-}
-
-template <Real T>
-Matrix<T> multiply_plainly(const Matrix<T>& A, const Matrix<T>& B) {
-  Matrix<T> C = Matrix<T>::Zero(A.rows(), B.cols());
-  for (Index j = 0; j < B.cols(); ++j)
-    for (Index k = 0; k < A.cols(); ++k)
-      for (Index i = 0; i < A.rows(); ++i) C(i, j) += A(i, k) * B(k, j);
-  return C;
 }
 
 }  // namespace
@@ -171,13 +164,13 @@ TEST_CASE("an entry outside the pattern is refused by name", "[matrix][kronecker
   W(2, 3) = -0.0F;  // a zero all the same
   CHECK_NOTHROW(KroneckerSparse<float>(W, pattern));
   W(4, 1) = W(3, 6) = W(3, 4) = 1;
-  CHECK_THROWS_WITH(KroneckerSparse<float>(W, pattern), Catch::Contains("row 3, column 4"));
+  CHECK_THROWS_WITH(KroneckerSparse<float>(W, pattern), Contains("row 3, column 4"));
   W(0, 7) = std::numeric_limits<float>::quiet_NaN();
-  CHECK_THROWS_WITH(KroneckerSparse<float>(W, pattern), Catch::Contains("row 0, column 7"));
+  CHECK_THROWS_WITH(KroneckerSparse<float>(W, pattern), Contains("row 0, column 7"));
   W.setZero();
   W(2, 1) = 1;
   CHECK_THROWS_WITH(KroneckerSparse<float>(W, KroneckerPattern::block_diagonal(6, 8, 2, 3)),
-                    Catch::Contains("row 2, column 1"));
+                    Contains("row 2, column 1"));
 }
 
 TEST_CASE("patterns that are none, or too small, are refused", "[matrix][kronecker_sparse]") {
@@ -205,7 +198,7 @@ TEST_CASE("patterns that are none, or too small, are refused", "[matrix][kroneck
     CHECK_THROWS_AS(KroneckerSparse<float>(W, pattern), std::invalid_argument);
   }
   CHECK_THROWS_WITH(KroneckerSparse<float>(W, {1, 5, 8, 1}),
-                    Catch::Contains("5 x 8") && Catch::Contains("6 x 8"));
+                    Contains("5 x 8") && Catch::Contains("6 x 8"));
   CHECK_THROWS_AS(KroneckerSparse<float>(-1, 0, {1, 1, 1, 1}, Vector<float>(1)),
                   std::invalid_argument);
 }
@@ -279,7 +272,9 @@ TEMPLATE_TEST_CASE("Kronecker-sparse products are exact on whole numbers",
       CAPTURE(text(test), batch);
       const Matrix<T> X = random.integers<T>(cols, batch, 4);
       const Matrix<T> before = random.integers<T>(rows, batch, 4);
-      const Matrix<T> product = multiply_plainly<T>(W, X);
+      // Exact in whatever order.
+      const Matrix<T> product = W * X;
+      const Matrix<T> transposed = W.transpose() * (before + product);
       for (const int tasks : {1, 3}) {
         int seen = 1;
         Workspace workspace(Backwards{&seen}, tasks);
@@ -293,10 +288,99 @@ TEMPLATE_TEST_CASE("Kronecker-sparse products are exact on whole numbers",
         CHECK(y.gaps_untouched());
         Strided<T> back(cols, batch, std::numeric_limits<T>::quiet_NaN());
         op.apply_transpose(y.view(), back.view(), workspace);
-        CHECK(back.view() == multiply_plainly<T>(W.transpose(), before + product));
+        CHECK(back.view() == transposed);
         CHECK(back.gaps_untouched());
       }
     }
+  }
+}
+
+TEMPLATE_TEST_CASE("narrow Kronecker-sparse matrices come back, and are applied",
+                   "[matrix][kronecker_sparse][storage]", float, double) {
+  using T = TestType;
+  Random random(87);
+  for (const Case& test : cases) {
+    const auto [pattern_of_one, count] = matrix_of<T>(test, random);
+    const Matrix<T> W = random.matrix<T>(test.rows(), test.cols())
+                            .cwiseProduct(pattern_of_one.cwiseAbs().cwiseMin(T(1)));
+    const KroneckerSparse<T> exact(W, test.pattern);
+    for (const Storage storage : {Storage::bf16, Storage::f16, Storage::int8, Storage::int4}) {
+      CAPTURE(text(test), to_string(storage));
+      const KroneckerSparse<T> op(W, test.pattern, storage);
+      CHECK(op.storage() == storage);
+      CHECK(op.pattern() == test.pattern);
+      const Matrix<T> dense = op.to_dense();
+      CHECK((W.array() == T(0) && dense.array() != T(0)).count() == 0);
+      CHECK((dense - W).norm() <= T(storage == Storage::int4 ? 0.15 : 0.01) * W.norm());
+      // Each row of each of the matrices has scales of its own.
+      std::size_t bytes = 0;
+      const auto& [a, b, c, d] = test.pattern;
+      for (Index row = 0; row < W.rows(); ++row) {
+        Index entries = 0;
+        const Index i = row / d / b;
+        for (Index q = 0; q < c; ++q) entries += (i * c + q) * d + row % d < W.cols() ? 1 : 0;
+        bytes += row_bytes(storage, static_cast<std::size_t>(entries));
+      }
+      CHECK(op.bytes() == bytes);
+      const KroneckerSparse<T> back = KroneckerSparse<T>::from_parts(op.parts());
+      CHECK(back.to_dense() == dense);
+      CHECK(back.storage() == storage);
+      CHECK(back.bytes() == op.bytes());
+      CHECK(op.stored_as(native_storage<T>).to_dense() == dense);
+      CHECK(op.stored_as(storage).to_dense() == dense);
+      CHECK(exact.stored_as(storage).to_dense() == dense);
+
+      int most = 0;
+      Workspace several(Backwards{&most}, 5);
+      for (const Index batch : {1, 3, 70}) {
+        const Matrix<T> X = random.matrix<T>(W.cols(), batch);
+        const Matrix<T> base = random.matrix<T>(W.rows(), batch);
+        const T bound = T(8) * T(W.rows() + W.cols() + 8) * std::numeric_limits<T>::epsilon();
+        Matrix<T> Y = Matrix<T>::Constant(W.rows(), batch, std::numeric_limits<T>::quiet_NaN());
+        op.apply(X, Y);
+        CHECK((Y - dense * X).norm() <= bound * (1 + Y.norm()));
+        Matrix<T> split = base;
+        op.apply_add(X, split, several);
+        CHECK((split - base - Y).norm() <= bound * (1 + split.norm()));
+        Matrix<T> transposed =
+            Matrix<T>::Constant(W.cols(), batch, std::numeric_limits<T>::quiet_NaN());
+        op.apply_transpose(base, transposed);
+        CHECK((transposed - dense.transpose() * base).norm() <= bound * (1 + transposed.norm()));
+      }
+    }
+  }
+}
+
+TEST_CASE("narrow Kronecker-sparse values that cannot be are refused by name and place",
+          "[matrix][kronecker_sparse][storage]") {
+  Matrix<float> W = Matrix<float>::Zero(12, 8);
+  for (Index i = 0; i < 12; ++i) W(i, i / 6 * 4 + i % 2) = 1;
+  const KroneckerPattern pattern{2, 3, 2, 2};
+  W(9, 7) = std::numeric_limits<float>::infinity();
+  CHECK_THROWS_WITH(KroneckerSparse<float>(W, pattern, Storage::int8), Contains("row 9, column 7"));
+  W(9, 7) = 2;
+  CHECK_THROWS_AS(KroneckerSparse<float>(W, pattern, Storage::f64), std::invalid_argument);
+  // The last columns are cut: matrices of one column, stored in rows of two.
+  const Matrix<float> cut = W.leftCols(6);
+  for (const Storage storage : {Storage::bf16, Storage::f16, Storage::int8, Storage::int4}) {
+    CAPTURE(to_string(storage));
+    const Parts good = KroneckerSparse<float>(cut, pattern, storage).parts();
+    CHECK(KroneckerSparse<float>::from_parts(good).to_dense().rows() == 12);
+    const auto refused = [&](const auto& change) {
+      Parts parts = good;
+      change(parts);
+      CHECK_THROWS_AS(KroneckerSparse<float>::from_parts(parts), std::invalid_argument);
+    };
+    refused([](Parts& parts) { parts.tensors.at("values").data.pop_back(); });
+    refused([](Parts& parts) { parts.tensors.erase("values"); });
+    refused([](Parts& parts) { parts.attributes["storage"] = "int5"; });
+    refused([](Parts& parts) { parts.attributes["rows"] = "11"; });
+    refused([](Parts& parts) { parts.attributes["c"] = "3"; });
+    refused([](Parts& parts) { parts.attributes["a"] = "1"; });
+    refused([](Parts& parts) { parts.attributes["cols"] = "1000000"; });
+    refused([](Parts& parts) { parts.tensors.at("values").data.back() = std::byte{0x3c}; });
+    if (storage == Storage::int8 || storage == Storage::int4)
+      refused([](Parts& parts) { parts.tensors.erase("values_scales"); });
   }
 }
 
@@ -316,11 +400,11 @@ TEMPLATE_TEST_CASE("Kronecker-sparse kernels stay within X and Y", "[matrix][kro
         Eigen::Map<Matrix<T>> in(x.data(), test.cols(), batch);
         Eigen::Map<Matrix<T>> out(y.data(), test.rows(), batch);
         op.apply(in, out);
-        CHECK(out == multiply_plainly<T>(W, X));
+        CHECK(out == W * X);
         op.apply_add(in, out);
         const Matrix<T> sum = out;
         op.apply_transpose(sum, in);
-        CHECK(in == multiply_plainly<T>(W.transpose(), sum));
+        CHECK(in == W.transpose() * sum);
       }
   }
 }

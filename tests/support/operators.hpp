@@ -110,6 +110,24 @@ Specimen<KroneckerSparse<T>> kronecker_sparse(Source<T>& source, Index rows, Ind
           2.0 * static_cast<double>(kept)};
 }
 
+/// The same in narrow storage, of what f16 can hold; the oracle has the stored values.
+template <Real T, Storage S>
+Specimen<KroneckerSparse<T>> narrow_kronecker_sparse(Source<T>& source, Index rows, Index cols,
+                                                     Index a, Index d) {
+  const auto exact = kronecker_sparse(source, rows, cols, a, d);
+  const KroneckerPattern& pattern = exact.op.pattern();
+  const KroneckerSparse<T> op(exact.op.to_dense().cwiseMax(T(-60000)).cwiseMin(T(60000)).eval(),
+                              pattern, S);
+  std::size_t bytes = 0;
+  for (Index i = 0; i < rows; ++i) {
+    std::size_t entries = 0;
+    for (Index k = i % d; k < cols; k += d)
+      if (i / (pattern.b * d) == k / (pattern.c * d)) ++entries;
+    bytes += row_bytes(S, entries);
+  }
+  return {op, Oracle<T>(op.to_dense()), bytes, exact.flops, false};
+}
+
 /// A matrix of the source with about a third of its entries, and no entry in every fifth row.
 template <Real T>
 Specimen<Csr<T>> csr(Source<T>& source, Index rows, Index cols) {
@@ -451,6 +469,22 @@ auto operator_list() {
       Entry{"KroneckerSparse, in lanes and a low rank",
             [](S s, Index m, Index n) {
               return sum(std::tuple{kronecker_sparse(s, m, n, 1, 17), low_rank(s, m, n)});
+            }},
+      Entry{"KroneckerSparse in bf16, gathered",
+            [](S s, Index m, Index n) {
+              return narrow_kronecker_sparse<T, Storage::bf16>(s, m, n, 2, 3);
+            }},
+      Entry{"KroneckerSparse in f16, of many",
+            [](S s, Index m, Index n) {
+              return narrow_kronecker_sparse<T, Storage::f16>(s, m, n, 1, 17);
+            }},
+      Entry{"KroneckerSparse in int8, block-diagonal",
+            [](S s, Index m, Index n) {
+              return narrow_kronecker_sparse<T, Storage::int8>(s, m, n, 3, 1);
+            }},
+      Entry{"KroneckerSparse in int4, block-diagonal",
+            [](S s, Index m, Index n) {
+              return narrow_kronecker_sparse<T, Storage::int4>(s, m, n, 2, 1);
             }},
       Entry{"Dense of permuted inputs",
             [](S s, Index m, Index n) {

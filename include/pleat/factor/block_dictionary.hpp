@@ -57,6 +57,8 @@ class BlockDictionary
     Index nonzeros = 0;
     /// Rounds over all blocks; twice as many steps before for each block by itself.
     Index iterations = 12;
+    /// How codes and dictionaries are stored. Narrow codes are N:M, of 4, 8, 16 or 32 atoms.
+    Storage storage = native_storage<T>;
     /// Which shape to take where they are left to the budget.
     Prefer prefer = Prefer::error;
     /// The instruction set that `Prefer::speed` chooses for: "sse2", "fma3+avx2", "avx512" or

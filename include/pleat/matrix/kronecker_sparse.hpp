@@ -5,8 +5,8 @@
 #include "pleat/core/linear_operator.hpp"
 #include "pleat/core/parts.hpp"
 #include "pleat/kernel/active.hpp"
-#include "pleat/matrix/detail/aligned_array.hpp"
 #include "pleat/matrix/detail/kronecker_layout.hpp"
+#include "pleat/matrix/detail/kronecker_values.hpp"
 #include "pleat/matrix/detail/split.hpp"
 
 #include <algorithm>
@@ -23,10 +23,12 @@ inline namespace PLEAT_ABI {
 /// y_{i,p,k} = sum_q w_{i,k,p,q} x_{i,q,k}, where (i,p,k) is row (i b + p) d + k and (i,q,k) column
 /// (i c + q) d + k. The permutations of a Monarch matrix lie in these addresses, and cost nothing.
 ///
-/// Stored: a b c d values, or as many of them as the corner has. Cost of `apply`: twice as many
-/// flops a sample. Fast for d = 1 with b of 16 or more, and for d of 16 or more; for d between,
-/// samples are gathered and scattered. Memory holds more than is counted where sizes are no
-/// multiples of 16: matrices of 16 rows for d < 16, and 16 of them side by side else.
+/// Stored: a b c d values, or as many of them as the corner has, as they are or narrower (see
+/// `Storage`; a group is up to 64, of int4 32, consecutive entries of one row of one of the a d
+/// matrices). Cost of `apply`: twice as many flops a sample. Fast for d = 1 with b of 16 or more,
+/// and for d of 16 or more; for d between, and for d > 1 in narrow storage, samples are gathered
+/// and scattered. Memory holds more than is counted where sizes are no multiples of 16: matrices of
+/// 16 rows for d < 16, and 16 of them side by side else.
 ///
 /// Source: Monarch (Dao et al., 2022); Kronecker-sparse factors (Gonon et al., 2024).
 template <Real T>
@@ -41,13 +43,114 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
   /// does not cover it, or names the first entry outside the pattern, row by row, that is not zero.
   template <class Derived>
   KroneckerSparse(const Eigen::MatrixBase<Derived>& matrix, const KroneckerPattern& pattern)
-      : layout_(matrix.rows(), matrix.cols(), pattern), values_(memory_size(layout_)) {
-    const Eigen::Ref<const Matrix<T>, 0, Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>> entries(
-        matrix.derived());
+      : KroneckerSparse(Layout(matrix.rows(), matrix.cols(), pattern), matrix.derived()) {}
+
+  /// The same, each value rounded to the nearest that the storage has. Throws also what
+  /// `Dense(matrix, storage)` throws.
+  template <class Derived>
+  KroneckerSparse(const Eigen::MatrixBase<Derived>& matrix, const KroneckerPattern& pattern,
+                  Storage storage)
+      : KroneckerSparse(KroneckerSparse(matrix, pattern).stored_as(storage)) {}
+
+  /// Of given values: w_{i,k,p,q} is number ((i d + k) b + p) c + q of a b c d; those whose row or
+  /// column lies outside the corner do not matter. Throws `std::invalid_argument` if the pattern
+  /// does not cover the corner, or there are more or fewer values.
+  KroneckerSparse(Index rows, Index cols, const KroneckerPattern& pattern,
+                  const Eigen::Ref<const Vector<T>>& values) {
+    const Layout layout(rows, cols, pattern);
+    const Index size = pattern.a * pattern.d * pattern.b * pattern.c;
+    detail::require(values.size() == size, [&] {
+      return "KroneckerSparse: the pattern " + detail::text_of(pattern) + " has " +
+             std::to_string(size) + " values, not " + std::to_string(values.size());
+    });
+    values_ = Values(layout, [&](const Place& place) {
+      const Index of_matrix = place.i * pattern.d + place.k;
+      return values((of_matrix * pattern.b + place.p) * pattern.c + place.q);
+    });
+  }
+
+  /// This matrix in another storage.
+  [[nodiscard]] KroneckerSparse stored_as(Storage storage) const {
+    return KroneckerSparse(values_.stored_as(storage));
+  }
+
+  // Copies only, sharing the memory: what was moved from stays as it was.
+  KroneckerSparse(const KroneckerSparse&) = default;
+  KroneckerSparse& operator=(const KroneckerSparse&) = default;
+  ~KroneckerSparse() = default;
+
+  [[nodiscard]] Index rows() const noexcept { return layout().rows; }
+  [[nodiscard]] Index cols() const noexcept { return layout().cols; }
+  [[nodiscard]] const KroneckerPattern& pattern() const noexcept { return layout().pattern; }
+  [[nodiscard]] Storage storage() const noexcept { return values_.storage(); }
+  /// All that is stored is multiplied by 2 to the power of this, as for `Dense`.
+  [[nodiscard]] int exponent() const noexcept { return values_.exponent(); }
+  [[nodiscard]] std::size_t bytes() const noexcept { return values_.bytes(); }
+  [[nodiscard]] double flops() const noexcept { return 2 * static_cast<double>(layout().count()); }
+  [[nodiscard]] std::string structure() const { return std::string(name); }
+  [[nodiscard]] std::string parameters() const {
+    return "pattern " + detail::text_of(pattern()) +
+           (is_narrow(storage()) ? ", stored as " + std::string(to_string(storage())) : "");
+  }
+
+  /// The matrix, bit for bit as it is stored.
+  [[nodiscard]] Matrix<T> to_dense() const {
+    Matrix<T> dense = Matrix<T>::Zero(rows(), cols());
+    values_.each([&](const Place& place) { dense(place.row, place.col) = values_(place); });
+    return dense;
+  }
+
+  /// The values in the corner, in the order of i, k, p and q.
+  [[nodiscard]] Vector<T> values() const { return values_.in_order(); }
+
+  /// "values": those in the corner, in the order of i, k, p and q. Attributes: "a", "b", "c", "d",
+  /// "rows", "cols". In narrow storage values are a matrix with a row for each i, k and p, as wide
+  /// as the widest of them and 0 past the last of a shorter one; and there are "values_scales", and
+  /// the attributes "storage" and, if it is not 0, "exponent"; see `detail::NarrowPanels`.
+  [[nodiscard]] Parts parts() const {
+    Parts parts{structure(),
+                {{"a", std::to_string(pattern().a)},
+                 {"b", std::to_string(pattern().b)},
+                 {"c", std::to_string(pattern().c)},
+                 {"d", std::to_string(pattern().d)},
+                 {"rows", std::to_string(rows())},
+                 {"cols", std::to_string(cols())}},
+                {},
+                {}};
+    values_.add_to(parts);
+    return parts;
+  }
+
+  /// Throws `std::invalid_argument` unless the pattern covers the shape, and there are as many
+  /// values as it has; and if more than 2^24 rows or columns are more than there are values.
+  [[nodiscard]] static KroneckerSparse from_parts(const Parts& parts) {
+    return KroneckerSparse(Values::from(
+        parts, parts.integer("rows"), parts.integer("cols"),
+        {parts.integer("a"), parts.integer("b"), parts.integer("c"), parts.integer("d")}));
+  }
+
+ private:
+  friend OperatorBase<KroneckerSparse, T>;
+  using Layout = detail::KroneckerLayout;
+  using Values = detail::KroneckerValues<T>;
+  using Place = typename Values::Place;
+  using Strides = Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>;
+
+  // Samples at once: so that a page of X and Y for each of them has a place in the TLB while they
+  // are read a few cache lines at a time, and that little memory holds gathered ones.
+  static constexpr Index most_samples = 512 / Index{sizeof(T)};
+
+  explicit KroneckerSparse(Values values) : values_(std::move(values)) {}
+
+  KroneckerSparse(
+      const Layout& layout,
+      const Eigen::Ref<const Matrix<T>, 0, Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>>& entries)
+      : values_(layout, [&](const Place& place) { return entries.coeff(place.row, place.col); }) {
+    const KroneckerPattern& pattern = layout.pattern;
     const Index tall = pattern.b * pattern.d;
     const Index wide = pattern.c * pattern.d;
-    for (Index row = 0; row < rows(); ++row)
-      for (Index col = 0; col < cols(); ++col)
+    for (Index row = 0; row < layout.rows; ++row)
+      for (Index col = 0; col < layout.cols; ++col)
         detail::require((row / tall == col / wide && row % pattern.d == col % pattern.d) ||
                             entries.coeff(row, col) == T(0),
                         [&] {
@@ -56,131 +159,10 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
                                  " is not zero, but lies outside the pattern " +
                                  detail::text_of(pattern);
                         });
-    each([&](const Place& place) { values_.data()[place.at] = entries(place.row, place.col); });
   }
 
-  /// Of given values: w_{i,k,p,q} is number ((i d + k) b + p) c + q of a b c d; those whose row or
-  /// column lies outside the corner do not matter. Throws `std::invalid_argument` if the pattern
-  /// does not cover the corner, or there are more or fewer values.
-  KroneckerSparse(Index rows, Index cols, const KroneckerPattern& pattern,
-                  const Eigen::Ref<const Vector<T>>& values)
-      : layout_(rows, cols, pattern), values_(memory_size(layout_)) {
-    const Index size = pattern.a * pattern.d * pattern.b * pattern.c;
-    detail::require(values.size() == size, [&] {
-      return "KroneckerSparse: the pattern " + detail::text_of(pattern) + " has " +
-             std::to_string(size) + " values, not " + std::to_string(values.size());
-    });
-    each([&](const Place& place) {
-      const Index of_matrix = place.i * pattern.d + place.k;
-      values_.data()[place.at] = values((of_matrix * pattern.b + place.p) * pattern.c + place.q);
-    });
-  }
-
-  // Copies only, sharing the memory: what was moved from stays as it was.
-  KroneckerSparse(const KroneckerSparse&) = default;
-  KroneckerSparse& operator=(const KroneckerSparse&) = default;
-  ~KroneckerSparse() = default;
-
-  [[nodiscard]] Index rows() const noexcept { return layout_.rows; }
-  [[nodiscard]] Index cols() const noexcept { return layout_.cols; }
-  [[nodiscard]] const KroneckerPattern& pattern() const noexcept { return layout_.pattern; }
-  [[nodiscard]] std::size_t bytes() const noexcept {
-    return static_cast<std::size_t>(layout_.count()) * sizeof(T);
-  }
-  [[nodiscard]] double flops() const noexcept { return 2 * static_cast<double>(layout_.count()); }
-  [[nodiscard]] std::string structure() const { return std::string(name); }
-  [[nodiscard]] std::string parameters() const { return "pattern " + detail::text_of(pattern()); }
-
-  /// The matrix, bit for bit as it was given.
-  [[nodiscard]] Matrix<T> to_dense() const {
-    Matrix<T> dense = Matrix<T>::Zero(rows(), cols());
-    each([&](const Place& place) { dense(place.row, place.col) = values_.data()[place.at]; });
-    return dense;
-  }
-
-  /// "values": those in the corner, in the order of i, k, p and q. Attributes: "a", "b", "c", "d",
-  /// "rows", "cols".
-  [[nodiscard]] Parts parts() const {
-    Vector<T> values(layout_.count());
-    Index next = 0;
-    each([&](const Place& place) { values(next++) = values_.data()[place.at]; });
-    Tensor tensor = Tensor::of(values);
-    tensor.shape = {values.size()};
-    return {structure(),
-            {{"a", std::to_string(pattern().a)},
-             {"b", std::to_string(pattern().b)},
-             {"c", std::to_string(pattern().c)},
-             {"d", std::to_string(pattern().d)},
-             {"rows", std::to_string(rows())},
-             {"cols", std::to_string(cols())}},
-            {{"values", std::move(tensor)}},
-            {}};
-  }
-
-  /// Throws `std::invalid_argument` unless the pattern covers the shape, and there are as many
-  /// values as it has; and if more than 2^24 rows or columns are more than there are values.
-  [[nodiscard]] static KroneckerSparse from_parts(const Parts& parts) {
-    const detail::KroneckerLayout layout(
-        parts.integer("rows"), parts.integer("cols"),
-        {parts.integer("a"), parts.integer("b"), parts.integer("c"), parts.integer("d")});
-    const Tensor& stored = parts.tensor("values");
-    // Before any memory is asked for: sizes may claim what no memory holds.
-    detail::require(stored.shape.size() == 1 && stored.shape[0] == layout.count(), [&] {
-      return "KroneckerSparse: a " + detail::shape_text(layout.rows, layout.cols) +
-             " corner of the pattern " + detail::text_of(layout.pattern) + " has a vector of " +
-             std::to_string(layout.count()) + " values, not a tensor of this shape";
-    });
-    // Nor for the samples of an operator that is next to nothing but empty rows or columns.
-    constexpr Index most = Index{1} << 24;
-    const Index longest = (std::max)(layout.rows, layout.cols);
-    detail::require(longest <= (std::max)(most, layout.count()), [&] {
-      return "KroneckerSparse: " + std::to_string(layout.count()) + " values in a " +
-             detail::shape_text(layout.rows, layout.cols) + " matrix";
-    });
-    const Matrix<T> values = parts.matrix<T>("values");
-    KroneckerSparse result(layout);
-    Index next = 0;
-    result.each([&](const Place& place) { result.values_.data()[place.at] = values(next++, 0); });
-    return result;
-  }
-
- private:
-  friend OperatorBase<KroneckerSparse, T>;
-  using Layout = detail::KroneckerLayout;
-  using Strides = Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>;
-
-  /// One value: which it is, where it lies in the matrix, and where in memory.
-  struct Place {
-    Index i, k, p, q;
-    Index row, col;
-    Index at;
-  };
-
-  // Samples at once: so that a page of X and Y for each of them has a place in the TLB while they
-  // are read a few cache lines at a time, and that little memory holds gathered ones.
-  static constexpr Index most_samples = 512 / Index{sizeof(T)};
-
-  explicit KroneckerSparse(const Layout& layout) : layout_(layout), values_(memory_size(layout)) {}
-
-  static std::size_t memory_size(const Layout& layout) {
-    return static_cast<std::size_t>(layout.blocks() * layout.units() * layout.slot());
-  }
-
-  /// Calls `body(place)` for every value in the order of i, k, p and q.
-  template <class Body>
-  void each(Body body) const {
-    const Index d = pattern().d;
-    for (Index i = 0; i < layout_.blocks(); ++i)
-      for (Index u = 0; u < layout_.units(); ++u) {
-        const Layout::Unit unit = layout_.unit(i, u);
-        for (Index lane = 0; lane < (std::min)({unit.width, unit.y_size, unit.x_size}); ++lane)
-          for (Index p = 0; p * d + lane < unit.y_size; ++p)
-            for (Index q = 0; q * d + lane < unit.x_size; ++q)
-              body(Place{i, u * layout_.lanes + lane, p, q, unit.first_row + p * d + lane,
-                         unit.first_col + q * d + lane,
-                         layout_.slot_of(i, u) + layout_.offset(unit, p, q, lane)});
-      }
-  }
+  [[nodiscard]] const Layout& layout() const noexcept { return values_.layout(); }
+  [[nodiscard]] bool is_native() const noexcept { return !is_narrow(storage()); }
 
   /// A range of pieces of one unit, by some samples: what one call of a kernel computes.
   struct Call {
@@ -213,8 +195,8 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
                         });
   }
 
-  /// For 1 < d < 16, the inputs and outputs of a matrix are gathered for the dense kernels.
-  [[nodiscard]] bool gathers() const noexcept { return layout_.lanes == 1 && pattern().d > 1; }
+  /// The inputs and outputs of a matrix that is not in lanes are gathered where they are apart.
+  [[nodiscard]] bool gathers() const noexcept { return layout().lanes == 1 && pattern().d > 1; }
 
   static std::size_t unsign(Index value) noexcept { return static_cast<std::size_t>(value); }
   /// Scratch of one task, in values: what the kernels need for so many samples, then gathered
@@ -226,30 +208,26 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
     [[nodiscard]] Index sum() const noexcept { return kernel + inputs + outputs; }
   };
   [[nodiscard]] Scratch scratch(Index batch) const {
-    const auto& table = kernel::active<T>();
-    const std::size_t samples = unsign((std::min)(most_samples, batch));
-    const std::size_t width = unsign(layout_.width);
-    const std::size_t needed = layout_.lanes == 1
-                                   ? table.dense_scratch(unsign(layout_.height), width, samples)
-                                   : table.interleaved_scratch(width, samples);
-    const Index gathered = gathers() ? static_cast<Index>(samples) : 0;
-    return {static_cast<Index>(needed), layout_.width * gathered, layout_.height * gathered};
+    const Index samples = (std::min)(most_samples, batch);
+    const Index gathered = gathers() ? samples : 0;
+    return {static_cast<Index>(values_.scratch(unsign(samples))), layout().width * gathered,
+            layout().height * gathered};
   }
   [[nodiscard]] Scratch transpose_scratch(Index batch) const {
-    const std::size_t samples = unsign((std::min)(most_samples, batch));
-    const std::size_t needed = layout_.lanes == 1 ? 0
-                                                  : kernel::active<T>().interleaved_scratch(
-                                                        unsign(layout_.height), samples);
-    const Index gathered = gathers() ? static_cast<Index>(samples) : 0;
-    return {static_cast<Index>(needed), layout_.height * gathered, layout_.width * gathered};
+    const Index samples = (std::min)(most_samples, batch);
+    const Index gathered = gathers() ? samples : 0;
+    return {static_cast<Index>(values_.transpose_scratch(unsign(samples))),
+            layout().height * gathered, layout().width * gathered};
   }
 
   [[nodiscard]] Index row_pieces() const {
-    return layout_.row_blocks() * layout_.row_units() * layout_.strips();
+    return layout().row_blocks() * layout().row_units() * layout().strips();
   }
-  static constexpr Index piece = 8;  // columns
+  [[nodiscard]] Index unit_col_pieces() const {
+    return Layout::ceil(layout().width, values_.piece());
+  }
   [[nodiscard]] Index col_pieces() const {
-    return layout_.col_blocks() * layout_.col_units() * Layout::ceil(layout_.width, piece);
+    return layout().col_blocks() * layout().col_units() * unit_col_pieces();
   }
 
   void reserve_scratch(Workspace& workspace, Index batch) const {
@@ -266,7 +244,7 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
   void evaluate(const ConstMatrixView<T>& X, MatrixView<T> Y, Update update,
                 Workspace& workspace) const {
     // Blocks on a diagonal that are small need no more than a call of a kernel each.
-    if (layout_.pattern.d == 1 && workspace.max_tasks() == 1 && X.cols() <= most_samples &&
+    if (is_native() && pattern().d == 1 && workspace.max_tasks() == 1 && X.cols() <= most_samples &&
         (X.cols() == 1 || scratch(X.cols()).kernel == 0))
       multiply_blocks(X, Y, update == Update::add);
     else evaluate_in_tasks(X, Y, update == Update::add, workspace);
@@ -274,13 +252,13 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
 
   void multiply_blocks(const ConstMatrixView<T>& X, MatrixView<T> Y, bool add) const {
     const auto& table = kernel::active<T>();
-    const Index step = samples_at_once(layout_.height * layout_.width, X);
-    const Index slot = layout_.slot();
+    const Index step = samples_at_once(layout().height * layout().width, X);
+    const Index slot = layout().slot();
     const T* values = values_.data();
     Index col = 0;
-    for (Index row = 0; row < layout_.rows; row += layout_.pattern.b, values += slot) {
-      const Index rows = (std::min)(layout_.pattern.b, layout_.rows - row);
-      const Index cols = (std::min)(layout_.pattern.c, layout_.cols - col);
+    for (Index row = 0; row < layout().rows; row += pattern().b, values += slot) {
+      const Index rows = (std::min)(pattern().b, layout().rows - row);
+      const Index cols = (std::min)(pattern().c, layout().cols - col);
       for (Index j = 0; j < X.cols(); j += step)
         table.dense_apply(
             unsign(rows), unsign(cols), values, unsign((std::min)(step, X.cols() - j)),
@@ -292,104 +270,92 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
 
   /// A small matrix stays in cache for the next samples. For so few, the dense kernels read them
   /// where they lie, and lines of 8 that are a power of two apart fit one cache set.
-  static Index samples_at_once(Index size, const ConstMatrixView<T>& X) noexcept {
+  [[nodiscard]] Index samples_at_once(Index size, const ConstMatrixView<T>& X) const noexcept {
     const bool collide = X.outerStride() * Index{sizeof(T)} % 4096 == 0;
-    return collide && size <= (Index{1} << 16) ? Index{8} : most_samples;
+    return is_native() && collide && size <= (Index{1} << 16) ? Index{8} : most_samples;
   }
 
   void evaluate_in_tasks(const ConstMatrixView<T>& X, MatrixView<T> Y, bool add,
                          Workspace& workspace) const {
-    const auto& table = kernel::active<T>();
     const Index d = pattern().d;
     const Scratch parts = scratch(X.cols());
-    const auto compute = [&](const Call& call, T* scratch) {
-      const Layout::Unit unit = layout_.unit(call.i, call.u);
-      const Index p = call.first * layout_.strip;
-      const Index rows = (std::min)(call.last * layout_.strip, unit.rows) - p;
+    const auto compute = [&](const Call& call, T* memory) {
+      const Layout::Unit unit = layout().unit(call.i, call.u);
+      const Index p = call.first * layout().strip;
+      const Index rows = (std::min)(call.last * layout().strip, unit.rows) - p;
       if (rows <= 0) return;
       T* const y = Y.data() + call.sample * Y.outerStride() + unit.first_row + p * d;
       // Where there are no columns, there is nothing to point at either.
       const T* x = X.data();
-      const T* values = values_.data();
-      if (unit.cols > 0) {
-        x += call.sample * X.outerStride() + unit.first_col;
-        values += layout_.slot_of(call.i, call.u) + layout_.offset(unit, p, 0, 0);
-      }
-      if (layout_.lanes > 1) {
-        table.interleaved_apply(unsign((std::min)(unit.y_size - p * d, rows * d)),
-                                unsign(unit.x_size), unsign(d), unsign(unit.width), values,
-                                unsign(call.samples), x, unsign(X.outerStride()), y,
-                                unsign(Y.outerStride()), add, scratch);
+      if (unit.cols > 0) x += call.sample * X.outerStride() + unit.first_col;
+      if (layout().lanes > 1) {
+        kernel::active<T>().interleaved_apply(
+            unsign((std::min)(unit.y_size - p * d, rows * d)), unsign(unit.x_size), unsign(d),
+            unsign(unit.width),
+            unit.cols > 0 ? values_.data(call.i, call.u, unit, p) : values_.data(),
+            unsign(call.samples), x, unsign(X.outerStride()), y, unsign(Y.outerStride()), add,
+            memory);
       } else if (!gathers()) {
         const Index few = samples_at_once(rows * unit.cols, X);
         for (Index j = 0; j < call.samples; j += few)
-          table.dense_apply(unsign(rows), unsign(unit.cols), values,
-                            unsign((std::min)(few, call.samples - j)), x + j * X.outerStride(),
-                            unsign(X.outerStride()), y + j * Y.outerStride(),
-                            unsign(Y.outerStride()), add, scratch);
+          values_.multiply(call.i, call.u, unit, p, rows, (std::min)(few, call.samples - j),
+                           x + j * X.outerStride(), X.outerStride(), y + j * Y.outerStride(),
+                           Y.outerStride(), add, memory);
       } else {
-        Eigen::Map<Matrix<T>> in(scratch + parts.kernel, unit.cols, call.samples);
-        Eigen::Map<Matrix<T>> out(scratch + parts.kernel + parts.inputs, rows, call.samples);
+        Eigen::Map<Matrix<T>> in(memory + parts.kernel, unit.cols, call.samples);
+        Eigen::Map<Matrix<T>> out(memory + parts.kernel + parts.inputs, rows, call.samples);
         Eigen::Map<Matrix<T>, 0, Strides> target(y, rows, call.samples, {Y.outerStride(), d});
         in = Eigen::Map<const Matrix<T>, 0, Strides>(x, unit.cols, call.samples,
                                                      {X.outerStride(), d});
         if (add) out = target;
-        table.dense_apply(unsign(rows), unsign(unit.cols), values, unsign(call.samples), in.data(),
-                          unsign(unit.cols), out.data(), unsign(rows), add, scratch);
+        values_.multiply(call.i, call.u, unit, p, rows, call.samples, in.data(), unit.cols,
+                         out.data(), rows, add, memory);
         target = out;
       }
     };
-    in_tasks(layout_.row_blocks(), layout_.row_units(), layout_.strips(), X.cols(), parts.sum(),
+    in_tasks(layout().row_blocks(), layout().row_units(), layout().strips(), X.cols(), parts.sum(),
              workspace, compute);
   }
 
   void evaluate_transpose(const ConstMatrixView<T>& Y, MatrixView<T> X,
                           Workspace& workspace) const {
-    const auto& table = kernel::active<T>();
     const Index d = pattern().d;
     const Scratch parts = transpose_scratch(Y.cols());
-    const auto compute = [&](const Call& call, T* scratch) {
-      const Layout::Unit unit = layout_.unit(call.i, call.u);
-      const Index q = call.first * piece;
-      const Index cols = (std::min)(call.last * piece, unit.cols) - q;
+    const auto compute = [&](const Call& call, T* memory) {
+      const Layout::Unit unit = layout().unit(call.i, call.u);
+      const Index q = call.first * values_.piece();
+      const Index cols = (std::min)(call.last * values_.piece(), unit.cols) - q;
       if (cols <= 0) return;
       T* const x = X.data() + call.sample * X.outerStride() + unit.first_col;
       // Where there are no rows, there is nothing to point at either.
       const T* y = Y.data();
-      const T* values = values_.data();
-      if (unit.rows > 0) {
-        y += call.sample * Y.outerStride() + unit.first_row;
-        values += layout_.slot_of(call.i, call.u);
-        if (layout_.lanes == 1) values += layout_.offset(unit, 0, q, 0);
-      }
-      const auto panel_stride = unsign(unit.cols * Layout::panel);
-      if (layout_.lanes > 1) {
-        table.interleaved_apply_transpose(unsign(unit.y_size), unsign(unit.x_size), unsign(d),
-                                          unsign(unit.width), unsign(q), unsign(q + cols), values,
-                                          unsign(call.samples), y, unsign(Y.outerStride()), x,
-                                          unsign(X.outerStride()), scratch);
+      if (unit.rows > 0) y += call.sample * Y.outerStride() + unit.first_row;
+      if (layout().lanes > 1) {
+        kernel::active<T>().interleaved_apply_transpose(
+            unsign(unit.y_size), unsign(unit.x_size), unsign(d), unsign(unit.width), unsign(q),
+            unsign(q + cols),
+            unit.rows > 0 ? values_.data(call.i, call.u, unit, 0) : values_.data(),
+            unsign(call.samples), y, unsign(Y.outerStride()), x, unsign(X.outerStride()), memory);
       } else if (!gathers()) {
-        table.dense_apply_transpose(unsign(unit.rows), unsign(cols), values, panel_stride,
-                                    unsign(call.samples), y, unsign(Y.outerStride()), x + q,
-                                    unsign(X.outerStride()));
+        values_.multiply_transpose(call.i, call.u, unit, q, cols, call.samples, y, Y.outerStride(),
+                                   x + q, X.outerStride(), memory);
       } else {
-        Eigen::Map<Matrix<T>> in(scratch, unit.rows, call.samples);
-        Eigen::Map<Matrix<T>> out(scratch + parts.inputs, cols, call.samples);
+        Eigen::Map<Matrix<T>> in(memory + parts.kernel, unit.rows, call.samples);
         in = Eigen::Map<const Matrix<T>, 0, Strides>(y, unit.rows, call.samples,
                                                      {Y.outerStride(), d});
-        table.dense_apply_transpose(unsign(unit.rows), unsign(cols), values, panel_stride,
-                                    unsign(call.samples), in.data(), unsign(unit.rows), out.data(),
-                                    unsign(cols));
+        T* const out = memory + parts.kernel + parts.inputs + q;
+        values_.multiply_transpose(call.i, call.u, unit, q, cols, call.samples, in.data(),
+                                   unit.rows, out, unit.cols, memory);
         Eigen::Map<Matrix<T>, 0, Strides>(x + q * d, cols, call.samples, {X.outerStride(), d}) =
-            out;
+            Eigen::Map<const Matrix<T>, 0, Eigen::OuterStride<>>(out, cols, call.samples,
+                                                                 Eigen::OuterStride<>(unit.cols));
       }
     };
-    in_tasks(layout_.col_blocks(), layout_.col_units(), Layout::ceil(layout_.width, piece),
-             Y.cols(), parts.sum(), workspace, compute);
+    in_tasks(layout().col_blocks(), layout().col_units(), unit_col_pieces(), Y.cols(), parts.sum(),
+             workspace, compute);
   }
 
-  Layout layout_;
-  detail::AlignedArray<T> values_ = {};
+  Values values_ = {};
 };
 
 template <class Derived>

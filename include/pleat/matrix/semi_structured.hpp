@@ -115,7 +115,7 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
     if (is_narrow(storage)) {
       result.values_ = {};
       result.narrow_ = detail::NarrowPanels<T>(storage, rows(), places_.values(), stored_value(),
-                                               stored_column());
+                                               stored_place());
     } else if (is_narrow(storage_)) {
       result.values_ = detail::AlignedArray<T>(values_size());
       for (Index row = 0; row < rows(); ++row)
@@ -133,7 +133,7 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
                  const Matrix<float>& scales, int exponent = 0, Places places = Places::codes)
       : SemiStructured(matrix, pattern, places) {
     narrow_ = detail::NarrowPanels<T>(detail::require_storage<T>(storage), stored_values(), scales,
-                                      exponent, stored_column());
+                                      exponent, stored_place());
     storage_ = storage;
     values_ = {};
     make_dense();
@@ -282,8 +282,8 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
     return is_narrow(storage_) ? narrow_(row, i) : values_.data()[value_index(row, i)];
   }
   void set(Index row, Index i, T value) noexcept { values_.data()[value_index(row, i)] = value; }
-  [[nodiscard]] auto stored_column() const noexcept {
-    return [this](Index row, Index i) { return places_.column(row, i); };
+  [[nodiscard]] auto stored_place() const noexcept {
+    return [this](Index row, Index i) { return std::pair{row, places_.column(row, i)}; };
   }
   [[nodiscard]] auto stored_value() const noexcept {
     return [this](Index row, Index i) { return value(row, i); };

@@ -3,8 +3,8 @@
 #pragma once
 
 #include "pleat/compress/compress.hpp"
+#include "pleat/compress/detail/target.hpp"
 #include "pleat/compress/error.hpp"
-#include "pleat/compress/target.hpp"
 #include "pleat/factor/block_dictionary.hpp"
 #include "pleat/solve/dictionary/block_dictionary_shapes.hpp"
 #include "pleat/solve/dictionary/block_dictionary_solver.hpp"
@@ -39,7 +39,8 @@ inline namespace PLEAT_ABI {
 /// shapes that the budget allows. Codes of 8, 16 or 32 atoms, which the kernels are made for, are
 /// given up only for a tenth of the error. `Prefer::error` takes the closest, often with four atoms
 /// a column; `Prefer::speed` the closest of those with two at most, and no more atoms than
-/// `Options::target` picks inputs in one instruction. With s = k the rounds begin at the best of
+/// `Options::target` picks inputs in one instruction. In narrow storage dictionaries are rounded
+/// first, and codes found for those, then rounded. With s = k the rounds begin at the best of
 /// rank k for each block. For `error`, the bytes are halved and halved again between too few and
 /// enough, at some seven times the cost. Cost: m n k s^2 / b + m n^2 multiply-adds a round, in
 /// double.
@@ -72,6 +73,7 @@ struct Compressor<BlockDictionary<T>> {
           given_{options.block, options.atoms, options.nonzeros},
           iterations_(options.iterations),
           prefer_(options.prefer),
+          storage_(detail::require_storage<T>(options.storage)),
           most_atoms_(
               detail::most_inputs_picked(detail::resolved_target<T>(options.target), sizeof(T))),
           steady_(detail::steadied(calibration)),
@@ -93,11 +95,23 @@ struct Compressor<BlockDictionary<T>> {
     /// The smallest shape that the options allow.
     [[nodiscard]] detail::DictionaryShape smallest() const {
       const Index s = std::max<Index>(1, given_.nonzeros);
-      return {given_.block > 0 ? given_.block : n_, given_.atoms > 0 ? given_.atoms : s, s};
+      Index atoms = given_.atoms;
+      if (atoms == 0) {
+        atoms = s;
+        if (is_narrow(storage_))
+          for (atoms = 4; atoms <= s;) atoms *= 2;
+      }
+      return {given_.block > 0 ? given_.block : n_, atoms, s};
     }
 
     /// Bytes beyond which nothing is gained.
     [[nodiscard]] std::size_t largest_bytes() const {
+      if (is_narrow(storage_)) {
+        std::size_t most = 0;
+        for (const auto& shape : shapes_within((std::numeric_limits<std::size_t>::max)()))
+          most = (std::max)(most, bytes(shape));
+        return most;
+      }
       const Index b = given_.block > 0 ? given_.block : std::min<Index>(n_, 96);
       const Index k = given_.atoms > 0 ? given_.atoms : (std::max)(b, given_.nonzeros);
       const Index s = given_.nonzeros > 0 ? given_.nonzeros : (std::min)(b, k);
@@ -105,23 +119,30 @@ struct Compressor<BlockDictionary<T>> {
     }
 
     [[nodiscard]] std::size_t bytes(const detail::DictionaryShape& shape) const {
-      return detail::dictionary_bytes<T>(m_, n_, shape);
+      return detail::dictionary_bytes<T>(m_, n_, shape, storage_);
     }
 
     [[nodiscard]] bool stopped() const { return stop_.stopped(); }
 
     [[nodiscard]] BlockDictionary<T> within(std::size_t limit) {
-      auto shapes = detail::dictionary_shapes<T>(m_, n_, limit, given_, most_atoms_,
-                                                 prefer_ == Prefer::speed);
+      auto shapes = shapes_within(limit);
       if (shapes.empty()) shapes.push_back(smallest());
       shrink(shapes[shapes.size() / 2]);
       const detail::DictionaryShape shape = shapes.size() == 1 ? shapes[0] : best_of(shapes);
       detail::BlockDictionarySolver solver(Wt_, G_, weights_, shape, stop_.monitor());
       solver.run(2 * iterations_, iterations_);
+      if (!is_narrow(storage_)) return packed(solver, shape);
+      // What rounding took from the dictionaries, their codes make good as far as they can.
+      solver.recode(atoms(dictionaries(solver, shape), shape), iterations_);
       return packed(solver, shape);
     }
 
    private:
+    [[nodiscard]] std::vector<detail::DictionaryShape> shapes_within(std::size_t limit) const {
+      return detail::dictionary_shapes<T>(m_, n_, limit, given_, most_atoms_,
+                                          prefer_ == Prefer::speed, storage_);
+    }
+
     void check() const {
       const auto& [b, k, s] = given_;
       detail::require(b >= 0 && b <= n_, [this] {
@@ -134,6 +155,14 @@ struct Compressor<BlockDictionary<T>> {
         return "compress<BlockDictionary>: there are no " + std::to_string(given_.nonzeros) +
                " nonzeros among " + std::to_string(given_.atoms) + " atoms";
       });
+      detail::require(
+          !is_narrow(storage_) ||
+              ((k == 0 || detail::has_pattern(std::max<Index>(1, s), k)) && s < 32),
+          [this] {
+            return "compress<BlockDictionary>: codes in narrow storage are of 4, 8, 16 or 32 "
+                   "atoms, and of fewer of them than all, not " +
+                   std::to_string(given_.nonzeros) + " of " + std::to_string(given_.atoms);
+          });
       detail::require(iterations_ >= 0, [this] {
         return "compress<BlockDictionary>: iterations must not be negative, but are " +
                std::to_string(iterations_);
@@ -213,13 +242,9 @@ struct Compressor<BlockDictionary<T>> {
       const auto blocks = static_cast<Index>(solver.blocks().size());
       Matrix<T> values(m_, blocks * shape.nonzeros);
       Matrix<Index> columns(m_, blocks * shape.nonzeros);
-      Vector<T> atoms = Vector<T>::Zero(blocks * shape.atoms * shape.block);
       std::vector<Index> order(static_cast<std::size_t>(shape.nonzeros));
       for (Index j = 0; j < blocks; ++j) {
         const auto& block = solver.blocks()[static_cast<std::size_t>(j)];
-        for (Index k = 0; k < shape.atoms; ++k)
-          atoms.segment((j * shape.atoms + k) * shape.block, block.width) =
-              (block.dictionary.Dt.col(k) * atom_scale(block.dictionary.Dt, k)).template cast<T>();
         for (Index i = 0; i < m_; ++i) {
           std::iota(order.begin(), order.end(), Index{0});
           std::sort(order.begin(), order.end(), [&](Index x, Index y) {
@@ -234,15 +259,41 @@ struct Compressor<BlockDictionary<T>> {
           }
         }
       }
-      return BlockDictionary<T>(codes(shape, values, columns),
-                                KroneckerSparse<T>(blocks * shape.atoms, n_,
-                                                   {blocks, shape.atoms, shape.block, 1}, atoms));
+      return BlockDictionary<T>(codes(shape, values, columns), dictionaries(solver, shape));
+    }
+
+    /// As they are stored.
+    [[nodiscard]] KroneckerSparse<T> dictionaries(const detail::BlockDictionarySolver<>& solver,
+                                                  const detail::DictionaryShape& shape) const {
+      const auto blocks = static_cast<Index>(solver.blocks().size());
+      Vector<T> values = Vector<T>::Zero(blocks * shape.atoms * shape.block);
+      for (Index j = 0; j < blocks; ++j) {
+        const auto& block = solver.blocks()[static_cast<std::size_t>(j)];
+        for (Index k = 0; k < shape.atoms; ++k)
+          values.segment((j * shape.atoms + k) * shape.block, block.width) =
+              (block.dictionary.Dt.col(k) * atom_scale(block.dictionary.Dt, k)).template cast<T>();
+      }
+      const KroneckerPattern pattern{blocks, shape.atoms, shape.block, 1};
+      return KroneckerSparse<T>(blocks * shape.atoms, n_, pattern, values).stored_as(storage_);
+    }
+
+    /// The transposed dictionaries, one by one.
+    [[nodiscard]] std::vector<Matrix<double>> atoms(const KroneckerSparse<T>& dictionaries,
+                                                    const detail::DictionaryShape& shape) const {
+      const Vector<double> values = dictionaries.values().template cast<double>();
+      std::vector<Matrix<double>> blocks;
+      for (Index first = 0; first < n_; first += shape.block) {
+        const Index width = (std::min)(shape.block, n_ - first);
+        blocks.push_back(Eigen::Map<const Matrix<double>>(values.data() + first * shape.atoms,
+                                                          width, shape.atoms));
+      }
+      return blocks;
     }
 
     /// In lanes, if there is a pattern for that.
-    [[nodiscard]] static DictionaryCodes<T> codes(const detail::DictionaryShape& shape,
-                                                  const Matrix<T>& values,
-                                                  const Matrix<Index>& columns) {
+    [[nodiscard]] DictionaryCodes<T> codes(const detail::DictionaryShape& shape,
+                                           const Matrix<T>& values,
+                                           const Matrix<Index>& columns) const {
       const Index blocks = values.cols() / shape.nonzeros;
       const Index cols = blocks * shape.atoms;
       if (!detail::has_pattern(shape.nonzeros, shape.atoms))
@@ -250,7 +301,7 @@ struct Compressor<BlockDictionary<T>> {
       Matrix<T> C = Matrix<T>::Zero(values.rows(), cols);
       for (Index e = 0; e < values.cols(); ++e)
         for (Index i = 0; i < values.rows(); ++i) C(i, columns(i, e)) = values(i, e);
-      return SemiStructured<T>(C, {shape.nonzeros, shape.atoms},
+      return SemiStructured<T>(C, {shape.nonzeros, shape.atoms}, storage_,
                                detail::code_places(blocks, shape));
     }
 
@@ -265,6 +316,7 @@ struct Compressor<BlockDictionary<T>> {
     detail::DictionaryShape given_;
     Index iterations_;
     Prefer prefer_;
+    Storage storage_;
     Index most_atoms_;  // of codes in lanes
     std::optional<Calibration<T>> steady_;
     const Calibration<T>& calibration_;  // what is fitted to

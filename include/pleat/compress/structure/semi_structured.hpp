@@ -3,8 +3,8 @@
 #pragma once
 
 #include "pleat/compress/compress.hpp"
+#include "pleat/compress/detail/target.hpp"
 #include "pleat/compress/error.hpp"
-#include "pleat/compress/target.hpp"
 #include "pleat/matrix/semi_structured.hpp"
 #include "pleat/solve/linear/progress_report.hpp"
 #include "pleat/solve/sparse/rounded_weights.hpp"

@@ -3,8 +3,8 @@
 #pragma once
 
 #include "pleat/compress/compress.hpp"
+#include "pleat/compress/detail/target.hpp"
 #include "pleat/compress/error.hpp"
-#include "pleat/compress/target.hpp"
 #include "pleat/factor/sparse_dictionary.hpp"
 #include "pleat/solve/dictionary/block_dictionary_shapes.hpp"
 #include "pleat/solve/dictionary/sparse_dictionary_solver.hpp"

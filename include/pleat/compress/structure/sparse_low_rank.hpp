@@ -4,9 +4,9 @@
 #pragma once
 
 #include "pleat/compress/compress.hpp"
+#include "pleat/compress/detail/target.hpp"
 #include "pleat/compress/error.hpp"
 #include "pleat/compress/structure/semi_structured.hpp"
-#include "pleat/compress/target.hpp"
 #include "pleat/factor/sparse_low_rank.hpp"
 #include "pleat/solve/linear/progress_report.hpp"
 #include "pleat/solve/low_rank/low_rank_refit.hpp"

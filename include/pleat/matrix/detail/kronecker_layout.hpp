@@ -45,10 +45,10 @@ namespace detail {
 
 /// The top-left rows x cols corner of a pattern, cut for the kernels.
 ///
-/// For d = 1 and small d, the unit is one b x c matrix, in the panels of a dense one. From d = 16
-/// on it is up to 16 of them, for consecutive k, with k in lanes: those read and write consecutive
-/// memory. A strip is what a unit is computed by: 16 rows, or 4. Memory for values is a slot for
-/// each unit in turn, of the size of a whole one.
+/// For d = 1 and small d, and for narrow values, the unit is one b x c matrix, in the panels of a
+/// dense one. From d = 16 on it is up to 16 of them, for consecutive k, with k in lanes: those read
+/// and write consecutive memory. A strip is what a unit is computed by: 16 rows, or 4. Memory for
+/// values is a slot for each unit in turn, of the size of a whole one.
 struct KroneckerLayout {
   static constexpr Index panel = Index{kernel::panel_rows};
 
@@ -66,7 +66,8 @@ struct KroneckerLayout {
   KroneckerLayout() = default;
 
   /// Throws `std::invalid_argument` if the pattern is none, or does not cover the corner.
-  KroneckerLayout(Index rows_, Index cols_, const KroneckerPattern& pattern_)
+  KroneckerLayout(Index rows_, Index cols_, const KroneckerPattern& pattern_,
+                  bool is_narrow = false)
       : rows(rows_), cols(cols_), pattern(pattern_) {
     // Not bound to names at once: clang before 16 lets no lambda see such names.
     const Index a = pattern.a;
@@ -88,8 +89,8 @@ struct KroneckerLayout {
              shape_text(a * b * d, a * c * d) + ", which does not cover a " +
              shape_text(rows, cols) + " matrix";
     });
-    lanes = d >= panel ? panel : 1;
-    strip = d >= panel ? Index{kernel::strip_rows} : panel;
+    lanes = d >= panel && !is_narrow ? panel : 1;
+    strip = lanes > 1 ? Index{kernel::strip_rows} : panel;
     height = (std::min)(b, ceil(rows, d));
     width = (std::min)(c, ceil(cols, d));
   }
@@ -111,6 +112,10 @@ struct KroneckerLayout {
     return (lanes == 1 ? ceil(height, panel) : height) * width * panel;
   }
   [[nodiscard]] Index slot_of(Index i, Index u) const { return (i * units() + u) * slot(); }
+  /// The first row of a unit of narrow values: a slot is the panels of the tallest.
+  [[nodiscard]] Index panel_row(Index i, Index u) const {
+    return (i * units() + u) * ceil(height, panel) * panel;
+  }
 
   [[nodiscard]] Unit unit(Index i, Index u) const {
     const auto& [a, b, c, d] = pattern;

@@ -5,8 +5,8 @@
 #include "pleat/core/error.hpp"
 #include "pleat/core/parts.hpp"
 #include "pleat/core/scalar.hpp"
-#include "pleat/kernel/table.hpp"
 #include "pleat/matrix/detail/aligned_array.hpp"
+#include "pleat/matrix/detail/narrow_layout.hpp"
 #include "pleat/matrix/detail/rounding.hpp"
 
 #include <algorithm>
@@ -17,39 +17,33 @@
 #include <limits>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace pleat {
 inline namespace PLEAT_ABI {
 namespace detail {
 
-[[nodiscard]] constexpr kernel::Format format_of(Storage storage) noexcept {
-  switch (storage) {
-    case Storage::f16: return kernel::Format::f16;
-    case Storage::int8: return kernel::Format::int8;
-    case Storage::int4: return kernel::Format::int4;
-    default: return kernel::Format::bf16;
+/// What errors call the place of a stored value where all of a matrix are stored: row and column.
+struct SamePlace {
+  [[nodiscard]] std::pair<Index, Index> operator()(Index row, Index col) const noexcept {
+    return {row, col};
   }
-}
-
-/// What errors call the column of a stored value where all columns are stored.
-struct SameColumn {
-  [[nodiscard]] Index operator()(Index, Index col) const noexcept { return col; }
 };
 
 /// A rows x cols matrix in narrow storage, packed in panels for the kernels. Copies share it. What
 /// the panels hold is to be multiplied by `power()`, a power of two: 1 but where the largest value
 /// lies far from where the storage has its numbers.
 template <Real T>
-class NarrowPanels {
+class NarrowPanels : public NarrowLayout {
  public:
   NarrowPanels() = default;
 
   /// Rounds each of `entry(row, col)` to the nearest that the storage has. Throws
-  /// `std::invalid_argument`, naming the row and `column(row, col)`, for a value that it has
+  /// `std::invalid_argument`, naming the row and column `place(row, col)`, for a value that it has
   /// nothing near.
-  template <class Entry, class Column = SameColumn>
-  NarrowPanels(Storage storage, Index rows, Index cols, Entry entry, Column column = {})
+  template <class Entry, class Place = SamePlace>
+  NarrowPanels(Storage storage, Index rows, Index cols, Entry entry, Place place = {})
       : NarrowPanels(storage, rows, cols) {
     double largest = 0;
     for (Index col = 0; col < cols && rows > 0; ++col)
@@ -67,14 +61,14 @@ class NarrowPanels {
         for (Index col = 0; col < cols; ++col)
           require(set_half(row, col, to_double(entry(row, col)) * inverse) &&
                       (is_within(row, col) || !is_finite(entry(row, col))),
-                  [&] { return no_place(row, column(row, col)); });
+                  [&] { return no_place(place(row, col)); });
         continue;
       }
       for (Index first = 0; first < cols; first += group) {
         const Index count = (std::min)(group, cols - first);
         for (Index i = 0; i < count; ++i) {
           const T value = entry(row, first + i);
-          require(is_finite(value), [&] { return no_place(row, column(row, first + i)); });
+          require(is_finite(value), [&] { return no_place(place(row, first + i)); });
           values[static_cast<std::size_t>(i)] = to_double(value) * inverse;
         }
         const auto scale = storage == Storage::int8 ? int8_scale(values.data(), count)
@@ -83,7 +77,7 @@ class NarrowPanels {
         for (Index i = 0; i < count; ++i)
           set_integer(row, first + i, scale.round(values[static_cast<std::size_t>(i)]));
         for (Index i = 0; i < count; ++i)
-          require(is_within(row, first + i), [&] { return no_place(row, column(row, first + i)); });
+          require(is_within(row, first + i), [&] { return no_place(place(row, first + i)); });
       }
     }
   }
@@ -91,9 +85,9 @@ class NarrowPanels {
   /// Integers times the scales given, rows x groups, and 2^exponent: each value rounded to the
   /// nearest of them. Throws `std::invalid_argument` unless the storage has scales, of this shape,
   /// for a scale or a value that it cannot hold, and unless 2^exponent is a normal number of T.
-  template <class Column = SameColumn>
+  template <class Place = SamePlace>
   NarrowPanels(Storage storage, const Matrix<T>& values, const Matrix<float>& scales, int exponent,
-               Column column = {})
+               Place place = {})
       : NarrowPanels(storage, values.rows(), values.cols()) {
     require(exponent >= std::numeric_limits<T>::min_exponent - 1 &&
                 exponent < std::numeric_limits<T>::max_exponent,
@@ -104,13 +98,13 @@ class NarrowPanels {
     require(kernel::scale_group(format_of(storage)) > 0, [&] {
       return "values stored as " + std::string(to_string(storage)) + " have no scales";
     });
-    require(scales.rows() == rows_ && scales.cols() == groups(), [&] {
-      return std::string(to_string(storage)) + ": the scales of a " + shape_text(rows_, cols_) +
-             " matrix are " + shape_text(rows_, groups()) + ", not " +
+    require(scales.rows() == rows() && scales.cols() == groups(), [&] {
+      return std::string(to_string(storage)) + ": the scales of a " + shape_text(rows(), cols()) +
+             " matrix are " + shape_text(rows(), groups()) + ", not " +
              shape_text(scales.rows(), scales.cols());
     });
-    for (Index row = 0; row < rows_; ++row)
-      for (Index first = 0; first < cols_; first += group()) {
+    for (Index row = 0; row < rows(); ++row)
+      for (Index first = 0; first < cols(); first += group()) {
         set_scale(row, first, scales(row, first / group()));
         const float stored = scale(row, first);
         require(is_finite(stored) && !is_zero(stored), [&] {
@@ -119,9 +113,9 @@ class NarrowPanels {
         });
         const GroupScale grid{to_double(stored), storage == Storage::int8 ? -127 : -8,
                               storage == Storage::int8 ? 127 : 7};
-        for (Index col = first; col < (std::min)(first + group(), cols_); ++col) {
+        for (Index col = first; col < (std::min)(first + group(), cols()); ++col) {
           const T value = values(row, col);
-          require(is_finite(value), [&] { return no_place(row, column(row, col)); });
+          require(is_finite(value), [&] { return no_place(place(row, col)); });
           set_integer(row, col, grid.round(to_double(value) * inverse));
         }
       }
@@ -129,12 +123,8 @@ class NarrowPanels {
 
   /// The panels from the one that begins with `row` on.
   [[nodiscard]] const std::uint8_t* data(Index row) const noexcept {
-    return bytes_.data() + row / panel * panel_bytes_;
+    return bytes_.data() + panel_at(row);
   }
-  [[nodiscard]] Index rows() const noexcept { return rows_; }
-  [[nodiscard]] Index cols() const noexcept { return cols_; }
-  [[nodiscard]] Storage storage() const noexcept { return storage_; }
-  [[nodiscard]] kernel::Format format() const noexcept { return format_of(storage_); }
 
   /// What results are to be multiplied by: 2^exponent().
   [[nodiscard]] T power() const noexcept { return power_; }
@@ -142,31 +132,53 @@ class NarrowPanels {
 
   /// The value that is stored for an entry.
   [[nodiscard]] T operator()(Index row, Index col) const {
-    if (storage_ == Storage::bf16)
+    if (storage() == Storage::bf16)
       return power_ * T(static_cast<float>(load<Eigen::bfloat16>(half_at(row, col))));
-    if (storage_ == Storage::f16)
+    if (storage() == Storage::f16)
       return power_ * T(static_cast<float>(load<Eigen::half>(half_at(row, col))));
     return power_ * (T(integer(row, col)) * T(to_double(scale(row, col))));
+  }
+
+  /// So many rows of the same columns, of which row i is number `from(i)` of these; empty where
+  /// that is negative.
+  template <class From>
+  [[nodiscard]] NarrowPanels with_rows(Index rows, From from) const {
+    NarrowPanels result(storage(), rows, cols());
+    result.exponent_ = exponent_;
+    result.power_ = power_;
+    for (Index row = 0; row < rows; ++row) {
+      const Index own = from(row);
+      for (Index col = 0; own >= 0 && col < cols(); ++col) {
+        if (group() == 0) {
+          result.store(result.half_at(row, col), load<std::uint16_t>(half_at(own, col)));
+          continue;
+        }
+        if (col % group() == 0) result.set_scale(row, col, scale(own, col));
+        result.store(result.byte_at(row, col), load<std::uint8_t>(byte_at(own, col)));
+      }
+    }
+    return result;
   }
 
   /// Adds tensors to the parts of an operator: `name`, rows x cols in the element type of the
   /// storage (int4: two columns a byte, the first in the low half, 8 added to each), and its
   /// scales, a group a column; and the attributes "storage" and, unless it is 0, "exponent".
   void add_to(Parts& parts, const std::string& name) const {
-    parts.attributes["storage"] = to_string(storage_);
+    parts.attributes["storage"] = to_string(storage());
     if (exponent_ != 0) parts.attributes["exponent"] = std::to_string(exponent_);
-    if (storage_ == Storage::bf16) parts.tensors[name] = tensor<Eigen::bfloat16>(cols_, half_as());
-    if (storage_ == Storage::f16) parts.tensors[name] = tensor<Eigen::half>(cols_, half_as());
-    if (storage_ == Storage::int8) {
-      parts.tensors[name] = tensor<std::int8_t>(cols_, [this](Index row, Index col) {
+    if (storage() == Storage::bf16)
+      parts.tensors[name] = tensor<Eigen::bfloat16>(cols(), half_as());
+    if (storage() == Storage::f16) parts.tensors[name] = tensor<Eigen::half>(cols(), half_as());
+    if (storage() == Storage::int8) {
+      parts.tensors[name] = tensor<std::int8_t>(cols(), [this](Index row, Index col) {
         return static_cast<std::int8_t>(integer(row, col));
       });
       parts.tensors[name + "_scales"] =
           tensor<float>(groups(), [this](Index row, Index i) { return scale(row, i * group()); });
     }
-    if (storage_ == Storage::int4) {
-      parts.attributes.emplace("cols", std::to_string(cols_));  // unless the operator has its own
-      parts.tensors[name] = tensor<std::uint8_t>((cols_ + 1) / 2, [this](Index row, Index i) {
+    if (storage() == Storage::int4) {
+      parts.attributes.emplace("cols", std::to_string(cols()));  // unless the operator has its own
+      parts.tensors[name] = tensor<std::uint8_t>((cols() + 1) / 2, [this](Index row, Index i) {
         return load<std::uint8_t>(byte_at(row, 2 * i));
       });
       parts.tensors[name + "_scales"] = tensor<Eigen::half>(groups(), [this](Index row, Index i) {
@@ -217,39 +229,8 @@ class NarrowPanels {
   }
 
  private:
-  static constexpr Index panel = Index{kernel::panel_rows};
-
   NarrowPanels(Storage storage, Index rows, Index cols)
-      : storage_(storage),
-        rows_(rows),
-        cols_(cols),
-        panel_bytes_(static_cast<Index>(
-            kernel::narrow_panel_bytes(format_of(storage), static_cast<std::size_t>(cols)))),
-        bytes_(static_cast<std::size_t>((rows + panel - 1) / panel * panel_bytes_)) {}
-
-  [[nodiscard]] Index group() const noexcept {
-    return static_cast<Index>(kernel::scale_group(format()));
-  }
-  [[nodiscard]] Index groups() const noexcept { return (cols_ + group() - 1) / group(); }
-
-  // Where things lie, as `kernel::narrow_panel_bytes` has it.
-  [[nodiscard]] Index half_at(Index row, Index col) const noexcept {
-    return row / panel * panel_bytes_ + 2 * (col * panel + row % panel);
-  }
-  [[nodiscard]] Index group_at(Index row, Index col) const noexcept {
-    return row / panel * panel_bytes_ +
-           static_cast<Index>(kernel::narrow_panel_bytes(
-               format(), static_cast<std::size_t>(col / group() * group())));
-  }
-  [[nodiscard]] Index scale_at(Index row, Index col) const noexcept {
-    return group_at(row, col) + row % panel * (storage_ == Storage::int8 ? 4 : 2);
-  }
-  [[nodiscard]] Index byte_at(Index row, Index col) const noexcept {
-    const Index at = group_at(row, col) + panel * (storage_ == Storage::int8 ? 4 : 2);
-    const Index in_group = col % group();
-    if (storage_ == Storage::int8) return at + in_group * panel + row % panel;
-    return at + (in_group / 8 * panel + row % panel) * 4 + in_group % 8 / 2;
-  }
+      : NarrowLayout(storage, rows, cols), bytes_(static_cast<std::size_t>(memory())) {}
 
   template <class V>
   [[nodiscard]] V load(Index at) const {
@@ -264,20 +245,20 @@ class NarrowPanels {
 
   [[nodiscard]] float scale(Index row, Index col) const {
     const Index at = scale_at(row, col);
-    return storage_ == Storage::int8 ? load<float>(at) : static_cast<float>(load<Eigen::half>(at));
+    return storage() == Storage::int8 ? load<float>(at) : static_cast<float>(load<Eigen::half>(at));
   }
   [[nodiscard]] int integer(Index row, Index col) const {
     const int byte = load<std::uint8_t>(byte_at(row, col));
-    if (storage_ == Storage::int8) return byte < 128 ? byte : byte - 256;
+    if (storage() == Storage::int8) return byte < 128 ? byte : byte - 256;
     return (col % 2 == 0 ? byte & 15 : byte >> 4) - 8;
   }
   void set_scale(Index row, Index col, float value) {
-    if (storage_ == Storage::int8) store(scale_at(row, col), value);
+    if (storage() == Storage::int8) store(scale_at(row, col), value);
     else store(scale_at(row, col), static_cast<Eigen::half>(value));
   }
   void set_integer(Index row, Index col, int value) {
     std::uint8_t& byte = bytes_.data()[byte_at(row, col)];
-    if (storage_ == Storage::int8) byte = static_cast<std::uint8_t>(value & 255);
+    if (storage() == Storage::int8) byte = static_cast<std::uint8_t>(value & 255);
     else byte = static_cast<std::uint8_t>(byte | (value + 8) << (col % 2 == 0 ? 0 : 4));
   }
   /// Whether there is a number near the value.
@@ -286,16 +267,16 @@ class NarrowPanels {
       store(half_at(row, col), rounded);
       return !is_finite(value) || is_finite(static_cast<float>(rounded));
     };
-    return storage_ == Storage::bf16 ? set(nearest<Eigen::bfloat16>(value))
-                                     : set(nearest<Eigen::half>(value));
+    return storage() == Storage::bf16 ? set(nearest<Eigen::bfloat16>(value))
+                                      : set(nearest<Eigen::half>(value));
   }
   /// Whether a number of T is stored: one of its largest may have been rounded to what is none.
   [[nodiscard]] bool is_within(Index row, Index col) const {
     return exponent_ < std::numeric_limits<T>::max_exponent - 20 || is_finite((*this)(row, col));
   }
-  [[nodiscard]] std::string no_place(Index row, Index col) const {
-    return std::string(to_string(storage_)) + " holds no value near that of row " +
-           std::to_string(row) + ", column " + std::to_string(col);
+  [[nodiscard]] std::string no_place(std::pair<Index, Index> at) const {
+    return std::string(to_string(storage())) + " holds no value near that of row " +
+           std::to_string(at.first) + ", column " + std::to_string(at.second);
   }
 
   [[nodiscard]] auto half_as() const {
@@ -305,10 +286,10 @@ class NarrowPanels {
   /// A tensor of V whose elements, or their bits, `entry` gives.
   template <class V, class Entry>
   [[nodiscard]] Tensor tensor(Index cols, Entry entry) const {
-    Tensor result{data_type_of<V>, {rows_, cols}, {}};
-    result.data.resize(static_cast<std::size_t>(rows_ * cols) * sizeof(V));
+    Tensor result{data_type_of<V>, {rows(), cols}, {}};
+    result.data.resize(static_cast<std::size_t>(rows() * cols) * sizeof(V));
     std::byte* to = result.data.data();
-    for (Index row = 0; row < rows_; ++row)
+    for (Index row = 0; row < rows(); ++row)
       for (Index col = 0; col < cols; ++col, to += sizeof(V)) {
         const auto value = entry(row, col);
         static_assert(sizeof value == sizeof(V));
@@ -385,10 +366,6 @@ class NarrowPanels {
     power_ = std::ldexp(T(1), exponent_);
   }
 
-  Storage storage_ = Storage::bf16;
-  Index rows_ = 0;
-  Index cols_ = 0;
-  Index panel_bytes_ = 0;
   int exponent_ = 0;
   T power_ = T(1);
   AlignedArray<std::uint8_t> bytes_ = {};

@@ -26,16 +26,22 @@ struct DictionaryShape {
   return smaller_places({shape.nonzeros, shape.atoms}, blocks * shape.atoms);
 }
 
-/// Bytes of an m x n BlockDictionary.
+/// Bytes of an m x n BlockDictionary. Codes that are not N:M are stored as they are.
 template <Real T>
-[[nodiscard]] std::size_t dictionary_bytes(Index m, Index n, const DictionaryShape& shape) {
+[[nodiscard]] std::size_t dictionary_bytes(Index m, Index n, const DictionaryShape& shape,
+                                           Storage storage = native_storage<T>) {
   const Index blocks = (n + shape.block - 1) / shape.block;
   const std::size_t codes =
       has_pattern(shape.nonzeros, shape.atoms)
-          ? semi_structured_bytes(m, blocks * shape.atoms, {shape.nonzeros, shape.atoms},
-                                  native_storage<T>, code_places(blocks, shape))
+          ? semi_structured_bytes(m, blocks * shape.atoms, {shape.nonzeros, shape.atoms}, storage,
+                                  code_places(blocks, shape))
           : RowSparse<T>::stored_bytes(m, blocks * shape.atoms, blocks * shape.nonzeros);
-  return codes + static_cast<std::size_t>(shape.atoms) * static_cast<std::size_t>(n) * sizeof(T);
+  const auto atoms_of = [&](Index width) {
+    return static_cast<std::size_t>(shape.atoms) *
+           row_bytes(storage, static_cast<std::size_t>(width));
+  };
+  return codes + static_cast<std::size_t>(n / shape.block) * atoms_of(shape.block) +
+         atoms_of(n % shape.block);
 }
 
 /// The largest value in [least, most] that `fits`, which holds up to some value; least - 1 if none.
@@ -57,26 +63,30 @@ template <class Fits>
 /// fit, from a quarter as many columns as atoms up to as many. Then any: blocks of 16 to 64
 /// columns, as even as n allows, with once or twice as many atoms, and as many entries as fit; or
 /// one entry more, and fewer atoms; what bytes are left go to further atoms. Where none of those
-/// fits, wider blocks, up to one.
+/// fits, wider blocks, up to one. In narrow storage there are codes in lanes alone, of 4 atoms too,
+/// and of blocks up to four times as wide as there are atoms, or wider where only those fit.
 template <Real T>
 [[nodiscard]] std::vector<DictionaryShape> dictionary_shapes(Index m, Index n, std::size_t limit,
                                                              const DictionaryShape& given,
                                                              Index most_atoms = 32,
-                                                             bool only_fast = false) {
+                                                             bool only_fast = false,
+                                                             Storage storage = native_storage<T>) {
   std::vector<DictionaryShape> shapes;
+  const bool narrow = is_narrow(storage);
   const auto fits = [&](const DictionaryShape& shape) {
-    return dictionary_bytes<T>(m, n, shape) <= limit;
+    return dictionary_bytes<T>(m, n, shape, storage) <= limit;
   };
   const auto add = [&](const DictionaryShape& shape) {
     if (fits(shape) && std::find(shapes.begin(), shapes.end(), shape) == shapes.end())
       shapes.push_back(shape);
   };
-  for (const Index atoms : {8, 16, 32}) {
-    if (given.atoms > 0 && given.atoms != atoms) continue;
-    if (only_fast && atoms > most_atoms) continue;
-    for (Index s = 1; s <= atoms / 2; ++s) {
+  const auto in_lanes = [&](Index atoms, Index widest) {
+    if (given.atoms > 0 && given.atoms != atoms) return;
+    if (only_fast && atoms > most_atoms) return;
+    const Index most_entries = given.nonzeros > 0 ? atoms - 1 : atoms / 2;
+    for (Index s = 1; s <= most_entries; ++s) {
       if (given.nonzeros > 0 && given.nonzeros != s) continue;
-      const Index most = given.block > 0 ? given.block : (std::min)(atoms, n);
+      const Index most = given.block > 0 ? given.block : (std::min)(widest, n);
       const Index least =
           given.block > 0 ? given.block : (std::max)(atoms / (only_fast ? 2 : 4), s);
       Index block = least;
@@ -85,6 +95,13 @@ template <Real T>
       const Index blocks = (n + block - 1) / block;  // as even as n allows
       add({given.block > 0 ? block : (n + blocks - 1) / blocks, atoms, s});
     }
+  };
+  for (const Index atoms : {8, 16, 32}) in_lanes(atoms, narrow ? 4 * atoms : atoms);
+  if (narrow) {
+    in_lanes(4, 16);
+    for (const Index atoms : {4, 8, 16, 32})
+      if (shapes.empty()) in_lanes(atoms, n);
+    return shapes;
   }
   if (only_fast && !shapes.empty()) return shapes;
   const auto with_block = [&](Index block) {

@@ -69,23 +69,26 @@ class BlockDictionarySolver {
       for (Index j = first; j < first + some; ++j)
         going = going && report("blocks", j + 1, count, 1);
     }
-    if (!going || rounds == 0) return;
-    image_ = Wt_;
-    for (const Block& block : blocks_)
-      image_.middleRows(block.first, block.width) -= block.codes.times(block.dictionary.Dt);
-    const Matrix<double> error = image_;
-    image_ = multiply(G_, error);
-    double loss = weighted(error.cwiseProduct(image_));
-    const double all = whole();
-    for (Index round = 1; round <= rounds && going; ++round) {
-      const double before = loss;
-      for (Index j = 0; j < count && going; ++j) {
-        loss += improve(blocks_[static_cast<std::size_t>(j)]);
-        going =
-            report("rounds", round, rounds, all > 0 ? std::sqrt((std::max)(0.0, loss / all)) : 0);
-      }
-      if (loss > before * (1 - 1e-4)) break;
+    if (going) improve_in_rounds(rounds, 1);
+  }
+
+  /// Goes on with other dictionaries that are nearly multiples of these, atom by atom, such as
+  /// these in fewer bits, D_j^T one by one: finds codes for them in `rounds` rounds.
+  void recode(const std::vector<Matrix<double>>& Dt, Index rounds) {
+    for (std::size_t j = 0; j < blocks_.size(); ++j) {
+      Block& block = blocks_[j];
+      const Matrix<double> G = metric(block);
+      const Vector<double> multiples =
+          block.dictionary.Dt.cwiseProduct(Dt[j]).colwise().sum().cwiseQuotient(
+              Dt[j].colwise().squaredNorm().cwiseMax((std::numeric_limits<double>::min)()));
+      for (Index i = 0; i < block.codes.values.size(); ++i)
+        block.codes.values.data()[i] *= multiples(block.codes.atoms.data()[i]);
+      block.dictionary = {Dt[j], multiply(Dt[j].transpose(), multiply(G, Dt[j]))};
+      if (G_.size() > 0) continue;
+      const Matrix<double> Tt = Wt_.middleRows(block.first, block.width);
+      alternate(block, Tt, Tt, G, 0);
     }
+    if (G_.size() > 0) improve_in_rounds(rounds, 0);
   }
 
   [[nodiscard]] const std::vector<Block>& blocks() const { return blocks_; }
@@ -104,6 +107,27 @@ class BlockDictionarySolver {
   }
 
  private:
+  /// Rounds over all blocks, given the others; in each, atoms are improved `steps` times.
+  void improve_in_rounds(Index rounds, Index steps) {
+    if (rounds == 0) return;
+    image_ = Wt_;
+    for (const Block& block : blocks_)
+      image_.middleRows(block.first, block.width) -= block.codes.times(block.dictionary.Dt);
+    const Matrix<double> error = image_;
+    image_ = multiply(G_, error);
+    double loss = weighted(error.cwiseProduct(image_));
+    const double all = whole();
+    for (Index round = 1; round <= rounds; ++round) {
+      const double before = loss;
+      for (Block& block : blocks_) {
+        loss += improve(block, steps);
+        if (!report("rounds", round, rounds, all > 0 ? std::sqrt((std::max)(0.0, loss / all)) : 0))
+          return;
+      }
+      if (loss > before * (1 - 1e-4)) return;
+    }
+  }
+
   bool report(std::string_view phase, Index iteration, Index iterations, double loss) const {
     return !monitor_ || monitor_({phase, iteration, iterations, loss});
   }
@@ -170,7 +194,7 @@ class BlockDictionarySolver {
   }
 
   /// One step of a block given the others; the change of the loss, never above 0.
-  double improve(Block& block) {
+  double improve(Block& block, Index steps) {
     const Matrix<double> G = metric(block);
     const Matrix<double> image = image_.middleRows(block.first, block.width);
     const Matrix<double> old = block.codes.times(block.dictionary.Dt);
@@ -186,7 +210,7 @@ class BlockDictionarySolver {
     const Matrix<double> Tt =
         own + multiply(solver.eigenvectors(), multiply(part, GT - multiply(G, own)));
     Block next = block;
-    alternate(next, Tt, GT, G, 1);
+    alternate(next, Tt, GT, G, steps);
     const Matrix<double> change = next.codes.times(next.dictionary.Dt) - old;
     const double gain = weighted(change.cwiseProduct(multiply(G, change) - 2 * image));
     if (!(gain < 0)) return 0;
