@@ -4,7 +4,10 @@
 
 #include "pleat/core/compose.hpp"
 #include "pleat/factor/armor.hpp"
+#include "pleat/factor/block_dictionary.hpp"
 #include "pleat/factor/low_rank.hpp"
+#include "pleat/factor/sparse_dictionary.hpp"
+#include "pleat/factor/sparse_low_rank.hpp"
 #include "pleat/matrix/csr.hpp"
 #include "pleat/matrix/dense.hpp"
 #include "pleat/matrix/kronecker_sparse.hpp"
@@ -12,7 +15,6 @@
 #include "pleat/matrix/semi_structured.hpp"
 
 #include <algorithm>
-#include <concepts>
 #include <cstdint>
 #include <cstdlib>
 #include <random>
@@ -137,18 +139,36 @@ Subject row_sparse_50(Shape shape) {
   return subject(RowSparse<float>(random_rows(shape.rows, shape.cols, row_entries), row_entries));
 }
 
-/// 50 % of the bytes of a 4096 x 4096 matrix. Both bricks hold the same sparse factor.
-template <class Sparse>
+/// Half of the bytes, codes and places and dictionaries together.
+Subject block_dictionary(Shape shape) {
+  constexpr Index atoms = 32;
+  constexpr Index block = 14;
+  const Index blocks = (shape.cols + block - 1) / block;
+  const SemiStructured<float> C(n_of_m({shape.rows, blocks * atoms}, {6, atoms}), {6, atoms});
+  const Vector<float> values = random_matrix(blocks * atoms * block, 1);
+  const KroneckerSparse<float> D(blocks * atoms, shape.cols, {blocks, atoms, block, 1}, values);
+  return subject(BlockDictionary<float>(C, D), C, D);
+}
+
+/// The same, with 8 of every 16 of as many atoms as that leaves room for.
 Subject sparse_dictionary(Shape shape) {
-  const Index atoms = 1856;
-  const Index row_entries = 144;
-  const MatrixXf factor = random_rows(shape.rows, atoms, row_entries);
+  const double m = static_cast<double>(shape.rows);
+  const double n = static_cast<double>(shape.cols);
+  const Index atoms = static_cast<Index>(2 * m * n / (2.25 * m + 4 * n)) / 16 * 16;
+  const SemiStructured<float> C(n_of_m({shape.rows, atoms}, {8, 16}), {8, 16});
   const Dense<float> D(random_matrix(atoms, shape.cols));
-  const Sparse C = [&] {
-    if constexpr (std::same_as<Sparse, Csr<float>>) return Sparse(factor);
-    else return Sparse(factor, row_entries);
-  }();
-  return subject(Product(C, D), C, D);
+  return subject(SparseDictionary<float>(C, D), C, D);
+}
+
+/// 8:16, stored as masks, and a low rank beside: 57.5 % of the bytes.
+Subject sparse_low_rank(Shape shape) {
+  const Index rank =
+      std::max<Index>(1, 44 * shape.rows * shape.cols / (shape.rows + shape.cols) / 1000);
+  const SemiStructured<float> S(n_of_m(shape, {8, 16}), {8, 16}, Places::masks);
+  const Dense<float> U(random_matrix(shape.rows, rank));
+  const Dense<float> V(random_matrix(rank, shape.cols));
+  const SparseLowRank<float> op(S, LowRank<float>(U, V));
+  return {op, [=](const MatrixXf& X) { return MatrixXf(product(X, S) + product(X, U, V)); }};
 }
 
 Subject monarch(Shape shape) {
@@ -186,7 +206,12 @@ Goal csr_90_goal(Shape shape, Index batch, double) {
 Goal sparse_50_goal(Shape, Index batch, double) { return {batch >= 64 ? 1.3 : 0}; }
 
 /// Half of the bytes and flops: twice as fast, but for what it costs to look up.
-Goal sparse_dictionary_goal(Shape, Index, double) { return {1.8}; }
+Goal dictionary_goal(Shape shape, Index batch, double) {
+  if (batch == 1) return {from_memory(shape) ? 1.8 : 0};
+  return {batch >= 64 ? 1.4 : 1.5};
+}
+
+Goal sparse_low_rank_goal(Shape, Index batch, double) { return {batch >= 64 ? 1.2 : 0}; }
 
 Goal monarch_goal(Shape, Index batch, double) {
   if (batch == 1) return {60};
@@ -227,16 +252,9 @@ const std::vector<Kernel>& kernels() {
       {"Csr 90 % zeros", csr_90, csr_90_goal, "90 % zeros"},
       {"Csr 50 % zeros", csr_50, sparse_50_goal, "50 % zeros"},
       {"RowSparse 50 % zeros", row_sparse_50, sparse_50_goal, "50 % zeros"},
-      {"RowSparse times Dense 50 %",
-       sparse_dictionary<RowSparse<float>>,
-       sparse_dictionary_goal,
-       {},
-       {4096, 4096}},
-      {"Csr times Dense 50 %",
-       sparse_dictionary<Csr<float>>,
-       sparse_dictionary_goal,
-       {},
-       {4096, 4096}},
+      {"BlockDictionary 50 %", block_dictionary, dictionary_goal},
+      {"SparseDictionary 50 %", sparse_dictionary, dictionary_goal},
+      {"SparseLowRank 57 %", sparse_low_rank, sparse_low_rank_goal},
       {"Monarch 64 x (64 x 64)", monarch, monarch_goal, {}, {4096, 4096}},
   };
   return all;

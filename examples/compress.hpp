@@ -17,6 +17,8 @@ auto options_for(Choice choice) {
   if constexpr (requires { options.pattern; }) options.pattern = choice.pattern;
   if constexpr (requires { options.prefer; })
     if (choice.fast) options.prefer = decltype(options.prefer)::speed;
+  if constexpr (requires { options.iterations; })
+    if (choice.iterations > 0) options.iterations = choice.iterations;
   return options;
 }
 

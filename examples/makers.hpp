@@ -25,6 +25,7 @@ struct Choice {
   pleat::Storage storage = pleat::Storage::f32;
   pleat::SparsePattern pattern = {0, 0};  // what this machine runs fast
   bool fast = false;                      // shapes for speed, where there is a choice
+  pleat::Index iterations = 0;            // as many as by default
 };
 
 /// `pleat::compress<Structure>` with default options, but for that choice: for every

@@ -8,6 +8,7 @@
 
 #include <CLI/CLI.hpp>
 #include <Eigen/Core>
+#include <pleat/compress/allocation.hpp>
 #include <pleat/compress/error.hpp>
 #include <pleat/core/threads.hpp>
 #include <pleat/factor/armor.hpp>
@@ -23,6 +24,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -59,6 +61,9 @@ struct Method {
   std::function<Encoder(const Encoder&, double, const Calibrations&)> narrow = {};
   /// Layer after layer, each fitted to what the ones before it now make of its inputs.
   bool in_turn = false;
+  /// A shorter compression, by which bytes are shared out over the layers, so that the sum of
+  /// squared errors is least; without one all layers keep the same share.
+  std::function<Operator(const MatrixXf&, const pleat::Budget&, const Calibration&)> trial = {};
 };
 
 /// A structure with default options, but for a choice.
@@ -86,6 +91,16 @@ Method in_turn(std::string name, std::vector<double> keep) {
   return result;
 }
 
+/// The same, with bytes shared out over the layers.
+template <template <pleat::Real> class Structure>
+Method shared_out(std::string name, std::vector<double> keep) {
+  Method result = in_turn<Structure>(std::move(name), std::move(keep));
+  result.trial = [](const auto& W, const auto& budget, const auto& calibration) {
+    return makers::compress<Structure>(W, budget, calibration, {.iterations = 2});
+  };
+  return result;
+}
+
 /// So many of every so many columns, on any machine.
 makers::Choice of_pattern(pleat::Index kept, pleat::Index group) {
   return {.pattern = {kept, group}};
@@ -109,6 +124,7 @@ const std::vector<Method>& methods() {
       method<pleat::BlockDictionary>("BlockDictionary", {0.5, 0.25}, usual),
       method<pleat::BlockDictionary>("BlockDictionary-fast", {0.5, 0.25}, rare, {.fast = true}),
       in_turn<pleat::BlockDictionary>("BlockDictionary-in-turn", {0.5, 0.25}),
+      shared_out<pleat::BlockDictionary>("BlockDictionary-shared-out", {0.5, 0.25}),
       method<pleat::SparseDictionary>("SparseDictionary", {0.5}, rare),
       method<pleat::SemiStructured>("SemiStructured", {0.565}, usual),
       in_turn<pleat::SemiStructured>("SemiStructured-in-turn", {0.565}),
@@ -237,10 +253,45 @@ Encoder compress(const Encoder& dense, const Method& method, double keep,
   return dense.with(std::move(weights));
 }
 
+/// What each layer may take of a share of the bytes of all.
+std::map<std::string, pleat::Budget> budgets(const Encoder& dense, const Method& method,
+                                             double keep, const Calibrations& calibrations,
+                                             report::Progress& progress) {
+  std::map<std::string, pleat::Budget> result;
+  if (!method.trial) {
+    for (const std::string& layer : encoder::linear_layers)
+      result.emplace(layer, pleat::keep(keep));
+    return result;
+  }
+  const Threads threads(compressing_threads());
+  std::vector<std::vector<pleat::LayerOption>> layers;
+  std::size_t all = 0;
+  for (const std::string& layer : encoder::linear_layers) {
+    const MatrixXf W = dense.weights().at(layer).to_dense();
+    const Calibration& calibration = calibrations.at(layer);
+    std::vector<pleat::LayerOption>& options = layers.emplace_back();
+    for (const double times : {0.6, 0.8, 1.0, 1.25, 1.5}) {
+      const Operator op = method.trial(W, pleat::keep((std::min)(1.0, times * keep)), calibration);
+      options.push_back({op.bytes(), std::pow(pleat::relative_error(W, op, calibration), 2)});
+    }
+    all += dense.weights().at(layer).bytes();
+    progress.show(method.name + ": trying sizes of " + layer, layers.size(),
+                  encoder::linear_layers.size());
+  }
+  const auto choice =
+      pleat::allocate_bytes(layers, static_cast<std::size_t>(keep * static_cast<double>(all)));
+  for (std::size_t l = 0; l < layers.size(); ++l)
+    result.emplace(encoder::linear_layers[l],
+                   pleat::bytes(static_cast<std::int64_t>(layers[l][choice[l]].bytes)));
+  return result;
+}
+
 /// The same, but each layer is calibrated on pairs of inputs: those of the dense encoder, and those
 /// of the one that is compressed up to there.
 Encoder compress_in_turn(const Encoder& dense, const Method& method, double keep,
-                         const encoder::Sentences& sentences, report::Progress& progress) {
+                         const Calibrations& calibrations, const encoder::Sentences& sentences,
+                         report::Progress& progress) {
+  const auto limits = budgets(dense, method, keep, calibrations, progress);
   Encoder model = dense;
   std::size_t done = 0;
   for (const std::string& layer : encoder::linear_layers) {
@@ -258,7 +309,7 @@ Encoder compress_in_turn(const Encoder& dense, const Method& method, double keep
     }
     encoder::Weights weights = model.weights();
     const Threads threads(compressing_threads());
-    weights[layer] = method.compress(W, pleat::keep(keep), pairs);
+    weights[layer] = method.compress(W, limits.at(layer), pairs);
     model = model.with(std::move(weights));
     progress.show(method.name + ": compressing " + layer, ++done, encoder::linear_layers.size());
   }
@@ -408,8 +459,9 @@ bool run(const Settings& settings) {
       try {
         const Encoder model =
             method.narrow ? narrowed(dense, method, keep, calibrations, data.calibration, progress)
-            : method.in_turn ? compress_in_turn(dense, method, keep, data.calibration, progress)
-                             : compress(dense, method, keep, calibrations, progress);
+            : method.in_turn
+                ? compress_in_turn(dense, method, keep, calibrations, data.calibration, progress)
+                : compress(dense, method, keep, calibrations, progress);
         report::Row row = judge(method.name, model, embed(model, data.held_out), dense_embeddings);
         const bool by_layers = !method.narrow && !method.in_turn;  // fitted to the dense inputs
         row.fitted_error = by_layers ? output_error(dense, model, calibrations) : -1;

@@ -2,6 +2,7 @@
 // Everything, for the first try; real code includes the rooms it needs.
 #pragma once
 
+#include "pleat/compress/allocation.hpp"
 #include "pleat/compress/armor.hpp"
 #include "pleat/compress/block_dictionary.hpp"
 #include "pleat/compress/budget.hpp"
