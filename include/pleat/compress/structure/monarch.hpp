@@ -20,6 +20,7 @@
 #include <cstdint>
 #include <functional>
 #include <limits>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -39,10 +40,10 @@ inline namespace PLEAT_ABI {
 /// Shape: what `Options` give; the rest is chosen among numbers of blocks and classes that are
 /// powers of two or divide a side, up to twice its root, each with the largest rank that the budget
 /// allows, and K = J = 1, which is low rank. The closest is taken, by the spectra of slices (see
-/// `detail::MonarchSpectra`); with a calibration, the three that are closest so are tried on some
-/// of the classes. More blocks must be worth it by a hundredth of the squared error. Do not expect
-/// much of K, J > 1 unless something put a grid into the weight: on noise they are barely closer
-/// than low rank.
+/// `detail::MonarchSpectra`); with a calibration, low rank and at most four that look closest are
+/// tried on some of the classes. More blocks must be worth it by a hundredth of the squared error.
+/// Do not expect much of K, J > 1 unless something put a grid into the weight: on noise they are
+/// barely closer than low rank, and of layers that were trained dense low rank may well be closer.
 ///
 /// In narrow storage R is rounded first, L fitted to what it became, and then rounded, where that
 /// is closer than both rounded as they are. For `error`, the bytes are halved and halved again
@@ -210,11 +211,7 @@ struct Compressor<Monarch<T>> {
       const auto closer = [](const auto& x, const auto& y) { return x.first < y.first; };
       const double least = std::min_element(losses.begin(), losses.end(), closer)->first;
       if (G_.size() == 0 || least == 0 || stopped()) return first_within(losses, least);
-      std::stable_sort(losses.begin(), losses.end(), closer);
-      losses.resize((std::min)(losses.size(), std::size_t{3}));
-      std::sort(losses.begin(), losses.end(), [](const auto& x, const auto& y) {
-        return x.second.blocks * x.second.classes < y.second.blocks * y.second.classes;
-      });
+      losses = worth_trials(losses);
       const auto tried = static_cast<Index>(losses.size());
       for (Index i = 0; i < tried && tried > 1; ++i) {
         auto& [loss, shape] = losses[static_cast<std::size_t>(i)];
@@ -230,6 +227,30 @@ struct Compressor<Monarch<T>> {
         }
       }
       return first_within(losses, std::min_element(losses.begin(), losses.end(), closer)->first);
+    }
+
+    /// The first, and the closest for each number of blocks, at most four: what blocks make good
+    /// of each other is not in the spectra, so that they do not compare those.
+    [[nodiscard]] static std::vector<std::pair<double, Shape>> worth_trials(
+        const std::vector<std::pair<double, Shape>>& losses) {
+      std::map<Index, std::pair<double, Shape>> of_blocks;
+      for (const auto& loss : losses) {
+        const auto [place, is_new] = of_blocks.emplace(loss.second.blocks, loss);
+        if (!is_new && loss.first < place->second.first) place->second = loss;
+      }
+      std::vector<std::pair<double, Shape>> chosen;
+      for (const auto& [blocks, loss] : of_blocks) chosen.push_back(loss);
+      std::stable_sort(chosen.begin(), chosen.end(),
+                       [](const auto& x, const auto& y) { return x.first < y.first; });
+      chosen.resize((std::min)(chosen.size(), std::size_t{4}));
+      if (std::none_of(chosen.begin(), chosen.end(),
+                       [&](const auto& loss) { return loss.second == losses.front().second; }))
+        chosen.push_back(losses.front());
+      std::sort(chosen.begin(), chosen.end(), [](const auto& x, const auto& y) {
+        return std::pair(x.second.blocks * x.second.classes, x.second.blocks) <
+               std::pair(y.second.blocks * y.second.classes, y.second.blocks);
+      });
+      return chosen;
     }
 
     /// The first of these, fewest blocks first, that is nearly the closest.
