@@ -14,6 +14,7 @@
 #include "pleat/compress/dense.hpp"
 #include "pleat/compress/error.hpp"
 #include "pleat/compress/low_rank.hpp"
+#include "pleat/compress/monarch.hpp"
 #include "pleat/compress/pairs.hpp"
 #include "pleat/compress/permuted.hpp"
 #include "pleat/compress/product.hpp"

@@ -4,6 +4,7 @@
 #include <pleat/factor/armor.hpp>
 #include <pleat/factor/block_dictionary.hpp>
 #include <pleat/factor/low_rank.hpp>
+#include <pleat/factor/monarch.hpp>
 #include <pleat/matrix/csr.hpp>
 #include <pleat/matrix/dense.hpp>
 #include <pleat/matrix/diagonal.hpp>
@@ -46,11 +47,13 @@ bool all_work() {
     fine = fine && works(Dense<T>(W, storage)) && works(SemiStructured<T>(S, storage));
   const pleat::KroneckerSparse<T> A(20, 20, {5, 4, 4, 1}, pleat::Vector<T>::Ones(80));
   const pleat::KroneckerSparse<T> B(24, 24, {6, 4, 4, 1}, pleat::Vector<T>::Ones(96));
+  const pleat::KroneckerSparse<T> L(20, 24, {1, 5, 6, 4}, pleat::Vector<T>::Ones(120));
+  const pleat::KroneckerSparse<T> R(24, 24, {3, 8, 8, 1}, pleat::Vector<T>::Ones(192));
   return fine && works(pleat::Csr<T>(S)) && works(pleat::RowSparse<T>(S, 12)) && works(A) &&
          works(pleat::Diagonal<T>(pleat::Vector<T>::Ones(7))) &&
          works(pleat::Permutation<T>(std::vector<Eigen::Index>{2, 0, 1})) &&
          works(pleat::LowRank<T>(Dense<T>(W), Dense<T>(Matrix(W.transpose())))) &&
-         works(pleat::Armor<T>(A, SemiStructured<T>(S), B)) &&
+         works(pleat::Monarch<T>(L, R)) && works(pleat::Armor<T>(A, SemiStructured<T>(S), B)) &&
          works(pleat::Sum(Dense<T>(W), SemiStructured<T>(S))) &&
          works(pleat::Product(A, Dense<T>(W)));
 }

@@ -179,6 +179,29 @@ Specimen<LowRank<T>> low_rank(Source<T>& source, Index rows, Index cols) {
   return {LowRank<T>(U.op, V.op), U.oracle * V.oracle, U.bytes + V.bytes, U.flops + V.flops};
 }
 
+/// Two blocks of inputs, block rank 4, and so many classes of outputs: from 16 on the kernels have
+/// them in lanes.
+template <Real T>
+Specimen<Monarch<T>> monarch(Source<T>& source, Index rows, Index cols, Index classes) {
+  const Index K = 2;
+  const Index t = 4;
+  const Index middle = K * t * classes;
+  const KroneckerPattern outer{1, std::max<Index>(1, (rows + classes - 1) / classes), K * t,
+                               classes};
+  const KroneckerPattern inner{K, t * classes, std::max<Index>(1, (cols + K - 1) / K), 1};
+  Matrix<T> L = source.matrix(rows, middle);
+  for (Index i = 0; i < rows; ++i)
+    for (Index k = 0; k < middle; ++k)
+      if (i % classes != k % classes) L(i, k) = T(0);
+  Matrix<T> R = source.matrix(middle, cols);
+  for (Index i = 0; i < middle; ++i)
+    for (Index k = 0; k < cols; ++k)
+      if (i / inner.b != k / inner.c) R(i, k) = T(0);
+  const auto values = static_cast<std::size_t>(t * (classes * cols + K * rows));
+  return {Monarch<T>(KroneckerSparse<T>(L, outer), KroneckerSparse<T>(R, inner)),
+          Oracle<T>(L) * Oracle<T>(R), values * sizeof(T), 2.0 * static_cast<double>(values)};
+}
+
 /// Two blocks of columns, one more atom than they are wide, and half as many entries a row; or
 /// blocks of 16 columns with 6 entries of 32 atoms, N:M.
 template <Real T>
@@ -502,6 +525,8 @@ auto operator_list() {
             }},
       Entry{"RowSparse of masks",
             [](S s, Index m, Index n) { return row_sparse(s, m, n, (n + 1) / 2); }},
+      Entry{"Monarch", [](S s, Index m, Index n) { return monarch(s, m, n, 3); }},
+      Entry{"Monarch, in lanes", [](S s, Index m, Index n) { return monarch(s, m, n, 16); }},
       Entry{"BlockDictionary", [](S s, Index m, Index n) { return block_dictionary(s, m, n); }},
       Entry{"BlockDictionary of N:M codes",
             [](S s, Index m, Index n) { return block_dictionary(s, m, n, true); }},

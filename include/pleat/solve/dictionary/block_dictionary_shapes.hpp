@@ -3,6 +3,7 @@
 #pragma once
 
 #include "pleat/factor/block_dictionary.hpp"
+#include "pleat/solve/linear/largest_that.hpp"
 
 #include <algorithm>
 #include <cstddef>
@@ -42,17 +43,6 @@ template <Real T>
   };
   return codes + static_cast<std::size_t>(n / shape.block) * atoms_of(shape.block) +
          atoms_of(n % shape.block);
-}
-
-/// The largest value in [least, most] that `fits`, which holds up to some value; least - 1 if none.
-template <class Fits>
-[[nodiscard]] Index largest_that(Index least, Index most, Fits fits) {
-  Index below = least - 1;
-  for (Index above = most + 1; below + 1 < above;) {
-    const Index middle = below + (above - below) / 2;
-    (fits(middle) ? below : above) = middle;
-  }
-  return below;
 }
 
 /// Shapes within so many bytes that are worth a trial, those that `given` leaves open; none if not
