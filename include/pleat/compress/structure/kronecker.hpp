@@ -29,20 +29,21 @@ inline namespace PLEAT_ABI {
 /// rearranged W (Van Loan and Pitsianis 1993), whose tail is the error. With one, A_r and B_r are
 /// fitted in turns by exact half-steps in the shrunk metric (see `Calibration::shrinkage`), and the
 /// result is never further from W in the metric of the samples than without; see
-/// `detail::KroneckerSolver`. Rows are weighted by the diagonal of P, which is taken as the nearest
-/// Kronecker product. Calibrations may be singular. Of 4096 inputs or more, while the calibration
-/// holds no more than n / 8 samples, these change nothing. Where m1 n1 or m2 n2 do not divide W, it
-/// is cut out of the corner of a larger matrix, without a calibration the best for W with zeros
-/// around it.
+/// `detail::KroneckerSolver`. Rows are weighted by the diagonal of P, for which the nearest
+/// Kronecker product stands. Calibrations may be singular. Of 4096 inputs or more, while the
+/// calibration holds no more than n / 8 samples, these change nothing. Where m1 does not divide m,
+/// or n1 n, What is the corner of a larger matrix: the optimum for W with zeros around it, so not
+/// always for W.
 ///
-/// Shape: m1 and n1 as `Options` give them; what they leave open is chosen by the error of samples
-/// of the rearranged W among divisors of m and n and, where these have none that are useful,
-/// numbers that leave a last part which is not whole; the best three are made. Terms:
+/// Shape: m1 and n1 as `Options` give them; what they leave open is chosen by the spectra of
+/// samples of the rearranged W, among divisors of m and n and, where these have none that are
+/// useful, numbers of parts of which the last is not whole; the best three are made. Terms:
 /// `Options::terms`, or as many as the budget allows, or fewer by `Options::rank_rule`, of the
-/// spectrum of the rearranged W. In narrow storage B_r are rounded first, and A_r fitted to those.
-/// For `error`, the bytes are halved and halved again between too few and enough. Cost, for the
-/// three: m n min(m1 n1, m2 n2) multiply-adds and an eigendecomposition of that size, randomized
-/// above 1024; with a calibration 2 R^2 n^2 a round, too.
+/// spectrum of the rearranged W; without `terms` those that are 0 are left out. In narrow storage
+/// B_r are rounded first, and A_r fitted to those. For `error`, the bytes are halved and halved
+/// again between too few and enough, of one shape each time. Cost, for each shape that is made: m n
+/// min(m1 n1, m2 n2) multiply-adds and an eigendecomposition of that size, randomized above 1024;
+/// with a calibration another of these, m n^2, and 2 R^2 n^2 a round.
 ///
 /// Source: C. Van Loan and N. Pitsianis, "Approximation with Kronecker products", 1993; the
 /// half-steps are alternating least squares.
@@ -58,10 +59,10 @@ struct Compressor<Kronecker<T>> {
     const auto [least, most] = maker.bounds();
     detail::require_budget("Kronecker", m, n, budget, sizeof(T), least,
                            maker.smallest_text().c_str());
-    if (!budget.bounds_error()) return maker.within(budget.max_bytes(m, n, sizeof(T)));
+    if (!budget.bounds_error()) return maker.within(budget.max_bytes(m, n, sizeof(T)), 3);
     return detail::smallest_within_error<T>(
         "Kronecker", W, budget, calibration, least, most, 6,
-        [&](std::size_t limit) { return maker.within(limit); }, [&] { return maker.stopped(); });
+        [&](std::size_t limit) { return maker.within(limit, 1); }, [&] { return maker.stopped(); });
   }
 
  private:
@@ -112,7 +113,8 @@ struct Compressor<Kronecker<T>> {
 
     [[nodiscard]] bool stopped() const { return stop_.stopped(); }
 
-    [[nodiscard]] Kronecker<T> within(std::size_t limit) {
+    /// Of the shapes that leave least of samples so many are made, and the best of them taken.
+    [[nodiscard]] Kronecker<T> within(std::size_t limit, std::size_t alternatives) {
       prepare();
       struct Choice {
         KroneckerShape shape;
@@ -126,11 +128,15 @@ struct Compressor<Kronecker<T>> {
         choices.push_back({detail::with_terms(candidate.shape, terms), candidate.left_by(terms)});
       }
       if (choices.empty()) choices.push_back({smallest(), 1});
-      std::stable_sort(choices.begin(), choices.end(),
-                       [](const Choice& x, const Choice& y) { return x.left < y.left; });
+      // Of those that leave nothing but rounding the smallest.
+      std::stable_sort(choices.begin(), choices.end(), [](const Choice& x, const Choice& y) {
+        constexpr double nothing = 1e-12;
+        if (x.left > nothing || y.left > nothing) return x.left < y.left;
+        return bytes_of_term(x.shape) < bytes_of_term(y.shape);
+      });
       std::optional<Kronecker<T>> best;
       double least = 0;
-      const std::size_t count = std::min<std::size_t>(3, choices.size());
+      const std::size_t count = std::min<std::size_t>(alternatives, choices.size());
       for (std::size_t i = 0; i < count && !(i > 0 && (least <= 0 || stopped())); ++i) {
         auto [op, error] = made(choices[i].shape, count > 1);
         if (!best || error < least) {
@@ -146,6 +152,10 @@ struct Compressor<Kronecker<T>> {
       Kronecker<T> op;
       double error;  // relative, in the metric of the samples; 0 where nobody asks
     };
+
+    [[nodiscard]] static std::size_t bytes_of_term(const KroneckerShape& shape) {
+      return Kronecker<T>::stored_bytes(detail::with_terms(shape, 1));
+    }
 
     [[nodiscard]] static std::vector<Index> counts(Index size, Index given) {
       return given > 0 ? std::vector<Index>{given} : detail::part_counts(size);
@@ -251,19 +261,24 @@ struct Compressor<Kronecker<T>> {
       };
       // All terms are exact: nothing to fit.
       if (!calibrated_ || (shape.terms == all && options_.rank_rule == RankRule::budget)) {
-        const detail::KroneckerSolver<> solver(W_, identity, ones, shape, method);
+        detail::KroneckerSolver<> solver(W_, identity, ones, shape, method);
         by_rule(solver);
         auto op = packed(solver, solver.by_singular_vectors(shape.terms), shape);
         return compared ? measured(std::move(op)) : Made{std::move(op), 0};
       }
       std::optional<Made> fitted;
       {
-        const detail::KroneckerSolver<> solver(W_, G_, roots_, shape, method);
+        detail::KroneckerSolver<> solver(W_, G_, roots_, shape, method);
         by_rule(solver);
         fitted.emplace(measured(
             packed(solver, solver.fitted(shape.terms, options_.iterations, report_), shape)));
+        // Singular vectors are at hand; but what is rounded without a metric is fitted without one.
+        if (roots_.size() == 0 && !is_narrow(options_.storage)) {
+          Made plain = measured(packed(solver, solver.by_singular_vectors(shape.terms), shape));
+          return plain.error < fitted->error ? std::move(plain) : *std::move(fitted);
+        }
       }
-      const detail::KroneckerSolver<> solver(W_, identity, ones, shape, method);
+      detail::KroneckerSolver<> solver(W_, identity, ones, shape, method);
       Made plain = measured(packed(solver, solver.by_singular_vectors(shape.terms), shape));
       return plain.error < fitted->error ? std::move(plain) : *std::move(fitted);
     }
@@ -272,20 +287,25 @@ struct Compressor<Kronecker<T>> {
     [[nodiscard]] Kronecker<T> packed(const detail::KroneckerSolver<>& solver,
                                       detail::KroneckerTerms terms, const KroneckerShape& shape) {
       balance(terms, shape);
-      if (is_narrow(options_.storage)) {
-        const Kronecker<T> blunt = stored(terms, shape);
-        terms.B = all_of(blunt.right_terms());
-        Matrix<double> refitted = solver.left_for(terms.B) * scale_;
-        if (is_finite(refitted.sum())) {
-          terms.A = std::move(refitted);
-          const Kronecker<T> refined = stored(terms, shape);
-          if (relative_error(original_, refined, calibration_) <
-              relative_error(original_, blunt, calibration_))
-            return refined;
-        }
-        return blunt;
-      }
-      return stored(terms, shape);
+      if (options_.terms == 0) leave_out_zeros(terms);
+      if (!is_narrow(options_.storage)) return stored(terms, shape);
+      // Each is rounded; or B_r are, and A_r are fitted to what those became.
+      const Kronecker<T> blunt = stored(terms, shape);
+      if (!solver.has_half_steps(terms.A.cols())) return blunt;
+      terms.B = all_of(blunt.right_terms());
+      terms.A = solver.left_for(terms.B) * scale_;
+      if (!is_finite(terms.A.sum())) return blunt;
+      const Kronecker<T> refined = stored(terms, shape);
+      const bool better = relative_error(original_, refined, calibration_) <
+                          relative_error(original_, blunt, calibration_);
+      return better ? refined : blunt;
+    }
+    /// Terms that are nothing: W has no more.
+    static void leave_out_zeros(detail::KroneckerTerms& terms) {
+      Index kept = terms.A.cols();
+      while (kept > 1 && terms.A.col(kept - 1).isZero(0)) --kept;
+      terms.A.conservativeResize(terms.A.rows(), kept);
+      terms.B.conservativeResize(terms.B.rows(), kept);
     }
 
     [[nodiscard]] Kronecker<T> stored(const detail::KroneckerTerms& terms,

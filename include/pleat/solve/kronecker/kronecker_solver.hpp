@@ -77,22 +77,29 @@ class KroneckerSolver {
   }
 
   /// By singular vectors, as if G were the identity: then the optimum.
-  [[nodiscard]] KroneckerTerms by_singular_vectors(Index terms) const {
-    return unscaled(singular_terms(W_, terms));
+  [[nodiscard]] KroneckerTerms by_singular_vectors(Index terms) {
+    return unscaled(cached_singular_terms(terms));
   }
 
   /// The closed form for the nearest C1 (x) C2: the optimum where G is one.
-  [[nodiscard]] KroneckerTerms by_closed_form(Index terms) const {
+  [[nodiscard]] KroneckerTerms by_closed_form(Index terms) {
     return unscaled(separable_terms(terms));
   }
 
-  /// Half-steps from the better of both, as many rounds, or, for 0, as pay.
-  [[nodiscard]] KroneckerTerms fitted(Index terms, Index rounds, ProgressReport& report) const {
+  /// Whether the systems of half-steps with so many terms are of a size to solve; 2048 is one.
+  [[nodiscard]] bool has_half_steps(Index terms) const noexcept {
+    constexpr Index most = 2048;
+    return is_plain() || (std::max)(shape_.left_cols, shape_.right_cols) <= most / terms;
+  }
+
+  /// Half-steps from the better of both, as many rounds, or, for 0, as pay; none where their
+  /// systems are too large.
+  [[nodiscard]] KroneckerTerms fitted(Index terms, Index rounds, ProgressReport& report) {
     KroneckerTerms best = separable_terms(terms);
     if (is_plain()) return unscaled(std::move(best));
     report.relative_to(energy_);
-    KroneckerTerms other = singular_terms(W_, terms);
-    const Index most = rounds > 0 ? rounds : rounds_worth(terms);
+    KroneckerTerms other = cached_singular_terms(terms);
+    const Index most = !has_half_steps(terms) ? 0 : rounds > 0 ? rounds : rounds_worth(terms);
     double least = loss_of(best);
     double loss = loss_of(other);
     if (most > 0 && report.begin("half-steps", 1, most)) {
@@ -114,7 +121,7 @@ class KroneckerSolver {
     return unscaled(std::move(best));
   }
 
-  /// The best A_r for these B_r; and the other way round.
+  /// The best A_r for these B_r; and the other way round. Where there are half-steps.
   [[nodiscard]] Matrix<double> left_for(const Matrix<double>& B) const {
     const Matrix<double> scaled = times(right_roots_, B);
     return over(left_roots_,
@@ -141,13 +148,11 @@ class KroneckerSolver {
 
   [[nodiscard]] bool is_plain() const noexcept { return G_->size() == 0; }
 
-  /// Rounds beyond which a compression would take some ten seconds, at most 20; none where a system
-  /// is too large.
+  /// Rounds beyond which a compression would take some ten seconds, at most 20.
   [[nodiscard]] Index rounds_worth(Index terms) const {
     const auto size = [](Index n) { return static_cast<double>(n); };
     const double left = size(terms * shape_.left_cols);
     const double right = size(terms * shape_.right_cols);
-    if ((std::max)(left, right) > 2048) return 0;
     const double n = size(W_.cols());
     const double cost = 2 * size(terms) * (size(terms) * n * n + size(W_.rows()) * n) +
                         left * left * left + right * right * right;
@@ -200,6 +205,10 @@ class KroneckerSolver {
     auto factors = solver.factors(terms);
     return {std::move(factors.U), factors.V.transpose()};
   }
+  [[nodiscard]] const KroneckerTerms& cached_singular_terms(Index terms) {
+    if (singular_.A.cols() != terms) singular_ = singular_terms(W_, terms);
+    return singular_;
+  }
 
   /// The symmetric root of a definite matrix, and its inverse.
   [[nodiscard]] static std::pair<Matrix<double>, Matrix<double>> roots_of(const Matrix<double>& C) {
@@ -214,8 +223,8 @@ class KroneckerSolver {
             multiply(vectors * roots.cwiseInverse().asDiagonal(), transposed)};
   }
 
-  [[nodiscard]] KroneckerTerms separable_terms(Index terms) const {
-    if (is_plain()) return singular_terms(W_, terms);
+  [[nodiscard]] KroneckerTerms separable_terms(Index terms) {
+    if (is_plain()) return cached_singular_terms(terms);
     const Index m = W_.rows();
     const Index n1 = shape_.left_cols;
     const Index n2 = shape_.right_cols;
@@ -309,6 +318,7 @@ class KroneckerSolver {
   Vector<double> left_roots_;   // of the weights of rows, m1
   Vector<double> right_roots_;  // and m2
   Dense<double> target_;        // the rearranged W G
+  KroneckerTerms singular_;     // of W, once they were asked for
   double energy_ = 0;
 };
 
