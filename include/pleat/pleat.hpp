@@ -13,6 +13,7 @@
 #include "pleat/compress/cur.hpp"
 #include "pleat/compress/dense.hpp"
 #include "pleat/compress/error.hpp"
+#include "pleat/compress/kronecker.hpp"
 #include "pleat/compress/low_rank.hpp"
 #include "pleat/compress/monarch.hpp"
 #include "pleat/compress/pairs.hpp"

@@ -268,6 +268,42 @@ Specimen<Cur<T>> cur(Source<T>& source, Index rows, Index cols) {
           C.flops + U.flops + R.flops};
 }
 
+/// Of so many terms with left matrices of so many rows and columns, or as many as there are.
+template <Real T>
+Specimen<Kronecker<T>> kronecker(Source<T>& source, Index rows, Index cols, Index m1, Index n1,
+                                 Index terms) {
+  const auto divided = [](Index n, Index by) { return std::max<Index>(1, (n + by - 1) / by); };
+  const KroneckerShape shape{rows, cols, m1, n1, divided(rows, m1), divided(cols, n1), terms};
+  const Index m2 = shape.right_rows;
+  const Index n2 = shape.right_cols;
+  const Matrix<T> A = source.matrix(shape.left().first, shape.left().second);
+  const Matrix<T> B = source.matrix(shape.right().first, shape.right().second);
+  // The products of all matrices that are applied first with as many identities, and of the others,
+  // cropped.
+  const bool right_first = shape.right_first();
+  const Index width = right_first ? n1 * m2 : m1 * n2;
+  Matrix<T> first = Matrix<T>::Zero(terms * width, n1 * n2);
+  Matrix<T> second = Matrix<T>::Zero(m1 * m2, terms * width);
+  for (Index r = 0; r < terms; ++r)
+    for (Index i = 0; i < m1; ++i)
+      for (Index j = 0; j < n1; ++j)
+        for (Index k = 0; k < m2; ++k)
+          for (Index l = 0; l < n2; ++l) {
+            if (right_first) {
+              first(r * width + j * m2 + k, j * n2 + l) = B(r * m2 + k, l);
+              second(i * m2 + k, r * width + j * m2 + k) = A(i, r * n1 + j);
+            } else {
+              first(r * width + i * n2 + l, j * n2 + l) = A(r * m1 + i, j);
+              second(i * m2 + k, r * width + i * n2 + l) = B(k, r * n2 + l);
+            }
+          }
+  const auto values = static_cast<std::size_t>(A.size() + B.size());
+  const Index adds = right_first ? n1 * m2 * (n2 + m1) : m1 * n2 * (n1 + m2);
+  return {Kronecker<T>(shape, Dense<T>(A), Dense<T>(B)),
+          Oracle<T>(Matrix<T>(second.topRows(rows))) * Oracle<T>(Matrix<T>(first.leftCols(cols))),
+          values * sizeof(T), 2.0 * static_cast<double>(terms * adds)};
+}
+
 template <Real T>
 Specimen<Armor<T>> armor(Source<T>& source, Index rows, Index cols, Index blocks) {
   const auto A = kronecker_sparse(source, rows, rows, blocks, 1);
@@ -535,6 +571,10 @@ auto operator_list() {
       Entry{"SparseDictionary of N:M codes",
             [](S s, Index m, Index n) { return sparse_dictionary(s, m, n, true); }},
       Entry{"Cur", [](S s, Index m, Index n) { return cur(s, m, n); }},
+      Entry{"Kronecker, left first",
+            [](S s, Index m, Index n) { return kronecker(s, m, n, 3, 9, 2); }},
+      Entry{"Kronecker, right first",
+            [](S s, Index m, Index n) { return kronecker(s, m, n, 11, 4, 3); }},
       Entry{
           "SparseLowRank of N:M",
           [](S s, Index m, Index n) {

@@ -5,6 +5,7 @@
 #include "pleat/factor/armor.hpp"
 #include "pleat/factor/block_dictionary.hpp"
 #include "pleat/factor/cur.hpp"
+#include "pleat/factor/kronecker.hpp"
 #include "pleat/factor/low_rank.hpp"
 #include "pleat/factor/monarch.hpp"
 #include "pleat/factor/sparse_dictionary.hpp"
@@ -25,9 +26,10 @@ struct TypeList {};
 
 /// Every operator type with a name in files. A new structure is added here.
 template <Real T>
-using Structures = TypeList<Armor<T>, BlockDictionary<T>, Csr<T>, Cur<T>, Dense<T>, Diagonal<T>,
-                            KroneckerSparse<T>, LowRank<T>, Monarch<T>, Permutation<T>,
-                            RowSparse<T>, SemiStructured<T>, SparseDictionary<T>, SparseLowRank<T>>;
+using Structures =
+    TypeList<Armor<T>, BlockDictionary<T>, Csr<T>, Cur<T>, Dense<T>, Diagonal<T>, Kronecker<T>,
+             KroneckerSparse<T>, LowRank<T>, Monarch<T>, Permutation<T>, RowSparse<T>,
+             SemiStructured<T>, SparseDictionary<T>, SparseLowRank<T>>;
 
 }  // namespace PLEAT_ABI
 }  // namespace pleat

@@ -12,6 +12,7 @@
 #include "pleat/matrix/detail/power_of_two.hpp"
 #include "pleat/matrix/detail/split.hpp"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -20,6 +21,10 @@
 
 namespace pleat {
 inline namespace PLEAT_ABI {
+
+namespace detail {
+struct DenseTask;
+}
 
 /// A dense m x n matrix in panels of 16 rows, rows in lanes, which no call of `apply` packs again.
 ///
@@ -141,6 +146,7 @@ class Dense : public OperatorBase<Dense<T>, T> {
 
  private:
   friend OperatorBase<Dense, T>;
+  friend detail::DenseTask;
   static constexpr Index panel = Index{kernel::panel_rows};
 
   Dense(Index rows, Index cols, detail::NarrowPanels<T> panels)
@@ -230,27 +236,31 @@ class Dense : public OperatorBase<Dense<T>, T> {
       X.setZero();
       return;
     }
+    detail::in_tasks<T>(
+        split_cols(Y.cols(), workspace), transpose_scratch(), workspace,
+        [&](Index begin, Index end, T* memory) { multiply_transpose(begin, end, Y, X, memory); });
+  }
+
+  /// Some of the columns.
+  void multiply_transpose(Index begin, Index end, const ConstMatrixView<T>& Y, MatrixView<T> X,
+                          T* memory) const {
     const auto& table = kernel::active<T>();
     const auto rows = static_cast<std::size_t>(rows_);
     const auto batch = static_cast<std::size_t>(Y.cols());
     const auto ldy = static_cast<std::size_t>(Y.outerStride());
     const auto ldx = static_cast<std::size_t>(X.outerStride());
-    detail::in_tasks<T>(
-        split_cols(Y.cols(), workspace), transpose_scratch(), workspace,
-        [&](Index begin, Index end, T* memory) {
-          const auto first = static_cast<std::size_t>(begin);
-          const auto last = static_cast<std::size_t>(end);
-          if (is_narrow(storage_)) {
-            table.narrow_apply_transpose(narrow_.format(), rows, static_cast<std::size_t>(cols_),
-                                         first, last, narrow_.data(0), batch, Y.data(), ldy,
-                                         X.data(), ldx, memory);
-            detail::PowerOfTwo<T>(narrow_.power()).multiply(X, begin, end);
-          } else {
-            table.dense_apply_transpose(rows, last - first, panels_.data() + begin * panel,
-                                        static_cast<std::size_t>(cols_ * panel), batch, Y.data(),
-                                        ldy, X.data() + begin, ldx);
-          }
-        });
+    const auto first = static_cast<std::size_t>(begin);
+    const auto last = static_cast<std::size_t>(end);
+    if (is_narrow(storage_)) {
+      table.narrow_apply_transpose(narrow_.format(), rows, static_cast<std::size_t>(cols_), first,
+                                   last, narrow_.data(0), batch, Y.data(), ldy, X.data(), ldx,
+                                   memory);
+      detail::PowerOfTwo<T>(narrow_.power()).multiply(X, begin, end);
+    } else {
+      table.dense_apply_transpose(rows, last - first, panels_.data() + begin * panel,
+                                  static_cast<std::size_t>(cols_ * panel), batch, Y.data(), ldy,
+                                  X.data() + begin, ldx);
+    }
   }
 
   Index rows_ = 0;
@@ -262,6 +272,29 @@ class Dense : public OperatorBase<Dense<T>, T> {
 
 template <class Derived>
 Dense(const Eigen::MatrixBase<Derived>&) -> Dense<typename Derived::Scalar>;
+
+namespace detail {
+
+/// Products with a dense matrix of at least one row inside one task of another operator, which has
+/// memory for them.
+struct DenseTask {
+  /// Values of memory, aligned to 64 bytes, that one product with so many samples needs.
+  template <Real T>
+  [[nodiscard]] static std::size_t scratch(const Dense<T>& op, Index batch) {
+    return (std::max)(op.scratch(batch), op.transpose_scratch());
+  }
+  template <Real T>
+  static void apply(const Dense<T>& op, const ConstMatrixView<T>& X, MatrixView<T> Y, T* memory) {
+    op.multiply(0, op.rows_, X, Y, Update::overwrite, memory);
+  }
+  template <Real T>
+  static void apply_transpose(const Dense<T>& op, const ConstMatrixView<T>& Y, MatrixView<T> X,
+                              T* memory) {
+    op.multiply_transpose(0, op.cols_, Y, X, memory);
+  }
+};
+
+}  // namespace detail
 
 }  // namespace PLEAT_ABI
 }  // namespace pleat
