@@ -5,7 +5,7 @@
 #include "pleat/core/error.hpp"
 #include "pleat/core/linear_operator.hpp"
 #include "pleat/matrix/dense.hpp"
-#include "pleat/matrix/detail/grid.hpp"
+#include "pleat/matrix/detail/folded_vector.hpp"
 #include "pleat/matrix/detail/split.hpp"
 
 #include <algorithm>
@@ -144,10 +144,10 @@ class KroneckerSum : public OperatorBase<KroneckerSum<T>, T> {
   /// Values of a sample between them.
   [[nodiscard]] Index middle() const noexcept { return first().rows() * first_columns(); }
 
-  [[nodiscard]] Grid grid_in() const noexcept {
+  [[nodiscard]] FoldedVector grid_in() const noexcept {
     return {shape_.right_cols, shape_.left_cols, shape_.cols};
   }
-  [[nodiscard]] Grid grid_out() const noexcept {
+  [[nodiscard]] FoldedVector grid_out() const noexcept {
     return {shape_.right_rows, shape_.left_rows, shape_.rows};
   }
 
@@ -187,13 +187,14 @@ class KroneckerSum : public OperatorBase<KroneckerSum<T>, T> {
 
   /// Whether vectors in memory are the columns of one matrix as they are.
   template <class View>
-  [[nodiscard]] static bool in_place(const Grid& grid, bool transposed, const View& vectors) {
+  [[nodiscard]] static bool in_place(const FoldedVector& grid, bool transposed,
+                                     const View& vectors) {
     return !transposed && grid.size == grid.rows * grid.cols &&
            (vectors.cols() == 1 || vectors.outerStride() == grid.size);
   }
 
   /// All samples as a matrix with columns of `height` values, where they are or in the buffer.
-  [[nodiscard]] static ConstMatrixView<T> loaded(const Grid& grid, bool transposed,
+  [[nodiscard]] static ConstMatrixView<T> loaded(const FoldedVector& grid, bool transposed,
                                                  const ConstMatrixView<T>& vectors, T* buffer) {
     const Index height = transposed ? grid.cols : grid.rows;
     const Index size = grid.rows * grid.cols;
@@ -208,8 +209,8 @@ class KroneckerSum : public OperatorBase<KroneckerSum<T>, T> {
 
   /// Where `multiply(view)` is to write such a matrix, which then becomes the samples.
   template <class Multiply>
-  static void stored(const Grid& grid, bool transposed, Update update, MatrixView<T> vectors,
-                     T* buffer, Multiply multiply) {
+  static void stored(const FoldedVector& grid, bool transposed, Update update,
+                     MatrixView<T> vectors, T* buffer, Multiply multiply) {
     const Index height = transposed ? grid.cols : grid.rows;
     const Index size = grid.rows * grid.cols;
     const bool directly = update == Update::overwrite && in_place(grid, transposed, vectors);

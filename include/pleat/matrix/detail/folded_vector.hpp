@@ -38,7 +38,7 @@ void transpose(Index rows, Index cols, const T* from, Index ld_from, T* to, Inde
 
 /// A matrix that a vector of `size` values is, column by column; the last of its entries may be
 /// none of the vector's.
-struct Grid {
+struct FoldedVector {
   Index rows;
   Index cols;
   Index size;
