@@ -5,6 +5,7 @@
 #include "pleat/core/compose.hpp"
 #include "pleat/factor/armor.hpp"
 #include "pleat/factor/block_dictionary.hpp"
+#include "pleat/factor/kronecker.hpp"
 #include "pleat/factor/low_rank.hpp"
 #include "pleat/factor/sparse_dictionary.hpp"
 #include "pleat/factor/sparse_low_rank.hpp"
@@ -15,6 +16,7 @@
 #include "pleat/matrix/semi_structured.hpp"
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <random>
@@ -179,6 +181,25 @@ Subject monarch(Shape shape) {
   return subject(Product(left, right), left, right);
 }
 
+/// Four terms of 64 x 64 matrices: an eighth of the multiply-adds.
+Subject kronecker(Shape shape) {
+  const KroneckerShape sizes{shape.rows, shape.cols, 64, 64, shape.rows / 64, shape.cols / 64, 4};
+  const auto brick = [](std::pair<Index, Index> size) {
+    return Dense<float>(random_matrix(size.first, size.second));
+  };
+  const Kronecker<float> op(sizes, brick(sizes.left()), brick(sizes.right()));
+  return {op, [=, left = op.left_terms(), right = op.right_terms()](const MatrixXf& X) {
+            MatrixXf Y = MatrixXf::Zero(sizes.rows, X.cols());
+            for (Index j = 0; j < X.cols(); ++j) {
+              const auto in = X.col(j).reshaped(sizes.right_cols, sizes.left_cols);
+              for (std::size_t r = 0; r < left.size(); ++r)
+                Y.col(j).reshaped(sizes.right_rows, sizes.left_rows) +=
+                    right[r] * in * left[r].transpose();
+            }
+            return Y;
+          }};
+}
+
 /// Whether a dense matrix of floats is read from memory, and not from a cache.
 bool from_memory(Shape shape) { return shape.rows * shape.cols >= Index{4096} * 4096; }
 
@@ -214,8 +235,12 @@ Goal dictionary_goal(Shape shape, Index batch, double) {
 Goal sparse_low_rank_goal(Shape, Index batch, double) { return {batch >= 64 ? 1.2 : 0}; }
 
 Goal monarch_goal(Shape, Index batch, double) {
-  if (batch == 1) return {60};
+  if (batch == 1) return {80};
   return batch >= 64 ? Goal{24, 0.6} : Goal{};
+}
+
+Goal kronecker_goal(Shape, Index batch, double) {
+  return {batch == 1 ? 30 : batch == 16 ? 7 : batch >= 64 ? 5.5 : 0};
 }
 
 /// Of 16 bits, where only bytes count.
@@ -256,6 +281,7 @@ const std::vector<Kernel>& kernels() {
       {"SparseDictionary 50 %", sparse_dictionary, dictionary_goal},
       {"SparseLowRank 57 %", sparse_low_rank, sparse_low_rank_goal},
       {"Monarch 64 x (64 x 64)", monarch, monarch_goal, {}, {4096, 4096}},
+      {"Kronecker 4 x (64 x 64)", kronecker, kronecker_goal, {}, {4096, 4096}},
   };
   return all;
 }

@@ -5,7 +5,9 @@
 #include "pleat/compress/block_dictionary.hpp"
 #include "pleat/compress/compensate.hpp"
 #include "pleat/compress/dense.hpp"
+#include "pleat/compress/kronecker.hpp"
 #include "pleat/compress/low_rank.hpp"
+#include "pleat/compress/monarch.hpp"
 #include "pleat/compress/semi_structured.hpp"
 #include "pleat/compress/sparse_dictionary.hpp"
 #include "pleat/compress/sparse_low_rank.hpp"
@@ -76,22 +78,34 @@ Method dense(std::string name, Storage storage, bool calibrated) {
           }};
 }
 
+/// A structure with default options; or blind to the inputs.
+template <template <Real> class Structure>
+Method plainly(std::string name, double share, bool calibrated = true) {
+  return {std::move(name), [=](const auto& W, const auto& calibration) -> Operator {
+            return compress<Structure>(W, keep(share),
+                                       calibrated ? calibration : Calibration<float>());
+          }};
+}
+
 std::vector<Method> methods() {
   constexpr SparsePattern two{2, 4};
   constexpr SparsePattern eight{8, 16};
   return {
-      {"LowRank, 50 %",
-       [](const auto& W, const auto& calibration) -> Operator {
-         return compress<LowRank>(W, keep(0.5), calibration);
-       }},
-      {"BlockDictionary, 50 %",
-       [](const auto& W, const auto& calibration) -> Operator {
-         return compress<BlockDictionary>(W, keep(0.5), calibration);
-       }},
-      {"SparseDictionary, 50 %",
-       [](const auto& W, const auto& calibration) -> Operator {
-         return compress<SparseDictionary>(W, keep(0.5), calibration);
-       }},
+      plainly<LowRank>("LowRank, 50 %", 0.5),
+      plainly<BlockDictionary>("BlockDictionary, 50 %", 0.5),
+      plainly<SparseDictionary>("SparseDictionary, 50 %", 0.5),
+      plainly<Monarch>("Monarch, 50 %", 0.5),
+      plainly<Monarch>("Monarch, 25 %", 0.25),
+      plainly<Monarch>("Monarch, 12.5 %", 0.125),
+      plainly<Monarch>("Monarch, 50 %, plain", 0.5, false),
+      plainly<Monarch>("Monarch, 25 %, plain", 0.25, false),
+      plainly<Monarch>("Monarch, 12.5 %, plain", 0.125, false),
+      plainly<Kronecker>("Kronecker, 50 %", 0.5),
+      plainly<Kronecker>("Kronecker, 25 %", 0.25),
+      plainly<Kronecker>("Kronecker, 12.5 %", 0.125),
+      plainly<Kronecker>("Kronecker, 50 %, plain", 0.5, false),
+      plainly<Kronecker>("Kronecker, 25 %, plain", 0.25, false),
+      plainly<Kronecker>("Kronecker, 12.5 %, plain", 0.125, false),
       semi_structured("2:4, magnitude", PruneCriterion::magnitude, false, two),
       semi_structured("2:4, Wanda", PruneCriterion::wanda, false, two),
       semi_structured("2:4, NoWag", PruneCriterion::nowag, false, two),

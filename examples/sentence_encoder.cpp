@@ -13,7 +13,9 @@
 #include <pleat/core/threads.hpp>
 #include <pleat/factor/armor.hpp>
 #include <pleat/factor/block_dictionary.hpp>
+#include <pleat/factor/kronecker.hpp>
 #include <pleat/factor/low_rank.hpp>
+#include <pleat/factor/monarch.hpp>
 #include <pleat/factor/sparse_dictionary.hpp>
 #include <pleat/factor/sparse_low_rank.hpp>
 #include <pleat/io/safetensors.hpp>
@@ -126,6 +128,8 @@ const std::vector<Method>& methods() {
       in_turn<pleat::BlockDictionary>("BlockDictionary-in-turn", {0.5, 0.25}),
       shared_out<pleat::BlockDictionary>("BlockDictionary-shared-out", {0.5, 0.25}),
       method<pleat::SparseDictionary>("SparseDictionary", {0.5}, rare),
+      method<pleat::Monarch>("Monarch", {0.5, 0.25}, rare),
+      method<pleat::Kronecker>("Kronecker", {0.5, 0.25}, rare),
       method<pleat::SemiStructured>("SemiStructured", {0.565}, usual),
       in_turn<pleat::SemiStructured>("SemiStructured-in-turn", {0.565}),
       method<pleat::SemiStructured>("SemiStructured-2:4", {0.54}, rare, of_pattern(2, 4)),
