@@ -73,7 +73,7 @@ TEST_CASE("bytes are shared out with the least sum of errors", "[allocation]") {
     const Layers layers = layers_of(random, 6, 4, 1000);
     const std::size_t least = detail::least_bytes(layers, infinity);
     double before = infinity;
-    for (const std::size_t more : {0, 1, 300, 900, 3000, 60000}) {
+    for (const std::size_t more : {0U, 1U, 300U, 900U, 3000U, 60000U}) {
       const Total found = total(layers, allocate_bytes(layers, least + more));
       CHECK(found.bytes <= least + more);
       CHECK(found.sum == Approx(least_sum(layers, least + more)));
