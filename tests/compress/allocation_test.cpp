@@ -15,7 +15,7 @@ namespace {
 using Catch::Matchers::Contains;
 using Layers = std::vector<std::vector<LayerOption>>;
 
-constexpr double infinity = std::numeric_limits<double>::infinity();
+constexpr double unbounded = std::numeric_limits<double>::infinity();
 
 struct Total {
   std::size_t bytes = 0;
@@ -47,8 +47,8 @@ void each_choice(const Layers& layers, Body body) {
 }
 
 /// The least sum within so many bytes, of those with no error above `cap`.
-double least_sum(const Layers& layers, std::size_t bytes, double cap = infinity) {
-  double least = infinity;
+double least_sum(const Layers& layers, std::size_t bytes, double cap = unbounded) {
+  double least = unbounded;
   each_choice(layers, [&](const Total& t) {
     if (t.bytes <= bytes && t.largest <= cap) least = std::min(least, t.sum);
   });
@@ -71,8 +71,8 @@ TEST_CASE("bytes are shared out with the least sum of errors", "[allocation]") {
   for (int trial = 0; trial < 20; ++trial) {
     CAPTURE(trial);
     const Layers layers = layers_of(random, 6, 4, 1000);
-    const std::size_t least = detail::least_bytes(layers, infinity);
-    double before = infinity;
+    const std::size_t least = detail::least_bytes(layers, unbounded);
+    double before = unbounded;
     for (const std::size_t more : {0U, 1U, 300U, 900U, 3000U, 60000U}) {
       const Total found = total(layers, allocate_bytes(layers, least + more));
       CHECK(found.bytes <= least + more);
@@ -88,8 +88,8 @@ TEST_CASE("no layer loses much more than it must", "[allocation]") {
   Random random(952);
   for (int trial = 0; trial < 20; ++trial) {
     const Layers layers = layers_of(random, 6, 4, 1000);
-    const std::size_t bytes = detail::least_bytes(layers, infinity) + 700;
-    double least_largest = infinity;
+    const std::size_t bytes = detail::least_bytes(layers, unbounded) + 700;
+    double least_largest = unbounded;
     each_choice(layers, [&](const Total& t) {
       if (t.bytes <= bytes) least_largest = std::min(least_largest, t.largest);
     });
@@ -108,7 +108,7 @@ TEST_CASE("large sizes are rounded up, and what that leaves is spent", "[allocat
   for (int trial = 0; trial < 10; ++trial) {
     CAPTURE(trial);
     const Layers layers = layers_of(random, 5, 4, 1'000'000'000);
-    const std::size_t bytes = detail::least_bytes(layers, infinity) + 500'000'000;
+    const std::size_t bytes = detail::least_bytes(layers, unbounded) + 500'000'000;
     const Total found = total(layers, allocate_bytes(layers, bytes));
     CHECK(found.bytes <= bytes);
     // On the grid each layer takes at most a step more.
@@ -127,7 +127,7 @@ TEST_CASE("layers without bytes, and none", "[allocation]") {
   CHECK(allocate_bytes({{{7, 0}, {3, 0}}}, 9) == std::vector<std::size_t>{1});
   CHECK_THROWS_WITH(allocate_bytes({{{1, 0}}, {}}, 9), Contains("layer 1 has 0 options"));
   CHECK_THROWS_WITH(allocate_bytes({{{1, -1}}}, 9), Contains("negative"));
-  CHECK_THROWS_WITH(allocate_bytes({{{1, infinity}}}, 9), Contains("not finite"));
+  CHECK_THROWS_WITH(allocate_bytes({{{1, unbounded}}}, 9), Contains("not finite"));
   CHECK_THROWS_WITH(allocate_bytes({{{1, 0}}}, 9, 0.5), Contains("alpha"));
 }
 

@@ -122,6 +122,7 @@ template <class Allowed>
 
   // The smallest options are a way that fits; steps may be too coarse to have a better one.
   std::vector<std::size_t> choice;
+  choice.reserve(layers.size());
   for (const auto& options : layers) choice.push_back(detail::smallest_option(options, cap));
 
   const std::size_t steps = (std::min)(bytes, std::size_t{50000});

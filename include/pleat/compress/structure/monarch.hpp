@@ -239,6 +239,7 @@ struct Compressor<Monarch<T>> {
         if (!is_new && loss.first < place->second.first) place->second = loss;
       }
       std::vector<std::pair<double, Shape>> chosen;
+      chosen.reserve(of_blocks.size() + 1);
       for (const auto& [blocks, loss] : of_blocks) chosen.push_back(loss);
       std::stable_sort(chosen.begin(), chosen.end(),
                        [](const auto& x, const auto& y) { return x.first < y.first; });

@@ -74,8 +74,8 @@ class MonarchSpectra {
     std::vector<Index> taken;
     for (Index s = 0; s < count; ++s) {
       const Index first = s * all / count;
-      const auto length = static_cast<double>((s + 1) * all / count - first);
-      taken.push_back(first + static_cast<Index>(length * random.uniform()));
+      const Index length = (s + 1) * all / count - first;
+      taken.push_back(first + static_cast<Index>(static_cast<double>(length) * random.uniform()));
     }
     std::vector<Vector<double>> spectra(taken.size());
     parallel_ranges(count, [&](Index begin, Index end) {
