@@ -103,8 +103,8 @@ template <class To, class From>
 /// A tensor in memory: elements of one type, row-major, in native byte order.
 struct Tensor {
   DataType type = DataType::f32;
-  std::vector<std::int64_t> shape;
-  std::vector<std::byte> data;
+  std::vector<std::int64_t> shape = {};
+  std::vector<std::byte> data = {};
 
   /// A matrix as a row-major tensor of its own element type.
   template <class Derived>

@@ -155,7 +155,7 @@ struct KroneckerLayout {
 
   Index rows = 0;
   Index cols = 0;
-  KroneckerPattern pattern;
+  KroneckerPattern pattern = {};
   Index lanes = 1;
   Index strip = panel;
   Index height = 0;  // rows and columns of the largest of the matrices

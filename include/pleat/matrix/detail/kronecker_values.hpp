@@ -311,7 +311,7 @@ class KroneckerValues {
     narrow_ = packed.with_rows(count, [&](Index r) { return from[static_cast<std::size_t>(r)]; });
   }
 
-  Layout layout_;
+  Layout layout_ = {};
   Storage storage_ = native_storage<T>;
   AlignedArray<T> values_ = {};
   NarrowPanels<T> narrow_ = {};
