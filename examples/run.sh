@@ -14,9 +14,9 @@ for argument in "$@"; do
     -h | --help) # said here, and not by the program, which takes minutes to build
       cat <<'END'
 examples/run.sh [OPTIONS]
-Compresses a real sentence encoder with each structure at one size, and compares the results: some
-five minutes on two cores, with the build.
-  --all                Every structure, storage and size that there is: a quarter of an hour
+Compresses a real sentence encoder with each structure at one size, and compares the results: a
+quarter of an hour on two cores, with the build.
+  --all                Every structure, storage and size that there is: hours
   --structure NAME...  Try only these; NAME is as in the first column of the table with --all
   --keep F...          The shares of the dense bytes to keep, in (0, 1], for all structures
   --output PATH        Where to save (build/examples/sentence_encoder.safetensors)

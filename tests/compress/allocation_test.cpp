@@ -121,6 +121,12 @@ TEST_CASE("large sizes are rounded up, and what that leaves is spent", "[allocat
         std::vector<std::size_t>{1, 0});
 }
 
+TEST_CASE("sizes whose sum no number holds do not fit", "[allocation]") {
+  const std::size_t half = (std::numeric_limits<std::size_t>::max)() / 2 + 1;
+  CHECK_THROWS_WITH(allocate_bytes({{{half, 1}}, {{half, 1}}}, 9),
+                    Contains("smallest options take"));
+}
+
 TEST_CASE("layers without bytes, and none", "[allocation]") {
   CHECK(allocate_bytes({}, 0).empty());
   CHECK(allocate_bytes({{{0, 1}, {0, 0.5}}}, 0) == std::vector<std::size_t>{1});

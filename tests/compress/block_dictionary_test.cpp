@@ -430,7 +430,7 @@ TEST_CASE("BlockDictionary: in narrow storage, codes make good what dictionaries
           "blocks of 12, 4 of 16 atoms a row, stored as " + std::string(to_string(storage)));
     const double narrow = relative_error(W, op, calibration);
     CHECK(narrow <= most * error);
-    // Closer than both factors rounded by themselves, where that is more than other codes' luck.
+    // No further than both factors rounded by themselves; in int4, where that costs, closer.
     const BlockDictionary<double> rounded(
         plain.codes().get_if<SemiStructured<double>>()->stored_as(storage),
         plain.dictionaries().stored_as(storage));

@@ -51,13 +51,15 @@ template <class Allowed>
   return best;
 }
 
-/// Bytes of the smallest options of at most such an error; the largest number if a layer has none.
+/// Bytes of the smallest options of at most such an error; the largest number if a layer has none,
+/// or there are more.
 [[nodiscard]] inline std::size_t least_bytes(const std::vector<std::vector<LayerOption>>& layers,
                                              double error) {
+  constexpr std::size_t most = (std::numeric_limits<std::size_t>::max)();
   std::size_t sum = 0;
   for (const auto& options : layers) {
     const std::size_t i = smallest_option(options, error);
-    if (i == options.size()) return (std::numeric_limits<std::size_t>::max)();
+    if (i == options.size() || options[i].bytes > most - sum) return most;
     sum += options[i].bytes;
   }
   return sum;
@@ -129,7 +131,7 @@ template <class Allowed>
   const auto units = [&](std::size_t size) {
     if (size > bytes) return steps + 1;
     const double exact = double(size) * (double(steps) / double(bytes));
-    auto whole = static_cast<std::size_t>(exact);
+    const auto whole = static_cast<std::size_t>(exact);
     // Rounded up, and in double, which holds no products of large integers.
     return steps == bytes ? size : whole + (double(whole) < exact * (1 - 1e-15) ? 1 : 0);
   };

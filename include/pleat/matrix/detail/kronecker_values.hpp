@@ -142,18 +142,17 @@ class KroneckerValues {
     KroneckerValues result;
     result.layout_ = Layout(rows, cols, pattern, stored_narrow);
     const Layout& layout = result.layout_;
-    const auto require_values = [&](bool fits, Index count, const char* what) {
+    const auto require_values = [&](bool fits, auto values) {
       require(fits, [&] {
         return "KroneckerSparse: a " + shape_text(rows, cols) + " corner of the pattern " +
-               text_of(pattern) + " has " + what + std::to_string(count) +
-               " values, not a tensor of this shape";
+               text_of(pattern) + " has " + values() + " values, not a tensor of this shape";
       });
     };
     const Tensor& stored = parts.tensor("values");
     // Before any memory is asked for: sizes may claim what no memory holds.
     if (!stored_narrow)
-      require_values(stored.shape.size() == 1 && stored.shape[0] == layout.count(), layout.count(),
-                     "a vector of ");
+      require_values(stored.shape.size() == 1 && stored.shape[0] == layout.count(),
+                     [&] { return "a vector of " + std::to_string(layout.count()); });
     // Nor for the samples of an operator that is next to nothing but empty rows or columns.
     constexpr Index most = Index{1} << 24;
     const Index longest = (std::max)(layout.rows, layout.cols);
@@ -167,13 +166,16 @@ class KroneckerValues {
       return KroneckerValues(layout, [&](const Place&) { return values(next++, 0); });
     }
     // A unit has a value or more, each of which takes half a byte or more.
-    require_values(layout.count() / 2 <= static_cast<Index>(stored.data.size()), layout.count(),
-                   "");
+    require_values(layout.count() / 2 <= static_cast<Index>(stored.data.size()),
+                   [&] { return std::to_string(layout.count()); });
     const std::vector<Row> unit_rows = result.rows_of_units();
     const auto narrow = NarrowPanels<T>::from(parts, "values", layout.width);
     require_values(narrow.rows() == static_cast<Index>(unit_rows.size()) &&
                        (narrow.rows() == 0 || narrow.cols() == layout.width),
-                   layout.width, (std::to_string(unit_rows.size()) + " rows of at most ").c_str());
+                   [&] {
+                     return std::to_string(unit_rows.size()) + " rows of at most " +
+                            std::to_string(layout.width);
+                   });
     for (Index r = 0; r < narrow.rows(); ++r)
       for (Index q = unit_rows[static_cast<std::size_t>(r)].cols; q < narrow.cols(); ++q)
         require(is_zero(narrow(r, q)), [&] {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "pleat/factor/kronecker.hpp"
+#include "pleat/solve/linear/largest_that.hpp"
 #include "pleat/solve/linear/multiply.hpp"
 #include "pleat/solve/linear/random.hpp"
 #include "pleat/solve/linear/square_root.hpp"
@@ -75,13 +76,9 @@ template <class = void>
 /// The most terms of a shape that take at most `limit` bytes, 0 if not even one does.
 template <Real T>
 [[nodiscard]] Index terms_within(const KroneckerShape& shape, std::size_t limit, Storage storage) {
-  Index fits = 0;
-  for (Index above = most_terms(shape) + 1; fits + 1 < above;) {
-    const Index middle = fits + (above - fits) / 2;
-    const std::size_t bytes = Kronecker<T>::stored_bytes(with_terms(shape, middle), storage);
-    (bytes <= limit ? fits : above) = middle;
-  }
-  return fits;
+  return largest_that(1, most_terms(shape), [&](Index terms) {
+    return Kronecker<T>::stored_bytes(with_terms(shape, terms), storage) <= limit;
+  });
 }
 
 /// A shape, and the squared singular values of W rearranged for it, descending, of all of it or of

@@ -142,7 +142,6 @@ class MonarchSolver {
   }
 
   [[nodiscard]] const std::vector<Class>& classes() const { return classes_; }
-  [[nodiscard]] const std::vector<Block>& blocks() const { return blocks_; }
 
   /// What is minimised.
   [[nodiscard]] double loss() const {
