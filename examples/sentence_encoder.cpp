@@ -86,8 +86,8 @@ Method method(std::string name, std::vector<double> keep, bool usual, makers::Ch
 
 /// The same layer after layer.
 template <template <pleat::Real> class Structure>
-Method in_turn(std::string name, std::vector<double> keep) {
-  Method result = method<Structure>(std::move(name), std::move(keep), false);
+Method in_turn(std::string name, std::vector<double> keep, makers::Choice choice = {}) {
+  Method result = method<Structure>(std::move(name), std::move(keep), false, choice);
   result.cross_validate = {};
   result.in_turn = true;
   return result;
@@ -95,10 +95,11 @@ Method in_turn(std::string name, std::vector<double> keep) {
 
 /// The same, with bytes shared out over the layers.
 template <template <pleat::Real> class Structure>
-Method shared_out(std::string name, std::vector<double> keep) {
-  Method result = in_turn<Structure>(std::move(name), std::move(keep));
-  result.trial = [](const auto& W, const auto& budget, const auto& calibration) {
-    return makers::compress<Structure>(W, budget, calibration, {.iterations = 2});
+Method shared_out(std::string name, std::vector<double> keep, makers::Choice choice = {}) {
+  Method result = in_turn<Structure>(std::move(name), std::move(keep), choice);
+  choice.iterations = 2;
+  result.trial = [choice](const auto& W, const auto& budget, const auto& calibration) {
+    return makers::compress<Structure>(W, budget, calibration, choice);
   };
   return result;
 }
@@ -126,7 +127,9 @@ const std::vector<Method>& methods() {
       method<pleat::BlockDictionary>("BlockDictionary", {0.5, 0.25}, usual),
       method<pleat::BlockDictionary>("BlockDictionary-fast", {0.5, 0.25}, rare, {.fast = true}),
       in_turn<pleat::BlockDictionary>("BlockDictionary-in-turn", {0.5, 0.25}),
-      shared_out<pleat::BlockDictionary>("BlockDictionary-shared-out", {0.5, 0.25}),
+      in_turn<pleat::BlockDictionary>("BlockDictionary-fast-in-turn", {0.5, 0.25}, {.fast = true}),
+      shared_out<pleat::BlockDictionary>("BlockDictionary-fast-shared-out", {0.5, 0.25},
+                                         {.fast = true}),
       method<pleat::SparseDictionary>("SparseDictionary", {0.5}, rare),
       method<pleat::Monarch>("Monarch", {0.5, 0.25}, rare),
       method<pleat::Kronecker>("Kronecker", {0.5, 0.25}, rare),

@@ -462,6 +462,22 @@ TEST_CASE("Kronecker: any shape of a weight", "[kronecker]") {
   }
 }
 
+TEST_CASE("Kronecker: low rank is among the shapes that a calibration is tried with",
+          "[kronecker]") {
+  Random random(565);
+  for (const auto& [m, n] : std::vector<std::pair<Index, Index>>{{48, 64}, {64, 24}, {30, 60}}) {
+    const Matrix<float> W = random.matrix<float>(m, n);
+    const auto calibration = exact_calibration(correlated_inputs<float>(random, n, 400));
+    for (const double share : {0.25, 0.5}) {
+      CAPTURE(m, n, share);
+      const double low_rank =
+          relative_error(W, compress<LowRank>(W, keep(share), calibration), calibration);
+      CHECK(relative_error(W, compress<Kronecker>(W, keep(share), calibration), calibration) <=
+            low_rank * (1 + 1e-5));
+    }
+  }
+}
+
 TEST_CASE("Kronecker: parts of numbers that have none", "[kronecker]") {
   CHECK(detail::part_counts<>(1) == std::vector<Index>{1});
   CHECK(detail::part_counts<>(12) == std::vector<Index>{1, 2, 3, 4, 6, 12});

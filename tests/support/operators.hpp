@@ -179,10 +179,17 @@ Specimen<LowRank<T>> low_rank(Source<T>& source, Index rows, Index cols) {
   return {LowRank<T>(U.op, V.op), U.oracle * V.oracle, U.bytes + V.bytes, U.flops + V.flops};
 }
 
-/// Two blocks of inputs, block rank 4, and so many classes of outputs: from 16 on the kernels have
-/// them in lanes.
+/// What f16 can hold, for storages that round.
 template <Real T>
-Specimen<Monarch<T>> monarch(Source<T>& source, Index rows, Index cols, Index classes) {
+Matrix<T> clamped(const Matrix<T>& W, Storage storage) {
+  return is_narrow(storage) ? W.cwiseMax(T(-60000)).cwiseMin(T(60000)).eval() : W;
+}
+
+/// Two blocks of inputs, block rank 4, and so many classes of outputs: from 16 on the kernels have
+/// them in lanes, but not in narrow storage. The oracle has the stored values.
+template <Real T>
+Specimen<Monarch<T>> monarch(Source<T>& source, Index rows, Index cols, Index classes,
+                             Storage storage = native_storage<T>) {
   const Index K = 2;
   const Index t = 4;
   const Index middle = K * t * classes;
@@ -197,9 +204,13 @@ Specimen<Monarch<T>> monarch(Source<T>& source, Index rows, Index cols, Index cl
   for (Index i = 0; i < middle; ++i)
     for (Index k = 0; k < cols; ++k)
       if (i / inner.b != k / inner.c) R(i, k) = T(0);
+  const KroneckerSparse<T> left(clamped(L, storage), outer, storage);
+  const KroneckerSparse<T> right(clamped(R, storage), inner, storage);
   const auto values = static_cast<std::size_t>(t * (classes * cols + K * rows));
-  return {Monarch<T>(KroneckerSparse<T>(L, outer), KroneckerSparse<T>(R, inner)),
-          Oracle<T>(L) * Oracle<T>(R), values * sizeof(T), 2.0 * static_cast<double>(values)};
+  const bool narrow = is_narrow(storage);
+  return {Monarch<T>(left, right), Oracle<T>(left.to_dense()) * Oracle<T>(right.to_dense()),
+          narrow ? left.bytes() + right.bytes() : values * sizeof(T),
+          2.0 * static_cast<double>(values), !narrow};
 }
 
 /// Two blocks of columns, one more atom than they are wide, and half as many entries a row; or
@@ -271,13 +282,18 @@ Specimen<Cur<T>> cur(Source<T>& source, Index rows, Index cols) {
 /// Of so many terms with left matrices of so many rows and columns, or as many as there are.
 template <Real T>
 Specimen<Kronecker<T>> kronecker(Source<T>& source, Index rows, Index cols, Index m1, Index n1,
-                                 Index terms) {
+                                 Index terms, Storage storage = native_storage<T>) {
   const auto divided = [](Index n, Index by) { return std::max<Index>(1, (n + by - 1) / by); };
   const KroneckerShape shape{rows, cols, m1, n1, divided(rows, m1), divided(cols, n1), terms};
   const Index m2 = shape.right_rows;
   const Index n2 = shape.right_cols;
-  const Matrix<T> A = source.matrix(shape.left().first, shape.left().second);
-  const Matrix<T> B = source.matrix(shape.right().first, shape.right().second);
+  const auto stored = [&](std::pair<Index, Index> size) {
+    return Dense<T>(clamped(source.matrix(size.first, size.second), storage), storage);
+  };
+  const Dense<T> left = stored(shape.left());
+  const Dense<T> right = stored(shape.right());
+  const Matrix<T> A = left.to_dense();
+  const Matrix<T> B = right.to_dense();
   // The products of all matrices that are applied first with as many identities, and of the others,
   // cropped.
   const bool right_first = shape.right_first();
@@ -299,9 +315,11 @@ Specimen<Kronecker<T>> kronecker(Source<T>& source, Index rows, Index cols, Inde
           }
   const auto values = static_cast<std::size_t>(A.size() + B.size());
   const Index adds = right_first ? n1 * m2 * (n2 + m1) : m1 * n2 * (n1 + m2);
-  return {Kronecker<T>(shape, Dense<T>(A), Dense<T>(B)),
+  const bool narrow = is_narrow(storage);
+  return {Kronecker<T>(shape, left, right),
           Oracle<T>(Matrix<T>(second.topRows(rows))) * Oracle<T>(Matrix<T>(first.leftCols(cols))),
-          values * sizeof(T), 2.0 * static_cast<double>(terms * adds)};
+          narrow ? left.bytes() + right.bytes() : values * sizeof(T),
+          2.0 * static_cast<double>(terms * adds), !narrow};
 }
 
 template <Real T>
@@ -563,6 +581,8 @@ auto operator_list() {
             [](S s, Index m, Index n) { return row_sparse(s, m, n, (n + 1) / 2); }},
       Entry{"Monarch", [](S s, Index m, Index n) { return monarch(s, m, n, 3); }},
       Entry{"Monarch, in lanes", [](S s, Index m, Index n) { return monarch(s, m, n, 16); }},
+      Entry{"Monarch in int8",
+            [](S s, Index m, Index n) { return monarch(s, m, n, 3, Storage::int8); }},
       Entry{"BlockDictionary", [](S s, Index m, Index n) { return block_dictionary(s, m, n); }},
       Entry{"BlockDictionary of N:M codes",
             [](S s, Index m, Index n) { return block_dictionary(s, m, n, true); }},
@@ -575,6 +595,8 @@ auto operator_list() {
             [](S s, Index m, Index n) { return kronecker(s, m, n, 3, 9, 2); }},
       Entry{"Kronecker, right first",
             [](S s, Index m, Index n) { return kronecker(s, m, n, 11, 4, 3); }},
+      Entry{"Kronecker in bf16",
+            [](S s, Index m, Index n) { return kronecker(s, m, n, 5, 4, 2, Storage::bf16); }},
       Entry{
           "SparseLowRank of N:M",
           [](S s, Index m, Index n) {

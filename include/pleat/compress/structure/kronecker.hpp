@@ -37,13 +37,15 @@ inline namespace PLEAT_ABI {
 ///
 /// Shape: m1 and n1 as `Options` give them; what they leave open is chosen by the spectra of
 /// samples of the rearranged W, among divisors of m and n and, where these have none that are
-/// useful, numbers of parts of which the last is not whole; the best three are made. Terms:
-/// `Options::terms`, or as many as the budget allows, or fewer by `Options::rank_rule`, of the
-/// spectrum of the rearranged W; without `terms` those that are 0 are left out. In narrow storage
-/// B_r are rounded first, and A_r fitted to those. For `error`, the bytes are halved and halved
-/// again between too few and enough, of one shape each time. Cost, for each shape that is made: m n
-/// min(m1 n1, m2 n2) multiply-adds and an eigendecomposition of that size, randomized above 1024;
-/// with a calibration another of these, m n^2, and 2 R^2 n^2 a round.
+/// useful, numbers of parts of which the last is not whole; the best three are made, with a
+/// calibration the best, the best whose half-steps are of a size to solve, and columns times rows,
+/// which is low rank: the closest of all to most trained weights. Terms: `Options::terms`, or as
+/// many as the budget allows, or fewer by `Options::rank_rule`, of the spectrum of the rearranged
+/// W; without `terms` those that are 0 are left out. In narrow storage B_r are rounded first, and
+/// A_r fitted to those. For `error`, the bytes are halved and halved again between too few and
+/// enough, of one shape each time. Cost, for each shape that is made: m n min(m1 n1, m2 n2)
+/// multiply-adds and an eigendecomposition of that size, randomized above 1024; with a calibration
+/// another of these, m n^2, and 2 R^2 n^2 a round.
 ///
 /// Source: C. Van Loan and N. Pitsianis, "Approximation with Kronecker products", 1993; the
 /// half-steps are alternating least squares.
@@ -129,11 +131,25 @@ struct Compressor<Kronecker<T>> {
       }
       if (choices.empty()) choices.push_back({smallest(), 1});
       // Of those that leave nothing but rounding the smallest.
+      constexpr double nothing = 1e-12;
       std::stable_sort(choices.begin(), choices.end(), [](const Choice& x, const Choice& y) {
-        constexpr double nothing = 1e-12;
         if (x.left > nothing || y.left > nothing) return x.left < y.left;
         return bytes_of_term(x.shape) < bytes_of_term(y.shape);
       });
+      // What samples correlate is worth more than what lies between most shapes: first low rank,
+      // whose closed form is the optimum, and the best that half-steps can improve.
+      if (G_.size() > 0 && choices[0].left > nothing) {
+        const double near_best = 4 * choices[0].left;
+        const auto first = [&](auto wanted) {
+          const auto found =
+              std::find_if(choices.begin(), choices.end(), [&](const Choice& choice) {
+                return choice.left <= near_best && wanted(choice.shape);
+              });
+          if (found != choices.end()) std::rotate(choices.begin(), found, found + 1);
+        };
+        first([](const KroneckerShape& s) { return detail::KroneckerSolver<>::solvable(s); });
+        first([](const KroneckerShape& s) { return s.left_cols == 1 && s.right_rows == 1; });
+      }
       std::optional<Kronecker<T>> best;
       double least = 0;
       const std::size_t count = std::min<std::size_t>(alternatives, choices.size());

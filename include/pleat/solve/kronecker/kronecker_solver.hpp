@@ -86,10 +86,16 @@ class KroneckerSolver {
     return unscaled(separable_terms(terms));
   }
 
-  /// Whether the systems of half-steps with so many terms are of a size to solve; 2048 is one.
-  [[nodiscard]] bool has_half_steps(Index terms) const noexcept {
+  /// Whether the systems of half-steps of a shape are of a size to solve; 2048 is one.
+  [[nodiscard]] static bool solvable(const KroneckerShape& shape) noexcept {
     constexpr Index most = 2048;
-    return is_plain() || (std::max)(shape_.left_cols, shape_.right_cols) <= most / terms;
+    return (std::max)(shape.left_cols, shape.right_cols) <= most / shape.terms;
+  }
+  /// The same for so many terms of this shape; without a metric there is nothing to solve.
+  [[nodiscard]] bool has_half_steps(Index terms) const noexcept {
+    KroneckerShape shape = shape_;
+    shape.terms = terms;
+    return is_plain() || solvable(shape);
   }
 
   /// Half-steps from the better of both, as many rounds, or, for 0, as pay; none where their
