@@ -36,6 +36,7 @@
 #include "pleat/kernel/cpu.hpp"
 #include "pleat/matrix/csr.hpp"
 #include "pleat/matrix/diagonal.hpp"
+#include "pleat/matrix/hadamard.hpp"
 #include "pleat/matrix/kronecker_sparse.hpp"
 #include "pleat/matrix/nvidia_semi_structured.hpp"
 #include "pleat/matrix/permutation.hpp"

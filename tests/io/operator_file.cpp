@@ -555,6 +555,29 @@ TEST_CASE("a permutation from a file takes each index once", "[io][operator_file
              Contains("has no tensor"));
 }
 
+TEST_CASE("a Hadamard matrix from a file has signs for its size, or none", "[io][operator_file]") {
+  const auto op = pleat::Hadamard<float>::with_random_signs(20, 8, 3);
+  check_same<float>(op, through_file<float>(op));
+  const pleat::Hadamard<float> plain(20, 8);
+  check_same<float>(plain, through_file<float>(plain));
+  CHECK(refused(op, [](Contents& c) { c.tensors.erase("signs"); }) == "accepted");
+  const auto attribute = [&](const std::string& name, const std::string& value) {
+    return refused(op, [&](Contents& c) { c.metadata["pleat.attribute." + name] = value; });
+  };
+  CHECK_THAT(attribute("block", "12"), Contains("not a power of two"));
+  CHECK_THAT(attribute("size", "25"), Contains("are not 4 bytes"));
+  CHECK_THAT(attribute("size", "19"), Contains("19 x 19"));
+  CHECK_THAT(refused(op,
+                     [](Contents& c) {
+                       c.tensors["signs"].shape = {1, 3};
+                     }),
+             Contains("are not 3 bytes"));
+  CHECK_THAT(refused(op, [](Contents& c) { c.tensors["signs"].data[2] |= std::byte{0x10}; }),
+             Contains("past the last sign"));
+  CHECK_THAT(refused(op, [](Contents& c) { c.tensors["signs"].type = pleat::DataType::i8; }),
+             Contains("another type"));
+}
+
 TEST_CASE("a Kronecker-sparse matrix from a file has a pattern, and its values",
           "[io][operator_file]") {
   const Matrix<float> W = Matrix<float>::Zero(11, 8);

@@ -8,6 +8,7 @@
 #include <pleat/matrix/csr.hpp>
 #include <pleat/matrix/dense.hpp>
 #include <pleat/matrix/diagonal.hpp>
+#include <pleat/matrix/hadamard.hpp>
 #include <pleat/matrix/kronecker_sparse.hpp>
 #include <pleat/matrix/permutation.hpp>
 #include <pleat/matrix/row_sparse.hpp>
@@ -51,6 +52,7 @@ bool all_work() {
   const pleat::KroneckerSparse<T> R(24, 24, {3, 8, 8, 1}, pleat::Vector<T>::Ones(192));
   return fine && works(pleat::Csr<T>(S)) && works(pleat::RowSparse<T>(S, 12)) && works(A) &&
          works(pleat::Diagonal<T>(pleat::Vector<T>::Ones(7))) &&
+         works(pleat::Hadamard<T>::with_random_signs(100, 32, 1)) &&
          works(pleat::Permutation<T>(std::vector<Eigen::Index>{2, 0, 1})) &&
          works(pleat::LowRank<T>(Dense<T>(W), Dense<T>(Matrix(W.transpose())))) &&
          works(pleat::Monarch<T>(L, R)) && works(pleat::Armor<T>(A, SemiStructured<T>(S), B)) &&

@@ -11,6 +11,8 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -91,6 +93,32 @@ Specimen<Permutation<T>> permutation(Index size) {
   Matrix<T> W = Matrix<T>::Zero(size, size);
   for (Index i = 0; i < size; ++i) W(i, size % 3 != 0 ? 3 * i % size : size - 1 - i) = T(1);
   return {Permutation<T>(W), Oracle<T>(W), 2 * static_cast<std::size_t>(size), 0.0};
+}
+
+/// Blocks of so many along the diagonal, what is left in powers of two, and the same signs for
+/// every source or none.
+template <Real T>
+Specimen<Hadamard<T>> hadamard(Index size, Index largest, bool has_signs) {
+  Matrix<T> W = Matrix<T>::Zero(size, size);
+  Vector<T> signs = Vector<T>::Ones(size);
+  for (Index i = 0; i < size && has_signs; ++i) signs(i) = i * i % 3 == 1 ? T(-1) : T(1);
+  double additions = 0;
+  for (Index at = 0, block = largest; at < size;) {
+    if (block > size - at) {
+      block /= 2;
+      continue;
+    }
+    const T scale = static_cast<T>(1 / std::sqrt(static_cast<double>(block)));
+    for (Index i = 0; i < block; ++i)
+      for (Index j = 0; j < block; ++j) {
+        const bool is_odd = std::popcount(static_cast<std::uint64_t>(i & j)) % 2 != 0;
+        W(at + i, at + j) = (is_odd ? -scale : scale) * signs(at + j);
+      }
+    additions += static_cast<double>(block) * std::log2(static_cast<double>(block));
+    at += block;
+  }
+  return {has_signs ? Hadamard<T>(size, largest, signs) : Hadamard<T>(size, largest), Oracle<T>(W),
+          has_signs ? static_cast<std::size_t>((size + 7) / 8) : 0, additions, false};
 }
 
 /// A matrix of the source with what the pattern does not have set to zero. The pattern is for a
@@ -455,7 +483,8 @@ Specimen<Product<Ops...>> product(std::tuple<Specimen<Ops>...> factors) {
   return std::apply(
       [](const auto&... factor) {
         return Specimen<Product<Ops...>>{Product<Ops...>(factor.op...), (factor.oracle * ...),
-                                         (factor.bytes + ...), (factor.flops + ...)};
+                                         (factor.bytes + ...), (factor.flops + ...),
+                                         (factor.exact && ...)};
       },
       factors);
 }
@@ -571,6 +600,14 @@ auto operator_list() {
             [](S s, Index m, Index n) {
               return product(
                   std::tuple{permutation<T>(m), diagonal(s, m), dense(s, m, n), diagonal(s, n)});
+            }},
+      Entry{"Dense of rotated inputs",
+            [](S s, Index m, Index n) {
+              return product(std::tuple{dense(s, m, n), hadamard<T>(n, 16, true)});
+            }},
+      Entry{"Dense of rotated inputs, rotated",
+            [](S s, Index m, Index n) {
+              return product(std::tuple{hadamard<T>(m, 64, false), dense(s, m, n)});
             }},
       Entry{"Csr", [](S s, Index m, Index n) { return csr(s, m, n); }},
       Entry{"RowSparse of indices",

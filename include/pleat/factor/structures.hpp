@@ -13,6 +13,7 @@
 #include "pleat/matrix/csr.hpp"
 #include "pleat/matrix/dense.hpp"
 #include "pleat/matrix/diagonal.hpp"
+#include "pleat/matrix/hadamard.hpp"
 #include "pleat/matrix/kronecker_sparse.hpp"
 #include "pleat/matrix/permutation.hpp"
 #include "pleat/matrix/row_sparse.hpp"
@@ -27,8 +28,8 @@ struct TypeList {};
 /// Every operator type with a name in files. A new structure is added here.
 template <Real T>
 using Structures =
-    TypeList<Armor<T>, BlockDictionary<T>, Csr<T>, Cur<T>, Dense<T>, Diagonal<T>, Kronecker<T>,
-             KroneckerSparse<T>, LowRank<T>, Monarch<T>, Permutation<T>, RowSparse<T>,
+    TypeList<Armor<T>, BlockDictionary<T>, Csr<T>, Cur<T>, Dense<T>, Diagonal<T>, Hadamard<T>,
+             Kronecker<T>, KroneckerSparse<T>, LowRank<T>, Monarch<T>, Permutation<T>, RowSparse<T>,
              SemiStructured<T>, SparseDictionary<T>, SparseLowRank<T>>;
 
 }  // namespace PLEAT_ABI

@@ -258,6 +258,19 @@ struct Table {
   void (*sparse_apply_transpose)(const SparseRows<T>& matrix, std::size_t rows, std::size_t cols,
                                  std::size_t first, std::size_t last, std::size_t batch, const T* y,
                                  std::size_t ldy, T* x, std::size_t ldx);
+
+  /// Y = scale A H B X (or Y += where `add`) for H with Sylvester's Hadamard matrix, of `block`
+  /// rows and columns and of entries 1 and -1, in all blocks along its diagonal: entry (i, j) of it
+  /// is
+  /// (-1)^(number of bits that i and j share).
+  ///   block, size       a power of two; values of a sample, a multiple of it
+  ///   before, after     `size` factors 1 and -1 each, the diagonals of B and A; null for the
+  ///                     identity
+  ///   scratch           where `add`, `block` values, for this call alone
+  /// The other parameters are those of dense_apply.
+  void (*hadamard_apply)(std::size_t block, std::size_t size, T scale, const T* before,
+                         const T* after, std::size_t batch, const T* x, std::size_t ldx, T* y,
+                         std::size_t ldy, bool add, T* scratch);
 };
 
 }  // namespace v0

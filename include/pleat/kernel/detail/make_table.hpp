@@ -12,6 +12,7 @@
 
 #include "pleat/kernel/detail/dense/dense.hpp"
 #include "pleat/kernel/detail/dense/dense_narrow.hpp"
+#include "pleat/kernel/detail/dense/hadamard.hpp"
 #include "pleat/kernel/detail/dense/interleaved.hpp"
 #include "pleat/kernel/detail/simd/arch.hpp"
 #include "pleat/kernel/detail/sparse/semi_structured.hpp"
@@ -66,6 +67,8 @@ struct Kernels {
   static constexpr decltype(Contract::sparse_scratch) sparse_scratch = &Sparse<Arch, T>::scratch;
   static constexpr decltype(Contract::sparse_apply_transpose) sparse_apply_transpose =
       &Sparse<Arch, T>::apply_transpose;
+
+  static constexpr decltype(Contract::hadamard_apply) hadamard_apply = &Hadamard<Arch, T>::apply;
 };
 
 template <class Arch, class T>
@@ -91,6 +94,7 @@ template <class Arch, class T>
       .sparse_apply = K::sparse_apply,
       .sparse_scratch = K::sparse_scratch,
       .sparse_apply_transpose = K::sparse_apply_transpose,
+      .hadamard_apply = K::hadamard_apply,
   };
 }
 
