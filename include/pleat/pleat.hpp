@@ -30,6 +30,7 @@
 #include "pleat/core/compose.hpp"
 #include "pleat/core/version.hpp"
 #include "pleat/factor/structures.hpp"
+#include "pleat/factor/transforms.hpp"
 #include "pleat/io/npy.hpp"
 #include "pleat/io/operator_file.hpp"
 #include "pleat/io/safetensors.hpp"

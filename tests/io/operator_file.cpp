@@ -578,6 +578,13 @@ TEST_CASE("a Hadamard matrix from a file has signs for its size, or none", "[io]
              Contains("another type"));
 }
 
+TEST_CASE("transforms come back from files", "[io][operator_file]") {
+  const auto cosines = pleat::dct<float>(36);
+  check_same<float>(cosines, through_file<float>(cosines));
+  const auto circulant = pleat::circulant(Random(13).matrix<float>(1021, 1).col(0));
+  check_same<float>(circulant, through_file<float>(circulant));
+}
+
 TEST_CASE("a Kronecker-sparse matrix from a file has a pattern, and its values",
           "[io][operator_file]") {
   const Matrix<float> W = Matrix<float>::Zero(11, 8);

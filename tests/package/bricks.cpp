@@ -5,6 +5,7 @@
 #include <pleat/factor/block_dictionary.hpp>
 #include <pleat/factor/low_rank.hpp>
 #include <pleat/factor/monarch.hpp>
+#include <pleat/factor/transforms.hpp>
 #include <pleat/matrix/csr.hpp>
 #include <pleat/matrix/dense.hpp>
 #include <pleat/matrix/diagonal.hpp>
@@ -52,7 +53,9 @@ bool all_work() {
   const pleat::KroneckerSparse<T> R(24, 24, {3, 8, 8, 1}, pleat::Vector<T>::Ones(192));
   return fine && works(pleat::Csr<T>(S)) && works(pleat::RowSparse<T>(S, 12)) && works(A) &&
          works(pleat::Diagonal<T>(pleat::Vector<T>::Ones(7))) &&
-         works(pleat::Hadamard<T>::with_random_signs(100, 32, 1)) &&
+         works(pleat::Hadamard<T>::with_random_signs(100, 32, 1)) && works(pleat::dct<T>(36)) &&
+         works(pleat::real_dft<T>(36)) && works(pleat::haar<T>(32)) &&
+         works(pleat::circulant(pleat::Vector<T>::Ones(300))) &&
          works(pleat::Permutation<T>(std::vector<Eigen::Index>{2, 0, 1})) &&
          works(pleat::LowRank<T>(Dense<T>(W), Dense<T>(Matrix(W.transpose())))) &&
          works(pleat::Monarch<T>(L, R)) && works(pleat::Armor<T>(A, SemiStructured<T>(S), B)) &&

@@ -6,6 +6,7 @@
 #include "pleat/core/any_operator.hpp"
 #include "pleat/core/compose.hpp"
 #include "pleat/factor/structures.hpp"
+#include "pleat/factor/transforms.hpp"
 #include "support/oracle.hpp"
 #include "support/scenarios.hpp"
 
@@ -359,6 +360,24 @@ Specimen<Armor<T>> armor(Source<T>& source, Index rows, Index cols, Index blocks
           A.flops + S.flops + B.flops};
 }
 
+/// The cosine transform, of what its factors are rounded to: blocks and classes of as even sizes as
+/// there are.
+template <Real T>
+Specimen<Product<Monarch<T>, Permutation<T>>> cosines(Index size) {
+  const auto op = dct<T>(size);
+  const Monarch<T>& factors = op.template operand<0>();
+  Index blocks = 1;
+  for (Index divisor = 2; divisor * divisor <= size; ++divisor)
+    if (size % divisor == 0) blocks = divisor;
+  const auto values = static_cast<std::size_t>(blocks == 1 ? size * (size + 1)
+                                                           : 2 * size * (blocks + size / blocks));
+  return {op,
+          Oracle<T>(factors.left().to_dense()) * (Oracle<T>(factors.right().to_dense()) *
+                                                  Oracle<T>(op.template operand<1>().to_dense())),
+          values * sizeof(T) + 2 * static_cast<std::size_t>(size),
+          2.0 * static_cast<double>(values), false};
+}
+
 template <class S>
 Specimen<SparseLowRank<typename S::Scalar>> sparse_low_rank(
     std::tuple<Specimen<S>, Specimen<LowRank<typename S::Scalar>>> parts) {
@@ -608,6 +627,10 @@ auto operator_list() {
       Entry{"Dense of rotated inputs, rotated",
             [](S s, Index m, Index n) {
               return product(std::tuple{hadamard<T>(m, 64, false), dense(s, m, n)});
+            }},
+      Entry{"Dense of a cosine transform",
+            [](S s, Index m, Index n) {
+              return product(std::tuple{dense(s, m, n), cosines<T>(n)});
             }},
       Entry{"Csr", [](S s, Index m, Index n) { return csr(s, m, n); }},
       Entry{"RowSparse of indices",
