@@ -37,6 +37,7 @@ concept Structure = OperatorOf<Op, T> && std::copyable<Op> && std::is_nothrow_de
     (CompressOptions<typename Op::Options> || !requires { typename Op::Options; });
 static_assert(CompressOptions<Dense<float>::Options> && CompressOptions<LowRank<double>::Options> &&
               CompressOptions<pleat::Armor<float>::Options> &&
+              CompressOptions<pleat::Blast<float>::Options> &&
               CompressOptions<pleat::BlockDictionary<float>::Options> &&
               CompressOptions<pleat::Cur<float>::Options> &&
               CompressOptions<pleat::Kronecker<float>::Options> &&

@@ -242,6 +242,32 @@ Specimen<Monarch<T>> monarch(Source<T>& source, Index rows, Index cols, Index cl
           2.0 * static_cast<double>(values), !narrow};
 }
 
+/// Three rows of blocks and two columns of them, of such a rank: from 16 on the kernels have the
+/// coupling in lanes.
+template <Real T>
+Specimen<Blast<T>> blast(Source<T>& source, Index rows, Index cols, Index rank) {
+  const KroneckerPattern outer{3, std::max<Index>(1, (rows + 2) / 3), rank, 1};
+  const KroneckerPattern middle{1, 3, 2, rank};
+  const KroneckerPattern inner{2, rank, std::max<Index>(1, (cols + 1) / 2), 1};
+  Matrix<T> U = source.matrix(rows, 3 * rank);
+  for (Index i = 0; i < U.rows(); ++i)
+    for (Index k = 0; k < U.cols(); ++k)
+      if (i / outer.b != k / rank) U(i, k) = T(0);
+  Matrix<T> S = source.matrix(3 * rank, 2 * rank);
+  for (Index i = 0; i < S.rows(); ++i)
+    for (Index k = 0; k < S.cols(); ++k)
+      if (i % rank != k % rank) S(i, k) = T(0);
+  Matrix<T> V = source.matrix(2 * rank, cols);
+  for (Index i = 0; i < V.rows(); ++i)
+    for (Index k = 0; k < V.cols(); ++k)
+      if (i / rank != k / inner.c) V(i, k) = T(0);
+  const auto values = static_cast<std::size_t>(rank * (rows + cols + 6));
+  return {Blast<T>(KroneckerSparse<T>(U, outer), KroneckerSparse<T>(S, middle),
+                   KroneckerSparse<T>(V, inner)),
+          Oracle<T>(U) * (Oracle<T>(S) * Oracle<T>(V)), values * sizeof(T),
+          2.0 * static_cast<double>(values)};
+}
+
 /// Two blocks of columns, one more atom than they are wide, and half as many entries a row; or
 /// blocks of 16 columns with 6 entries of 32 atoms, N:M.
 template <Real T>
@@ -643,6 +669,8 @@ auto operator_list() {
       Entry{"Monarch, in lanes", [](S s, Index m, Index n) { return monarch(s, m, n, 16); }},
       Entry{"Monarch in int8",
             [](S s, Index m, Index n) { return monarch(s, m, n, 3, Storage::int8); }},
+      Entry{"Blast", [](S s, Index m, Index n) { return blast(s, m, n, 3); }},
+      Entry{"Blast, in lanes", [](S s, Index m, Index n) { return blast(s, m, n, 17); }},
       Entry{"BlockDictionary", [](S s, Index m, Index n) { return block_dictionary(s, m, n); }},
       Entry{"BlockDictionary of N:M codes",
             [](S s, Index m, Index n) { return block_dictionary(s, m, n, true); }},

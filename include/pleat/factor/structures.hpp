@@ -3,6 +3,7 @@
 #pragma once
 
 #include "pleat/factor/armor.hpp"
+#include "pleat/factor/blast.hpp"
 #include "pleat/factor/block_dictionary.hpp"
 #include "pleat/factor/cur.hpp"
 #include "pleat/factor/kronecker.hpp"
@@ -28,9 +29,9 @@ struct TypeList {};
 /// Every operator type with a name in files. A new structure is added here.
 template <Real T>
 using Structures =
-    TypeList<Armor<T>, BlockDictionary<T>, Csr<T>, Cur<T>, Dense<T>, Diagonal<T>, Hadamard<T>,
-             Kronecker<T>, KroneckerSparse<T>, LowRank<T>, Monarch<T>, Permutation<T>, RowSparse<T>,
-             SemiStructured<T>, SparseDictionary<T>, SparseLowRank<T>>;
+    TypeList<Armor<T>, Blast<T>, BlockDictionary<T>, Csr<T>, Cur<T>, Dense<T>, Diagonal<T>,
+             Hadamard<T>, Kronecker<T>, KroneckerSparse<T>, LowRank<T>, Monarch<T>, Permutation<T>,
+             RowSparse<T>, SemiStructured<T>, SparseDictionary<T>, SparseLowRank<T>>;
 
 }  // namespace PLEAT_ABI
 }  // namespace pleat
