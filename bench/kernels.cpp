@@ -4,6 +4,7 @@
 
 #include "pleat/core/compose.hpp"
 #include "pleat/factor/armor.hpp"
+#include "pleat/factor/blast.hpp"
 #include "pleat/factor/block_dictionary.hpp"
 #include "pleat/factor/kronecker.hpp"
 #include "pleat/factor/low_rank.hpp"
@@ -181,6 +182,26 @@ Subject monarch(Shape shape) {
   return subject(Product(left, right), left, right);
 }
 
+/// 8 x 8 blocks, of a rank that is a multiple of 16 if there is one: half of the bytes.
+Subject blast(Shape shape) {
+  constexpr Index blocks = 8;
+  const Index most =
+      std::max<Index>(1, shape.rows * shape.cols / (shape.rows + shape.cols + blocks * blocks) / 2);
+  const Index rank = most < 16 ? most : most / 16 * 16;
+  const BlastSizes sizes{blocks,
+                         blocks,
+                         (shape.rows + blocks - 1) / blocks,
+                         (shape.cols + blocks - 1) / blocks,
+                         rank,
+                         shape.rows,
+                         shape.cols};
+  const Vector<float> B = random_matrix(blocks * sizes.height * rank, 1);
+  const Vector<float> C = random_matrix(blocks * sizes.width * rank, 1);
+  const Vector<float> D = random_matrix(blocks * blocks * rank, 1);
+  const auto op = Blast<float>::from_factors(B, C, D, sizes);
+  return subject(op, op.left(), op.coupling(), op.right());
+}
+
 /// Four terms of 64 x 64 matrices: an eighth of the multiply-adds.
 Subject kronecker(Shape shape) {
   const KroneckerShape sizes{shape.rows, shape.cols, 64, 64, shape.rows / 64, shape.cols / 64, 4};
@@ -234,6 +255,9 @@ Goal dictionary_goal(Shape shape, Index batch, double) {
 
 Goal sparse_low_rank_goal(Shape, Index batch, double) { return {batch >= 64 ? 1.2 : 0}; }
 
+/// Low rank of half of the bytes has the same goals.
+Goal blast_goal(Shape shape, Index batch, double peak) { return low_rank_goal(shape, batch, peak); }
+
 Goal monarch_goal(Shape, Index batch, double) {
   if (batch == 1) return {80};
   return batch >= 64 ? Goal{24, 0.6} : Goal{};
@@ -280,6 +304,7 @@ const std::vector<Kernel>& kernels() {
       {"BlockDictionary 50 %", block_dictionary, dictionary_goal},
       {"SparseDictionary 50 %", sparse_dictionary, dictionary_goal},
       {"SparseLowRank 57 %", sparse_low_rank, sparse_low_rank_goal},
+      {"Blast 50 %", blast, blast_goal},
       {"Monarch 64 x (64 x 64)", monarch, monarch_goal, {}, {4096, 4096}},
       {"Kronecker 4 x (64 x 64)", kronecker, kronecker_goal, {}, {4096, 4096}},
   };

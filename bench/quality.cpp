@@ -2,6 +2,7 @@
 // How close each method comes to the weights of a real model: the relative output error of every
 // linear layer, on the inputs it was fitted to and on others, as Markdown.
 #include "pleat/compress/armor.hpp"
+#include "pleat/compress/blast.hpp"
 #include "pleat/compress/block_dictionary.hpp"
 #include "pleat/compress/compensate.hpp"
 #include "pleat/compress/dense.hpp"
@@ -94,6 +95,12 @@ std::vector<Method> methods() {
       plainly<LowRank>("LowRank, 50 %", 0.5),
       plainly<BlockDictionary>("BlockDictionary, 50 %", 0.5),
       plainly<SparseDictionary>("SparseDictionary, 50 %", 0.5),
+      plainly<Blast>("Blast, 50 %", 0.5),
+      plainly<Blast>("Blast, 25 %", 0.25),
+      plainly<Blast>("Blast, 12.5 %", 0.125),
+      plainly<Blast>("Blast, 50 %, plain", 0.5, false),
+      plainly<Blast>("Blast, 25 %, plain", 0.25, false),
+      plainly<Blast>("Blast, 12.5 %, plain", 0.125, false),
       plainly<Monarch>("Monarch, 50 %", 0.5),
       plainly<Monarch>("Monarch, 25 %", 0.25),
       plainly<Monarch>("Monarch, 12.5 %", 0.125),

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Monarch matrices, and sums of Kronecker products.
+// Monarch matrices, BLAST matrices and sums of Kronecker products.
 #include "compress.hpp"
 
+#include <pleat/compress/blast.hpp>
 #include <pleat/compress/kronecker.hpp>
 #include <pleat/compress/monarch.hpp>
 
@@ -11,6 +12,10 @@ template Operator compress<pleat::Monarch>(const Eigen::MatrixXf&, const pleat::
                                            const Calibration&, Choice);
 template double cross_validate<pleat::Monarch>(const Eigen::MatrixXf&, const pleat::Budget&,
                                                const Calibration&, Choice);
+template Operator compress<pleat::Blast>(const Eigen::MatrixXf&, const pleat::Budget&,
+                                         const Calibration&, Choice);
+template double cross_validate<pleat::Blast>(const Eigen::MatrixXf&, const pleat::Budget&,
+                                             const Calibration&, Choice);
 template Operator compress<pleat::Kronecker>(const Eigen::MatrixXf&, const pleat::Budget&,
                                              const Calibration&, Choice);
 template double cross_validate<pleat::Kronecker>(const Eigen::MatrixXf&, const pleat::Budget&,

@@ -12,6 +12,7 @@
 #include <pleat/compress/error.hpp>
 #include <pleat/core/threads.hpp>
 #include <pleat/factor/armor.hpp>
+#include <pleat/factor/blast.hpp>
 #include <pleat/factor/block_dictionary.hpp>
 #include <pleat/factor/kronecker.hpp>
 #include <pleat/factor/low_rank.hpp>
@@ -131,6 +132,7 @@ const std::vector<Method>& methods() {
       shared_out<pleat::BlockDictionary>("BlockDictionary-fast-shared-out", {0.5, 0.25},
                                          {.fast = true}),
       method<pleat::SparseDictionary>("SparseDictionary", {0.5}, rare),
+      method<pleat::Blast>("Blast", {0.5, 0.25}, rare),
       method<pleat::Monarch>("Monarch", {0.5, 0.25}, rare),
       method<pleat::Kronecker>("Kronecker", {0.5, 0.25}, rare),
       method<pleat::SemiStructured>("SemiStructured", {0.565}, usual),

@@ -4,6 +4,7 @@
 
 #include "pleat/compress/allocation.hpp"
 #include "pleat/compress/armor.hpp"
+#include "pleat/compress/blast.hpp"
 #include "pleat/compress/block_dictionary.hpp"
 #include "pleat/compress/budget.hpp"
 #include "pleat/compress/calibration.hpp"
