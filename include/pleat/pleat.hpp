@@ -36,6 +36,7 @@
 #include "pleat/io/operator_file.hpp"
 #include "pleat/io/safetensors.hpp"
 #include "pleat/kernel/cpu.hpp"
+#include "pleat/matrix/block_sparse.hpp"
 #include "pleat/matrix/csr.hpp"
 #include "pleat/matrix/diagonal.hpp"
 #include "pleat/matrix/hadamard.hpp"

@@ -6,6 +6,7 @@
 #include <pleat/factor/low_rank.hpp>
 #include <pleat/factor/monarch.hpp>
 #include <pleat/factor/transforms.hpp>
+#include <pleat/matrix/block_sparse.hpp>
 #include <pleat/matrix/csr.hpp>
 #include <pleat/matrix/dense.hpp>
 #include <pleat/matrix/diagonal.hpp>
@@ -51,7 +52,8 @@ bool all_work() {
   const pleat::KroneckerSparse<T> B(24, 24, {6, 4, 4, 1}, pleat::Vector<T>::Ones(96));
   const pleat::KroneckerSparse<T> L(20, 24, {1, 5, 6, 4}, pleat::Vector<T>::Ones(120));
   const pleat::KroneckerSparse<T> R(24, 24, {3, 8, 8, 1}, pleat::Vector<T>::Ones(192));
-  return fine && works(pleat::Csr<T>(S)) && works(pleat::RowSparse<T>(S, 12)) && works(A) &&
+  return fine && works(pleat::BlockSparse<T>(S, 16, 4)) && works(pleat::Csr<T>(S)) &&
+         works(pleat::RowSparse<T>(S, 12)) && works(A) &&
          works(pleat::Diagonal<T>(pleat::Vector<T>::Ones(7))) &&
          works(pleat::Hadamard<T>::with_random_signs(100, 32, 1)) && works(pleat::dct<T>(36)) &&
          works(pleat::real_dft<T>(36)) && works(pleat::haar<T>(32)) &&

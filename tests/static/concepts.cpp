@@ -39,6 +39,7 @@ static_assert(CompressOptions<Dense<float>::Options> && CompressOptions<LowRank<
               CompressOptions<pleat::Armor<float>::Options> &&
               CompressOptions<pleat::Blast<float>::Options> &&
               CompressOptions<pleat::BlockDictionary<float>::Options> &&
+              CompressOptions<pleat::BlockSparse<float>::Options> &&
               CompressOptions<pleat::Cur<float>::Options> &&
               CompressOptions<pleat::Kronecker<float>::Options> &&
               CompressOptions<pleat::Monarch<float>::Options> &&

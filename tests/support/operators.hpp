@@ -170,6 +170,26 @@ Specimen<Csr<T>> csr(Source<T>& source, Index rows, Index cols) {
           2.0 * static_cast<double>(nonzeros)};
 }
 
+/// A matrix of the source with about half of its blocks of r x c, and none in every fifth block
+/// row.
+template <Real T>
+Specimen<BlockSparse<T>> block_sparse(Source<T>& source, Index rows, Index cols, Index r, Index c) {
+  Matrix<T> W = source.matrix(rows, cols);
+  Matrix<bool> kept((rows + r - 1) / r, (cols + c - 1) / c);
+  for (Index i = 0; i < kept.rows(); ++i)
+    for (Index k = 0; k < kept.cols(); ++k)
+      kept(i, k) = (i * i + k + k * k / 3) % 2 == 0 && i % 5 != 3;
+  std::size_t values = 0;
+  for (Index i = 0; i < rows; ++i)
+    for (Index k = 0; k < cols; ++k)
+      if (kept(i / r, k / c)) ++values;
+      else W(i, k) = T(0);
+  return {BlockSparse<T>(W, r, c, kept), Oracle<T>(W),
+          values * sizeof(T) + 2 * static_cast<std::size_t>(kept.count()) +
+              4 * static_cast<std::size_t>(kept.rows()),
+          2.0 * static_cast<double>(values)};
+}
+
 /// A matrix of the source with `entries` of the entries in every row, as evenly as they get.
 template <Real T>
 Specimen<RowSparse<T>> row_sparse(Source<T>& source, Index rows, Index cols, Index entries) {
@@ -663,6 +683,10 @@ auto operator_list() {
             [](S s, Index m, Index n) {
               return row_sparse(s, m, n, std::min(n, std::max<Index>(1, n / 16)));
             }},
+      Entry{"BlockSparse of 16 x 16",
+            [](S s, Index m, Index n) { return block_sparse(s, m, n, 16, 16); }},
+      Entry{"BlockSparse of 5 x 3",
+            [](S s, Index m, Index n) { return block_sparse(s, m, n, 5, 3); }},
       Entry{"RowSparse of masks",
             [](S s, Index m, Index n) { return row_sparse(s, m, n, (n + 1) / 2); }},
       Entry{"Monarch", [](S s, Index m, Index n) { return monarch(s, m, n, 3); }},

@@ -11,6 +11,7 @@
 #include "pleat/factor/monarch.hpp"
 #include "pleat/factor/sparse_dictionary.hpp"
 #include "pleat/factor/sparse_low_rank.hpp"
+#include "pleat/matrix/block_sparse.hpp"
 #include "pleat/matrix/csr.hpp"
 #include "pleat/matrix/dense.hpp"
 #include "pleat/matrix/diagonal.hpp"
@@ -28,10 +29,10 @@ struct TypeList {};
 
 /// Every operator type with a name in files. A new structure is added here.
 template <Real T>
-using Structures =
-    TypeList<Armor<T>, Blast<T>, BlockDictionary<T>, Csr<T>, Cur<T>, Dense<T>, Diagonal<T>,
-             Hadamard<T>, Kronecker<T>, KroneckerSparse<T>, LowRank<T>, Monarch<T>, Permutation<T>,
-             RowSparse<T>, SemiStructured<T>, SparseDictionary<T>, SparseLowRank<T>>;
+using Structures = TypeList<Armor<T>, Blast<T>, BlockDictionary<T>, BlockSparse<T>, Csr<T>, Cur<T>,
+                            Dense<T>, Diagonal<T>, Hadamard<T>, Kronecker<T>, KroneckerSparse<T>,
+                            LowRank<T>, Monarch<T>, Permutation<T>, RowSparse<T>, SemiStructured<T>,
+                            SparseDictionary<T>, SparseLowRank<T>>;
 
 }  // namespace PLEAT_ABI
 }  // namespace pleat

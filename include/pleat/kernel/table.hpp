@@ -123,6 +123,22 @@ struct SparseRows {
   const std::uint32_t* masks;         // or ceil(cols / mask_cols) words a row, unused bits 0
 };
 
+/// Blocks of block_rows x block_cols that are kept of a matrix, block row by block row, those of
+/// each ascending; blocks at the edges are as much smaller as the matrix is. A block row lies in
+/// strips of `panel_rows` rows, of which the last may have fewer; a strip, kept column by kept
+/// column, rows in lanes. The values are followed by `panel_rows` values more, which are read and
+/// not used.
+template <class T>
+struct BlockRows {
+  const T* values;
+  const std::uint64_t* offsets;  // of the values of each block row, and the one after the last,
+  const std::uint64_t* starts;   // and of its blocks
+  const std::uint16_t* columns;  // where each block lies, in blocks,
+  const std::uint32_t* long_columns;  // or the same where 16 bits are too few; the other is null
+  std::size_t block_rows;
+  std::size_t block_cols;
+};
+
 /// What a kernel may assume: pointers are valid for the sizes given, outputs overlap nothing,
 /// weights are aligned to 64 bytes, activations to their element; leading dimensions count
 /// elements, those of outputs at least the number of rows, those of inputs as they like: modulo
@@ -261,8 +277,7 @@ struct Table {
 
   /// Y = scale A H B X (or Y += where `add`) for H with Sylvester's Hadamard matrix, of `block`
   /// rows and columns and of entries 1 and -1, in all blocks along its diagonal: entry (i, j) of it
-  /// is
-  /// (-1)^(number of bits that i and j share).
+  /// is (-1)^(number of bits that i and j share).
   ///   block, size       a power of two; values of a sample, a multiple of it
   ///   before, after     `size` factors 1 and -1 each, the diagonals of B and A; null for the
   ///                     identity
@@ -271,6 +286,24 @@ struct Table {
   void (*hadamard_apply)(std::size_t block, std::size_t size, T scale, const T* before,
                          const T* after, std::size_t batch, const T* x, std::size_t ldx, T* y,
                          std::size_t ldy, bool add, T* scratch);
+
+  /// Y = W X (or Y += W X where `add`) for W of kept blocks.
+  ///   rows, cols        shape of W, or of whole block rows of it that this call covers, whose
+  ///                     offsets and starts `matrix` begins with
+  ///   scratch           block_sparse_scratch(cols, block_cols, batch) values, aligned to 64 bytes
+  /// The other parameters are those of dense_apply.
+  void (*block_sparse_apply)(const BlockRows<T>& matrix, std::size_t rows, std::size_t cols,
+                             std::size_t batch, const T* x, std::size_t ldx, T* y, std::size_t ldy,
+                             bool add, T* scratch);
+
+  /// How many values of scratch one `block_sparse_apply` needs; none for one sample.
+  std::size_t (*block_sparse_scratch)(std::size_t cols, std::size_t block_cols, std::size_t batch);
+
+  /// X = W^T Y for the columns [first, last) of W, whole blocks of them; x points at column 0.
+  void (*block_sparse_apply_transpose)(const BlockRows<T>& matrix, std::size_t rows,
+                                       std::size_t cols, std::size_t first, std::size_t last,
+                                       std::size_t batch, const T* y, std::size_t ldy, T* x,
+                                       std::size_t ldx);
 };
 
 }  // namespace v0

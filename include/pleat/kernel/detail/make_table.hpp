@@ -15,6 +15,7 @@
 #include "pleat/kernel/detail/dense/hadamard.hpp"
 #include "pleat/kernel/detail/dense/interleaved.hpp"
 #include "pleat/kernel/detail/simd/arch.hpp"
+#include "pleat/kernel/detail/sparse/block_sparse.hpp"
 #include "pleat/kernel/detail/sparse/semi_structured.hpp"
 #include "pleat/kernel/detail/sparse/semi_structured_transpose.hpp"
 #include "pleat/kernel/detail/sparse/sparse.hpp"
@@ -69,6 +70,13 @@ struct Kernels {
       &Sparse<Arch, T>::apply_transpose;
 
   static constexpr decltype(Contract::hadamard_apply) hadamard_apply = &Hadamard<Arch, T>::apply;
+
+  static constexpr decltype(Contract::block_sparse_apply) block_sparse_apply =
+      &BlockSparse<Arch, T>::apply;
+  static constexpr decltype(Contract::block_sparse_scratch) block_sparse_scratch =
+      &BlockSparse<Arch, T>::scratch;
+  static constexpr decltype(Contract::block_sparse_apply_transpose) block_sparse_apply_transpose =
+      &BlockSparse<Arch, T>::apply_transpose;
 };
 
 template <class Arch, class T>
@@ -95,6 +103,9 @@ template <class Arch, class T>
       .sparse_scratch = K::sparse_scratch,
       .sparse_apply_transpose = K::sparse_apply_transpose,
       .hadamard_apply = K::hadamard_apply,
+      .block_sparse_apply = K::block_sparse_apply,
+      .block_sparse_scratch = K::block_sparse_scratch,
+      .block_sparse_apply_transpose = K::block_sparse_apply_transpose,
   };
 }
 
