@@ -6,6 +6,7 @@
 #include "pleat/compress/armor.hpp"
 #include "pleat/compress/blast.hpp"
 #include "pleat/compress/block_dictionary.hpp"
+#include "pleat/compress/block_sparse.hpp"
 #include "pleat/compress/budget.hpp"
 #include "pleat/compress/calibration.hpp"
 #include "pleat/compress/compensate.hpp"
