@@ -13,6 +13,7 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <stdexcept>
 
 namespace pleat::test {
 
@@ -176,6 +177,55 @@ TEST_CASE("compress<Dense> rounds to the storage asked for", "[compress]") {
                   std::invalid_argument);
   CHECK_THROWS_AS(compress<Dense>(W, pleat::keep(1), Options{.storage = Storage::f64}),
                   std::invalid_argument);
+}
+
+TEMPLATE_TEST_CASE("the error of a call is its definition", "[error]", float, double) {
+  using T = TestType;
+  Random random(31);
+  for (const auto& [m, n] : {std::pair{1, 1}, {1, 9}, {7, 1}, {65, 31}, {150, 70}}) {
+    const Matrix<T> W = random.matrix<T>(m, n);
+    const Matrix<T> noise = random.matrix<T>(m, n);
+    const Dense<T> op(W + T(0.1) * noise);
+    for (const Index batch : {1, 3, 64, 65, 150}) {
+      CAPTURE(m, n, batch);
+      const Matrix<T> X = random.matrix<T>(n, batch);
+      Matrix<T> Y(m, batch);
+      op.apply(X, Y);
+      const Matrix<double> exact = W.template cast<double>() * X.template cast<double>();
+      const double defined = (Y.template cast<double>() - exact).norm() / exact.norm();
+      CHECK(apply_error(W, op, X) == Approx(defined).epsilon(1e-12));
+      CHECK(apply_error(W, AnyOperator<T>(op), X) == apply_error(W, op, X));
+      // Of W itself only the rounding of the product is left, which `relative_error` does not see.
+      CHECK(apply_error(W, Dense<T>(W), X) <= (sizeof(T) == 4 ? 1e-5 : 1e-14));
+      // Sizes whose squares overflow or vanish; a power of two changes no bit of it.
+      const T large = T(sizeof(T) == 4 ? 0x1p60 : 0x1p500);
+      CHECK(apply_error(W * large, Dense<T>(large * (W + T(0.1) * noise)), X) ==
+            apply_error(W, op, X));
+      CHECK(apply_error(W, op, Matrix<T>(X / large)) == apply_error(W, op, X));
+    }
+  }
+}
+
+TEST_CASE("the error of a call at its edges", "[error]") {
+  const Matrix<float> W = Matrix<float>::Identity(3, 2);
+  const Matrix<float> X = Matrix<float>::Ones(2, 4);
+  const Matrix<float> none(2, 0);
+  const Matrix<float> nothing = Matrix<float>::Zero(2, 4);
+  CHECK(apply_error(W, Dense<float>(W), none) == 0);
+  CHECK(apply_error(W, Dense<float>(W), nothing) == 0);
+  CHECK(apply_error((0 * W).eval(), Dense<float>(W), X) == std::numeric_limits<double>::infinity());
+  CHECK_THROWS_AS(apply_error(W, Dense<float>(W), Matrix<float>::Ones(3, 4).eval()),
+                  std::invalid_argument);
+  CHECK_THROWS_AS(apply_error(W, Dense<float>(Matrix<float>::Ones(2, 2)), X),
+                  std::invalid_argument);
+  Matrix<float> bad = X;
+  bad(1, 2) = std::numeric_limits<float>::quiet_NaN();
+  CHECK_THROWS_WITH(apply_error(W, Dense<float>(W), bad),
+                    Catch::Matchers::Contains("row 1, column 2"));
+  // Finite inputs of which sums are not.
+  Matrix<float> huge = Matrix<float>::Constant(2, 1, 3e38F);
+  CHECK_FALSE(std::isfinite(apply_error(Matrix<float>::Ones(1, 2).eval(),
+                                        Dense<float>(Matrix<float>::Ones(1, 2)), huge)));
 }
 
 }  // namespace pleat::test

@@ -3,7 +3,9 @@
 #include "compress/layer_before.hpp"
 #include "compress/support.hpp"
 #include "pleat/compress/armor.hpp"
+#include "pleat/compress/blast.hpp"
 #include "pleat/compress/block_dictionary.hpp"
+#include "pleat/compress/block_sparse.hpp"
 #include "pleat/compress/cur.hpp"
 #include "pleat/compress/kronecker.hpp"
 #include "pleat/compress/monarch.hpp"
@@ -20,8 +22,12 @@ namespace {
 template <class Check>
 void each_other_maker(const Matrix<float>& W, const Check& check) {
   check("Armor", [&](const auto& c) { return compress<Armor>(W, keep(0.8), c); });
+  check("Blast", [&](const auto& c) { return compress<Blast>(W, keep(0.6), c); });
   check("BlockDictionary",
         [&](const auto& c) { return compress<BlockDictionary>(W, keep(0.7), c); });
+  check("BlockSparse", [&](const auto& c) {
+    return compress<BlockSparse>(W, keep(0.6), c, {.block_rows = 4, .block_cols = 2});
+  });
   check("Cur", [&](const auto& c) { return compress<Cur>(W, keep(0.7), c); });
   check("Kronecker", [&](const auto& c) {
     return compress<Kronecker>(W, keep(0.6), c, {.left_rows = 4, .left_cols = 6});

@@ -32,10 +32,9 @@ namespace detail {
 /// loss, of E itself, is exact, and a sweep that does not lower it is undone: the result is never
 /// further than the start, which is the best of low rank.
 ///
-/// Cost of a sweep: 4 m n r multiply-adds, with a G m n (2 n + 4 r) + n r (n + b2 r), and about 2
-/// (b1
-/// + b2) r^3 for the inverses. Memory: some four matrices like W, b2 m r, and b2^2 r^2 / 2 with a
-/// G.
+/// Cost of a sweep: 4 m n r multiply-adds, with a G m n (2 n + 4 r) + n r (n + b2 r), and for the
+/// inverses about 2 (b1 + b2) r^3. Memory: some four matrices like W, b2 m r, and with a G half of
+/// b2^2 r^2.
 ///
 /// Source: C. Lee et al. 2024 descend by preconditioned gradients from a random start without a
 /// metric; exact steps in a metric, from low rank, are ours.

@@ -43,9 +43,8 @@ namespace detail {
 ///
 /// one Cholesky factorization a block row. The ridge pulls towards W, not to 0: 1e-12 of the mean
 /// of the diagonal, and more where H_KK is not positive definite. Cost: m n^2 multiply-adds, and
-/// k^3 / 6
-/// + r k^2 for each block row; where all of these are too many, conjugate gradients. Where
-/// `proceed` stops it, block rows to come stay as they are.
+/// for each block row k^3 / 6 and r k^2; where all of these are too many, conjugate gradients.
+/// Where `proceed` stops it, block rows to come stay as they are.
 template <class = void>
 [[nodiscard]] Matrix<double> block_refit(const Matrix<double>& W, const Matrix<double>& H,
                                          const BlockGrid& grid, const Matrix<bool>& kept,
