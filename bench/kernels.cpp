@@ -12,6 +12,7 @@
 #include "pleat/factor/sparse_low_rank.hpp"
 #include "pleat/matrix/csr.hpp"
 #include "pleat/matrix/dense.hpp"
+#include "pleat/matrix/hadamard.hpp"
 #include "pleat/matrix/kronecker_sparse.hpp"
 #include "pleat/matrix/row_sparse.hpp"
 #include "pleat/matrix/semi_structured.hpp"
@@ -202,6 +203,12 @@ Subject blast(Shape shape) {
   return subject(op, op.left(), op.coupling(), op.right());
 }
 
+/// The rotation of the inputs of a dense matrix: the ratio to dense is what share of its time that
+/// takes.
+Subject hadamard(Shape shape) {
+  return subject(Hadamard<float>::with_random_signs(shape.cols, 128, 1));
+}
+
 /// Four terms of 64 x 64 matrices: an eighth of the multiply-adds.
 Subject kronecker(Shape shape) {
   const KroneckerShape sizes{shape.rows, shape.cols, 64, 64, shape.rows / 64, shape.cols / 64, 4};
@@ -263,6 +270,9 @@ Goal monarch_goal(Shape, Index batch, double) {
   return batch >= 64 ? Goal{24, 0.6} : Goal{};
 }
 
+/// A twentieth of the time of the dense product that follows.
+Goal hadamard_goal(Shape, Index batch, double) { return {batch >= 64 ? 20.0 : 0}; }
+
 Goal kronecker_goal(Shape, Index batch, double) {
   return {batch == 1 ? 30 : batch == 16 ? 7 : batch >= 64 ? 5.5 : 0};
 }
@@ -306,6 +316,7 @@ const std::vector<Kernel>& kernels() {
       {"SparseLowRank 57 %", sparse_low_rank, sparse_low_rank_goal},
       {"Blast 50 %", blast, blast_goal},
       {"Monarch 64 x (64 x 64)", monarch, monarch_goal, {}, {4096, 4096}},
+      {"Hadamard 128", hadamard, hadamard_goal, {}, {4096, 4096}},
       {"Kronecker 4 x (64 x 64)", kronecker, kronecker_goal, {}, {4096, 4096}},
   };
   return all;
