@@ -693,7 +693,7 @@ auto operator_list() {
       Entry{"Monarch, in lanes", [](S s, Index m, Index n) { return monarch(s, m, n, 16); }},
       Entry{"Monarch in int8",
             [](S s, Index m, Index n) { return monarch(s, m, n, 3, Storage::int8); }},
-      Entry{"Blast", [](S s, Index m, Index n) { return blast(s, m, n, 3); }},
+      Entry{"Blast", [](S s, Index m, Index n) { return blast(s, m, n, 8); }},
       Entry{"Blast, in lanes", [](S s, Index m, Index n) { return blast(s, m, n, 17); }},
       Entry{"BlockDictionary", [](S s, Index m, Index n) { return block_dictionary(s, m, n); }},
       Entry{"BlockDictionary of N:M codes",
