@@ -10,6 +10,7 @@
 #include "pleat/factor/low_rank.hpp"
 #include "pleat/factor/sparse_dictionary.hpp"
 #include "pleat/factor/sparse_low_rank.hpp"
+#include "pleat/matrix/block_sparse.hpp"
 #include "pleat/matrix/csr.hpp"
 #include "pleat/matrix/dense.hpp"
 #include "pleat/matrix/hadamard.hpp"
@@ -209,6 +210,15 @@ Subject hadamard(Shape shape) {
   return subject(Hadamard<float>::with_random_signs(shape.cols, 128, 1));
 }
 
+/// Half of the blocks of 16 x 16, in places that have no order.
+Subject block_sparse(Shape shape) {
+  const MatrixXf W = random_matrix(shape.rows, shape.cols);
+  Matrix<bool> kept((shape.rows + 15) / 16, (shape.cols + 15) / 16);
+  const MatrixXf places = random_matrix(kept.rows(), kept.cols());
+  kept = (places.array() > 0).matrix();
+  return subject(BlockSparse<float>(W, 16, 16, kept));
+}
+
 /// Four terms of 64 x 64 matrices: an eighth of the multiply-adds.
 Subject kronecker(Shape shape) {
   const KroneckerShape sizes{shape.rows, shape.cols, 64, 64, shape.rows / 64, shape.cols / 64, 4};
@@ -262,8 +272,13 @@ Goal dictionary_goal(Shape shape, Index batch, double) {
 
 Goal sparse_low_rank_goal(Shape, Index batch, double) { return {batch >= 64 ? 1.2 : 0}; }
 
-/// Low rank of half of the bytes has the same goals.
-Goal blast_goal(Shape shape, Index batch, double peak) { return low_rank_goal(shape, batch, peak); }
+Goal blast_goal(Shape, Index batch, double) {
+  return {batch == 1 || batch == 64 ? 1.7 : batch > 64 ? 1.5 : 0};
+}
+
+Goal block_sparse_goal(Shape, Index batch, double) {
+  return {batch >= 64 ? 1.6 : batch >= 16 ? 1.8 : 0};
+}
 
 Goal monarch_goal(Shape, Index batch, double) {
   if (batch == 1) return {80};
@@ -313,6 +328,7 @@ const std::vector<Kernel>& kernels() {
       {"RowSparse 50 % zeros", row_sparse_50, sparse_50_goal, "50 % zeros"},
       {"BlockDictionary 50 %", block_dictionary, dictionary_goal},
       {"SparseDictionary 50 %", sparse_dictionary, dictionary_goal},
+      {"BlockSparse 16 x 16, 50 %", block_sparse, block_sparse_goal},
       {"SparseLowRank 57 %", sparse_low_rank, sparse_low_rank_goal},
       {"Blast 50 %", blast, blast_goal},
       {"Monarch 64 x (64 x 64)", monarch, monarch_goal, {}, {4096, 4096}},

@@ -4,6 +4,7 @@
 #include "pleat/compress/armor.hpp"
 #include "pleat/compress/blast.hpp"
 #include "pleat/compress/block_dictionary.hpp"
+#include "pleat/compress/block_sparse.hpp"
 #include "pleat/compress/compensate.hpp"
 #include "pleat/compress/dense.hpp"
 #include "pleat/compress/kronecker.hpp"
@@ -107,6 +108,12 @@ std::vector<Method> methods() {
       plainly<Monarch>("Monarch, 50 %, plain", 0.5, false),
       plainly<Monarch>("Monarch, 25 %, plain", 0.25, false),
       plainly<Monarch>("Monarch, 12.5 %, plain", 0.125, false),
+      plainly<BlockSparse>("BlockSparse, 50 %", 0.5),
+      plainly<BlockSparse>("BlockSparse, 25 %", 0.25),
+      plainly<BlockSparse>("BlockSparse, 12.5 %", 0.125),
+      plainly<BlockSparse>("BlockSparse, 50 %, plain", 0.5, false),
+      plainly<BlockSparse>("BlockSparse, 25 %, plain", 0.25, false),
+      plainly<BlockSparse>("BlockSparse, 12.5 %, plain", 0.125, false),
       plainly<Kronecker>("Kronecker, 50 %", 0.5),
       plainly<Kronecker>("Kronecker, 25 %", 0.25),
       plainly<Kronecker>("Kronecker, 12.5 %", 0.125),

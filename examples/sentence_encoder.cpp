@@ -20,6 +20,7 @@
 #include <pleat/factor/sparse_dictionary.hpp>
 #include <pleat/factor/sparse_low_rank.hpp>
 #include <pleat/io/safetensors.hpp>
+#include <pleat/matrix/block_sparse.hpp>
 #include <pleat/matrix/dense.hpp>
 #include <pleat/matrix/semi_structured.hpp>
 
@@ -135,6 +136,7 @@ const std::vector<Method>& methods() {
       method<pleat::Blast>("Blast", {0.5, 0.25}, rare),
       method<pleat::Monarch>("Monarch", {0.5, 0.25}, rare),
       method<pleat::Kronecker>("Kronecker", {0.5, 0.25}, rare),
+      method<pleat::BlockSparse>("BlockSparse", {0.5, 0.25}, rare),
       method<pleat::SemiStructured>("SemiStructured", {0.565}, usual),
       in_turn<pleat::SemiStructured>("SemiStructured-in-turn", {0.565}),
       method<pleat::SemiStructured>("SemiStructured-2:4", {0.54}, rare, of_pattern(2, 4)),
