@@ -30,11 +30,12 @@ inline namespace PLEAT_ABI {
 ///                     65536 blocks side by side, else 4; and 4 bytes a block row
 ///     flops of apply  2 for each value of a kept block
 ///
-/// Kept blocks run at the speed of `Dense` where r is a multiple of 16: a block row is then a dense
-/// product that skips columns. Smaller r are right, but slower, for a vector holds one column of a
-/// block. What is not kept is not multiplied: a NaN of an input reaches the outputs of the blocks
-/// that see it, and no other. Rows are cut evenly between threads, in whole block rows, however
-/// their blocks are distributed. `apply_transpose` is vectorised over r only.
+/// Kept blocks run nearly at the speed of `Dense` where r is a multiple of 16: a block row is a
+/// dense product that skips columns. Smaller r are right, but slower, for a vector holds one column
+/// of a block. What is not kept is not multiplied: a NaN of an input reaches the outputs of the
+/// blocks that see it, and no other; only `apply_transpose` also skips 16 rows of zeros. Rows are
+/// cut evenly between threads, in whole block rows, however their blocks are distributed.
+/// `apply_transpose` is vectorised over r only.
 ///
 /// Source: E.-J. Im, K. Yelick and R. Vuduc, "Sparsity: optimization framework for sparse matrix
 /// kernels", IJHPCA 18(1), 2004, for the format.

@@ -4,6 +4,7 @@
 
 #include "pleat/kernel/detail/simd/multiply_add.hpp"
 #include "pleat/kernel/detail/simd/xsimd.hpp"
+#include "pleat/kernel/detail/sparse/block_sparse_wide.hpp"
 #include "pleat/kernel/regime.hpp"
 #include "pleat/kernel/table.hpp"
 
@@ -21,6 +22,7 @@ namespace detail {
 template <class Arch, class T>
 struct BlockSparse {
   using Batch = xsimd::batch<T, Arch>;
+  using Wide = BlockSparseWide<Arch, T>;
   static constexpr std::size_t lanes = Batch::size;
   static constexpr std::size_t vectors = panel_rows / lanes;  // registers for a column of a strip
   static constexpr VectorUnit unit = VectorUnit::of(sizeof(Batch));
@@ -269,43 +271,65 @@ struct BlockSparse {
     const Strips strips(matrix, rows);
     if (batch == 1)  // one sample is packed as it lies
       return few_samples<1>(1, strips, {matrix.block_cols, 0, cols, x}, 1, y, ldy, add);
-    const std::size_t group = group_of(batch);
+    const bool wide = Wide::serves(batch);
+    const std::size_t group = wide ? Wide::group_of(batch) : group_of(batch);
+    const std::size_t most_samples = wide ? Wide::block_samples : block_samples;
     const std::size_t deepest = depth_of(matrix.block_cols);
     std::size_t k = 0;
     do {  // at least once: no columns still means that Y is overwritten
       const std::size_t depth = cols - k < deepest ? cols - k : deepest;
       const std::size_t first = k / matrix.block_cols;
-      const std::size_t last = first + (depth + matrix.block_cols - 1) / matrix.block_cols;
       const bool adds = add || k > 0;
-      for (std::size_t j = 0; j < batch; j += block_samples) {
-        const std::size_t samples = batch - j < block_samples ? batch - j : block_samples;
-        pack(samples, group, depth, x + j * ldx + k, ldx, scratch);
+      for (std::size_t j = 0; j < batch; j += most_samples) {
+        const std::size_t samples = batch - j < most_samples ? batch - j : most_samples;
         const Inputs in{matrix.block_cols, first, depth, scratch};
         T* const to = y + j * ldy;
+        if constexpr (vectors == 1)
+          if (wide) {
+            Wide::pack(samples, group, depth, x + j * ldx + k, ldx, scratch);
+            all_samples(samples, group, strips, in, to, ldy,
+                        [&](std::size_t width, const Strip& strip, const Inputs& part) {
+                          Wide::strip_by(width, strip, part, ldy, adds);
+                        });
+            continue;
+          }
+        pack(samples, group, depth, x + j * ldx + k, ldx, scratch);
         if (samples <= group) {
           few_samples(padded(samples), strips, in, samples, to, ldy, adds);
           continue;
         }
-        for (std::size_t s = 0; s < strips.count; ++s) {
-          Strip strip = strips.at(s, first, last, to);
-          for (std::size_t i = 0; i < samples; i += group) {
-            const std::size_t width = samples - i < group ? samples - i : group;
-            any_width(padded(width), strip, {in.width, first, depth, scratch + i * depth}, width,
-                      ldy, adds);
-            strip.y += width * ldy;
-          }
-        }
+        all_samples(samples, group, strips, in, to, ldy,
+                    [&](std::size_t width, const Strip& strip, const Inputs& part) {
+                      any_width(padded(width), strip, part, width, ldy, adds);
+                    });
       }
       k += depth;
     } while (k < cols);
+  }
+
+  /// Calls by(samples, strip, inputs) for every group of samples of every strip.
+  template <class By>
+  static void all_samples(std::size_t samples, std::size_t group, const Strips& strips,
+                          const Inputs& in, T* y, std::size_t ldy, const By& by) {
+    const std::size_t last = in.first + (in.cols + in.width - 1) / in.width;
+    for (std::size_t s = 0; s < strips.count; ++s) {
+      Strip strip = strips.at(s, in.first, last, y);
+      for (std::size_t j = 0; j < samples; j += group) {
+        const std::size_t width = samples - j < group ? samples - j : group;
+        by(width, strip, Inputs{in.width, in.first, in.cols, in.x + j * in.cols});
+        strip.y += width * ldy;
+      }
+    }
   }
 
   static std::size_t scratch(std::size_t cols, std::size_t block_cols, std::size_t batch) {
     if (batch < 2) return 0;
     const std::size_t depth = depth_of(block_cols);
     const std::size_t group = group_of(batch);
-    const std::size_t samples =
-        batch >= block_samples ? block_samples : batch / group * group + padded(batch % group);
+    const std::size_t samples = Wide::serves(batch) ? Wide::packed_samples(batch)
+                                : batch >= block_samples
+                                    ? block_samples
+                                    : batch / group * group + padded(batch % group);
     return (cols < depth ? cols : depth) * samples;
   }
 
