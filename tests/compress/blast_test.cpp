@@ -248,6 +248,18 @@ TEST_CASE("Blast: what is one is found", "[blast]") {
   CHECK(relative_error(low, blast_of<double>(low, {4, 5, 5})) <= 1e-13);
   CHECK(relative_error(low, blast_of<double>(low, {1, 1, 5})) <= 1e-13);
   CHECK(relative_error(low, compress<Blast>(low, bytes(8 * 5 * (110 + 64)))) <= 1e-13);
+  // Where a steep spectrum needs no blocks, low rank of the same bytes is taken, if it is closer.
+  const Matrix<double> left = random.matrix<double>(60, 50);
+  const Matrix<double> right = random.matrix<double>(50, 50);
+  Vector<double> sizes(50);
+  for (Index e = 0; e < 50; ++e) sizes(e) = std::pow(0.4, double(e));
+  const Matrix<double> steep = left * sizes.asDiagonal() * right;
+  for (const double share : {0.2, 0.4}) {
+    const auto limit = static_cast<std::size_t>(share * 8 * 60 * 50);
+    const Index rank = detail::blast_rank<double>(60, 50, limit, {1, 1, 0});
+    const double flat = relative_error(steep, compress<LowRank>(steep, keep(10), {.rank = rank}));
+    CHECK(relative_error(steep, compress<Blast>(steep, keep(share))) <= flat * (1 + 1e-9) + 1e-14);
+  }
   const Matrix<double> W = random.matrix<double>(24, 31);
   CHECK(relative_error(W, blast_of<double>(W, {4, 5, 24})) <= 1e-14);
   CHECK(relative_error(W, compress<Blast>(W, keep(10))) <= 1e-14);

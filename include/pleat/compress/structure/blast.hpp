@@ -17,6 +17,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <utility>
@@ -32,9 +33,9 @@ inline namespace PLEAT_ABI {
 /// far as that costs nothing.
 ///
 /// Shape: what `Options` give; the rest is chosen among b x b blocks with b = 1, 2, 4, 8 and 16, of
-/// at least 4 rows and columns, each with the largest rank that the budget allows: by trials of a
-/// few sweeps, or, where a sweep takes more than about a second, the most blocks, for which b2 r is
-/// at most 2^14 where there is a calibration. On layers of a sentence encoder 16 x 16 lose least.
+/// at least 4 rows and columns: the most for which the coupling is at most a third of the values,
+/// and b2 r at most 2^14 where there is a calibration, with the largest rank that the budget
+/// allows. Where low rank of the same bytes, which is b = 1, turns out closer, it is taken.
 ///
 /// In narrow storage V is rounded first, the coupling and U fitted to what it became, and so on,
 /// where that is closer than all rounded as they are. For `error`, the bytes are halved and halved
@@ -104,17 +105,26 @@ struct Compressor<Blast<T>> {
       std::vector<Shape> shapes = detail::blast_shapes<T>(m_, n_, limit, given_, storage_);
       if (shapes.empty()) shapes.push_back(smallest());
       prepare(shapes.back());
-      const Shape shape = shapes.size() == 1 ? shapes[0] : best_of(shapes);
+      const Shape shape = likely(shapes);
+      const double flat = flat_loss(shapes, shape);
       Solver solver(weight_, G_, shape, stop_.monitor());
       begin(solver, shape);
       solver.run(stopped() ? 0 : sweeps(shape));
+      if (!(flat < solver.loss())) return made(solver, shape);
+      Solver of_low_rank(weight_, G_, shapes[0], {});
+      begin(of_low_rank, shapes[0]);
+      return made(of_low_rank, shapes[0]);
+    }
+
+   private:
+    /// As it is stored.
+    [[nodiscard]] Blast<T> made(Solver& solver, const Shape& shape) {
       solver.normalise();
       const Blast<T> best(left(solver, shape), coupling(solver, shape), right(solver, shape));
       if (!is_narrow(storage_)) return best;
       return refitted(solver, shape, best);
     }
 
-   private:
     void check() const {
       const auto refuse = [this](bool legal, const char* what, Index most, Index given) {
         detail::require(legal, [&] {
@@ -173,36 +183,25 @@ struct Compressor<Blast<T>> {
       return of_all + 2 * size(m_) * n * n + n * r * (n + b2 * r / 2) + 13 * b1 * b2 * b2 * r * r;
     }
 
-    /// By a few sweeps of each, or, where those would take long, the most blocks whose moments fit
-    /// into memory.
-    [[nodiscard]] Shape best_of(std::vector<Shape> shapes) {
-      if (work(shapes.back()) > 1e10) {
-        constexpr Index most = Index{1} << 14;
-        while (shapes.size() > 1 && G_.size() > 0 &&
-               shapes.back().column_blocks * shapes.back().rank > most)
-          shapes.pop_back();
-        return shapes.back();
-      }
+    /// The most blocks whose coupling is worth its bytes, and whose moments fit into memory.
+    [[nodiscard]] Shape likely(const std::vector<Shape>& shapes) const {
+      constexpr Index most = Index{1} << 14;
       Shape best = shapes[0];
-      double least = 0;
-      const auto count = static_cast<Index>(shapes.size());
-      for (Index k = 0; k < count; ++k) {
-        const Shape& shape = shapes[static_cast<std::size_t>(k)];
-        Solver solver(weight_, G_, shape, {});
-        begin(solver, shape);
-        solver.run((std::min)(Index{4}, sweeps(shape)));
-        if (k == 0 || solver.loss() < least) {
+      for (const Shape& shape : shapes)
+        if (2 * shape.row_blocks * shape.column_blocks <= m_ + n_ &&
+            (G_.size() == 0 || shape.column_blocks * shape.rank <= most))
           best = shape;
-          least = solver.loss();
-        }
-        if (!report("trials", k + 1, count)) break;
-      }
       return best;
     }
 
-    [[nodiscard]] bool report(const char* phase, Index iteration, Index iterations) {
-      const Monitor monitor = stop_.monitor();
-      return !monitor || monitor({phase, iteration, iterations, 1});
+    /// What low rank of the same bytes loses; more than anything where that is no choice.
+    [[nodiscard]] double flat_loss(const std::vector<Shape>& shapes, const Shape& shape) {
+      const Shape& flat = shapes[0];
+      if (flat.row_blocks > 1 || flat.column_blocks > 1 || flat == shape)
+        return std::numeric_limits<double>::infinity();
+      Solver solver(weight_, G_, flat, {});
+      begin(solver, flat);
+      return solver.loss();
     }
 
     /// With factors that are stored one after the other, and the others fitted to what that leaves.

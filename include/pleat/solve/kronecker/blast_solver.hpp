@@ -28,13 +28,14 @@ namespace detail {
 ///
 /// each of which is the least of the loss given the other factors: in U_i and s_i of every row of
 /// blocks, in V_j of one column of blocks after the other. K_i, b2 r x b2 r, is of r x r blocks
-/// (U_i^T U_i) o (V_j^T G_jk V_k); it is never formed, but solved with by conjugate gradients. The
-/// loss, of E itself, is exact, and a sweep that does not lower it is undone: the result is never
-/// further than the start, which is the best of low rank.
+/// (U_i^T U_i) o (V_j^T G_jk V_k); it is never formed, but solved with by conjugate gradients, of
+/// which large systems take no more than a dozen steps. The loss, of E itself, is exact, and a
+/// sweep that does not lower it is undone: the result is never further than the start, which is the
+/// best of low rank.
 ///
-/// Cost of a sweep: 4 m n r multiply-adds, with a G m n (2 n + 4 r) + n r (n + b2 r), and for the
-/// inverses about 2 (b1 + b2) r^3. Memory: some four matrices like W, b2 m r, and with a G half of
-/// b2^2 r^2.
+/// Cost of a sweep: 4 m n r multiply-adds, and about 2 (b1 + b2) r^3 for the inverses; with a G
+/// also 2 m n^2 + n r (n + b2 r / 2) + 13 b1 b2^2 r^2. Memory: some four matrices like W, b2 m r,
+/// and with a G b2^2 r^2.
 ///
 /// Source: C. Lee et al. 2024 descend by preconditioned gradients from a random start without a
 /// metric; exact steps in a metric, from low rank, are ours.
