@@ -157,9 +157,8 @@ struct Table {
   ///   panels            ceil(rows / panel_rows) panels of cols * panel_rows values
   ///   x, ldx            cols x batch, column-major
   ///   y, ldy            rows x batch, column-major; written only, unless `add`
-  ///   scratch           dense_scratch(rows, cols, batch) values, for this call alone; enough for
-  ///   fewer
-  ///                     rows, too
+  ///   scratch           dense_scratch(rows, cols, batch) values, for this call alone; as many are
+  ///                     enough for fewer rows, too
   void (*dense_apply)(std::size_t rows, std::size_t cols, const T* panels, std::size_t batch,
                       const T* x, std::size_t ldx, T* y, std::size_t ldy, bool add, T* scratch);
 
