@@ -66,6 +66,7 @@ std::vector<Trial<T>> make_trials(const std::array<Scenario, N>& list) {
   std::uint64_t seed = 1000;
   for (const Scenario& s : list) {
     ++seed;
+    if (reduced && s.resembles_others) continue;
     for (auto& subject : all_subjects<T>(s.rows, s.cols, s.pattern, seed)) {
       Random random(seed + 500);
       const Oracle<T>& oracle = subject->oracle;

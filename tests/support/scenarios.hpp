@@ -37,27 +37,28 @@ struct Scenario {
   Index rows;
   Index cols;
   Pattern pattern;
+  bool resembles_others = false;  // and is left out where sizes are cut, too
 };
 
 inline constexpr std::array scenarios{
     Scenario{"1 x 1", 1, 1, Pattern::uniform},
     Scenario{"one row", 1, 37, Pattern::uniform},
     Scenario{"one column", 37, 1, Pattern::uniform},
-    Scenario{"2 x 3", 2, 3, Pattern::uniform},
-    Scenario{"whole panels", 48, 32, Pattern::uniform},
+    Scenario{"2 x 3", 2, 3, Pattern::uniform, true},
+    Scenario{"whole panels", 48, 32, Pattern::uniform, true},
     Scenario{"one past a panel", 17, 33, Pattern::uniform},
     Scenario{"primes", 31, 29, Pattern::uniform},
     Scenario{"tall", 131, 5, Pattern::uniform},
     Scenario{"wide", 5, 131, Pattern::uniform},
     Scenario{"long sums", 19, reduced ? 197 : 401, Pattern::uniform},
     Scenario{"integers", 33, 40, Pattern::integers},
-    Scenario{"wide integers", 7, 50, Pattern::integers},
+    Scenario{"wide integers", 7, 50, Pattern::integers, true},
     Scenario{"zero matrix", 20, 24, Pattern::zeros},
-    Scenario{"identity", 24, 24, Pattern::identity},
-    Scenario{"rectangular identity", 20, 31, Pattern::identity},
+    Scenario{"identity", 24, 24, Pattern::identity, true},
+    Scenario{"rectangular identity", 20, 31, Pattern::identity, true},
     Scenario{"stored zeros", 21, 34, Pattern::stored_zeros},
-    Scenario{"rank one", 23, 19, Pattern::rank_one},
-    Scenario{"huge values", 19, 22, Pattern::huge},
+    Scenario{"rank one", 23, 19, Pattern::rank_one, true},
+    Scenario{"huge values", 19, 22, Pattern::huge, true},
     Scenario{"tiny values", 19, 22, Pattern::tiny},
     Scenario{"denormals", 18, 21, Pattern::denormal},
     Scenario{"magnitudes far apart", 22, 27, Pattern::magnitudes},
