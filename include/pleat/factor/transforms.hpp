@@ -239,7 +239,8 @@ requires(Derived::ColsAtCompileTime == 1)
   detail::require_finite(c, "circulant: the first column");
   const auto cost = [](Index size) {
     const Index K = detail::fourier_blocks(size);
-    return 4.0 * static_cast<double>(size) * static_cast<double>(K + size / K) +
+    const Index J = size / K;
+    return 4.0 * static_cast<double>(size) * static_cast<double>(K + J) +
            2.0 * static_cast<double>(size);
   };
   const double dense = static_cast<double>(n) * static_cast<double>(n);
