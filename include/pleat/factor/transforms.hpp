@@ -24,30 +24,22 @@ inline namespace PLEAT_ABI {
 
 namespace detail {
 
-template <class V>
-[[nodiscard]] Tensor vector_tensor(const std::vector<V>& values) {
-  const auto size = static_cast<Index>(values.size());
-  Tensor tensor =
-      Tensor::of(Eigen::Map<const Eigen::Matrix<V, Eigen::Dynamic, 1>>(values.data(), size));
-  tensor.shape = {size};
-  return tensor;
-}
-
 /// A sparse matrix of n columns from its rows, each with its columns ascending.
 template <Real T>
 [[nodiscard]] Csr<T> csr_of(const std::vector<std::uint64_t>& starts,
                             const std::vector<std::uint32_t>& columns, const std::vector<T>& values,
                             Index n) {
   // As `Csr` stores them.
-  const bool narrow = n <= Index{1} << 16;
-  return Csr<T>::from_parts({std::string(Csr<T>::name),
-                             {{"cols", std::to_string(n)}},
-                             {{"columns", narrow ? vector_tensor(std::vector<std::uint16_t>(
-                                                       columns.begin(), columns.end()))
-                                                 : vector_tensor(columns)},
-                              {"starts", vector_tensor(starts)},
-                              {"values", vector_tensor(values)}},
-                             {}});
+  const std::vector<std::uint16_t> narrow(columns.begin(), columns.end());
+  const auto count = static_cast<Index>(values.size());
+  return Csr<T>::from_parts(
+      {std::string(Csr<T>::name),
+       {{"cols", std::to_string(n)}},
+       {{"columns", n <= Index{1} << 16 ? tensor_of(narrow.data(), {count})
+                                        : tensor_of(columns.data(), {count})},
+        {"starts", tensor_of(starts.data(), {static_cast<Index>(starts.size())})},
+        {"values", tensor_of(values.data(), {count})}},
+       {}});
 }
 
 /// Up to four levels of the Haar transform of the first `size` of n values; the others stay.
@@ -122,8 +114,8 @@ template <Real T>
 // operator has as `apply_transpose`, and which some have a function for, for where an inverse is to
 // be composed. n is 0 to 2^24; another throws `std::invalid_argument`.
 //
-// Cosines and sines are of angles that are reduced exactly, in `long double`: where that is wider
-// than double, entries of factors are right to the last bit but for one in some hundreds.
+// Cosines and sines are of angles that are reduced exactly, computed in `long double`, and rounded
+// to the scalar once.
 //
 // The trigonometric ones are Monarch matrices of block rank 2, their columns in the order that a
 // fast transform begins with. With n = K J, K the largest divisor up to sqrt(n), they store

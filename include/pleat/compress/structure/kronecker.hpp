@@ -39,13 +39,13 @@ inline namespace PLEAT_ABI {
 /// samples of the rearranged W, among divisors of m and n and, where these have none that are
 /// useful, numbers of parts of which the last is not whole; the best three are made, with a
 /// calibration the best, the best whose half-steps are of a size to solve, and columns times rows,
-/// which is low rank: the closest of all to most trained weights. Terms: `Options::terms`, or as
-/// many as the budget allows, or fewer by `Options::rank_rule`, of the spectrum of the rearranged
-/// W; without `terms` those that are 0 are left out. In narrow storage B_r are rounded first, and
-/// A_r fitted to those. For `error`, the bytes are halved and halved again between too few and
-/// enough, of one shape each time. Cost, for each shape that is made: m n min(m1 n1, m2 n2)
-/// multiply-adds and an eigendecomposition of that size, randomized above 1024; with a calibration
-/// another of these, m n^2, and 2 R^2 n^2 a round.
+/// which is low rank, unless these two leave more than four times as much of W. Terms:
+/// `Options::terms`, or as many as the budget allows, or fewer by `Options::rank_rule`, of the
+/// spectrum of the rearranged W; without `terms` those that are 0 are left out. In narrow storage
+/// B_r are rounded first, and A_r fitted to those. For `error`, the bytes are halved and halved
+/// again between too few and enough, of one shape each time. Cost, for each shape that is made: m n
+/// min(m1 n1, m2 n2) multiply-adds and an eigendecomposition of that size, randomized above 1024;
+/// with a calibration another of these, m n^2, and 2 R^2 n^2 a round.
 ///
 /// Source: C. Van Loan and N. Pitsianis, "Approximation with Kronecker products", 1993; the
 /// half-steps are alternating least squares.
