@@ -26,19 +26,50 @@ enum class Format : std::uint8_t { bf16, f16, int8, int4 };
   return format == Format::int8 ? 64 : format == Format::int4 ? 32 : 0;
 }
 
-/// Bytes of one panel of narrow weights, rows in lanes: for each group of columns the scales of the
-/// `panel_rows` rows (int8: as f32, int4: as f16), then its columns. A column of int8 is a byte a
-/// row, in two's complement. Eight columns of int4 are a little-endian word of 32 bits a row, the
-/// first in the lowest bits, each with 8 added to it.
+/// Columns whose scales lie side by side: a panel of int8 or int4 has 64 bytes of them before each
+/// so many columns, of which it fills up the last.
+inline constexpr std::size_t scale_line_cols = 64;
+
+/// Columns that share a word of 32 bits a row; 1 where each has 16 bits of its own.
+[[nodiscard, gnu::always_inline]] constexpr std::size_t word_cols(Format format) noexcept {
+  switch (format) {
+    case Format::bf16: return 2;
+    case Format::f16: return 1;
+    case Format::int8: return 4;
+    case Format::int4: return 8;
+  }
+  return 1;
+}
+
+/// Bytes of one panel of narrow weights, rows in lanes: words of 32 bits, one a row, that hold
+/// `word_cols` columns each, the first in the lowest bits; of f16, 16 bits a row for each column.
+/// int8 is in two's complement, and int4 has 8 added to it. Of int8 and int4, each
+/// `scale_line_cols` columns follow 64 bytes of scales: those of the 16 rows as f32; or as f16,
+/// for the first 32 columns and then for the others.
 [[nodiscard, gnu::always_inline]] constexpr std::size_t narrow_panel_bytes(
     Format format, std::size_t cols) noexcept {
-  switch (format) {
-    case Format::bf16:
-    case Format::f16: return 2 * panel_rows * cols;
-    case Format::int8: return panel_rows * (cols + 4 * ((cols + 63) / 64));
-    case Format::int4: return panel_rows * (4 * ((cols + 7) / 8) + 2 * ((cols + 31) / 32));
-  }
-  return 0;
+  const std::size_t step = word_cols(format);
+  const std::size_t steps = (cols + step - 1) / step;
+  const std::size_t lines =
+      scale_group(format) == 0 ? 0 : (cols + scale_line_cols - 1) / scale_line_cols;
+  return (format == Format::f16 ? 2 : 4) * panel_rows * steps + 64 * lines;
+}
+
+/// Where in its panel a column lies: the byte at which the word of the first row begins, and that
+/// of the first row's scale.
+struct NarrowPlace {
+  std::size_t word;
+  std::size_t scale;
+};
+[[nodiscard, gnu::always_inline]] constexpr NarrowPlace narrow_place(Format format,
+                                                                     std::size_t col) noexcept {
+  if (scale_group(format) == 0)
+    return {(format == Format::f16 ? 2 : 4) * panel_rows * (col / word_cols(format)), 0};
+  const std::size_t first = col / scale_line_cols * scale_line_cols;
+  const std::size_t line = narrow_panel_bytes(format, first);
+  const std::size_t within = col - first;
+  return {line + 64 + 64 * (within / word_cols(format)),
+          line + (format == Format::int4 ? within / 32 * 32 : 0)};
 }
 
 /// Values of scratch that one `narrow_apply_transpose` needs: a tile of 64 columns, and the sums of

@@ -44,25 +44,28 @@ class NarrowLayout {
 
   [[nodiscard]] Index memory() const noexcept { return (rows_ + panel - 1) / panel * panel_bytes_; }
   [[nodiscard]] Index panel_at(Index row) const noexcept { return row / panel * panel_bytes_; }
+  /// Of 16-bit numbers.
   [[nodiscard]] Index half_at(Index row, Index col) const noexcept {
-    return panel_at(row) + 2 * (col * panel + row % panel);
-  }
-  [[nodiscard]] Index group_at(Index row, Index col) const noexcept {
-    return panel_at(row) + static_cast<Index>(kernel::narrow_panel_bytes(
-                               format(), static_cast<std::size_t>(col / group() * group())));
+    return word_at(row, col, storage_ == Storage::f16 ? 2 : 4) +
+           (storage_ == Storage::f16 ? 0 : col % 2 * 2);
   }
   [[nodiscard]] Index scale_at(Index row, Index col) const noexcept {
-    return group_at(row, col) + row % panel * (storage_ == Storage::int8 ? 4 : 2);
+    return panel_at(row) + static_cast<Index>(place(col).scale) +
+           row % panel * (format() == kernel::Format::int8 ? 4 : 2);
   }
   [[nodiscard]] Index byte_at(Index row, Index col) const noexcept {
-    const Index at = group_at(row, col) + panel * (storage_ == Storage::int8 ? 4 : 2);
-    const Index in_group = col % group();
-    if (storage_ == Storage::int8) return at + in_group * panel + row % panel;
-    return at + (in_group / 8 * panel + row % panel) * 4 + in_group % 8 / 2;
+    return word_at(row, col, 4) + (format() == kernel::Format::int8 ? col % 4 : col % 8 / 2);
   }
 
  private:
   static constexpr Index panel = Index{kernel::panel_rows};
+
+  [[nodiscard]] kernel::NarrowPlace place(Index col) const noexcept {
+    return kernel::narrow_place(format(), static_cast<std::size_t>(col));
+  }
+  [[nodiscard]] Index word_at(Index row, Index col, Index bytes) const noexcept {
+    return panel_at(row) + static_cast<Index>(place(col).word) + row % panel * bytes;
+  }
 
   Storage storage_ = Storage::bf16;
   Index rows_ = 0;

@@ -59,18 +59,16 @@ struct DenseNarrow {
         for (std::size_t v = 0; v < vectors; ++v)
           sum[j][p][v] = add ? Batch::load_unaligned(y[p] + j * ldy + v * lanes) : Batch(T(0));
     const std::uint8_t* at[P];
-    for (std::size_t p = 0; p < P; ++p) at[p] = panels[p];
 
     constexpr std::size_t group = Columns::group;
     for (std::size_t begin = 0; begin < cols;) {
       const std::size_t end = group == 0 || cols - begin < group ? cols : begin + group;
       Batch scale[P][vectors];
       Batch part[N][P][vectors];
+      const NarrowPlace place = narrow_place(F, begin);
       for (std::size_t p = 0; p < P; ++p) {
-        if constexpr (group != 0) {
-          Columns::load_scales(at[p], scale[p]);
-          at[p] += Columns::scale_bytes;
-        }
+        if constexpr (group != 0) Columns::load_scales(panels[p] + place.scale, scale[p]);
+        at[p] = panels[p] + place.word;
         for (std::size_t j = 0; j < N; ++j)
           for (std::size_t v = 0; v < vectors; ++v)
             part[j][p][v] = group == 0 ? sum[j][p][v] : Batch(T(0));
@@ -200,15 +198,14 @@ struct DenseNarrow {
       std::size_t begin = first;
       if constexpr (group != 0) begin = first / group * group;
       const std::size_t end = group == 0 || last - begin < group ? last : begin + group;
-      const std::uint8_t* at = panel + Columns::offset(begin);
+      const std::uint8_t* at = panel + narrow_place(F, first).word;
       typename Columns::Batch scale[Columns::vectors];
       if constexpr (group != 0) {
-        Columns::load_scales(at, scale);
+        Columns::load_scales(panel + narrow_place(F, begin).scale, scale);
         if constexpr (!Scaled) {
           store<F, false>(scale, scale, scales);
           scales += pitch;
         }
-        at += Columns::scale_bytes + (first - begin) / Columns::step * Columns::step_bytes;
       }
       for (; first < end; first += Columns::step, at += Columns::step_bytes) {
         const std::size_t left = end - first < Columns::step ? end - first : Columns::step;

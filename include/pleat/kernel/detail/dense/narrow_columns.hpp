@@ -20,41 +20,32 @@ struct NarrowColumns {
   static constexpr std::size_t lanes = Batch::size;
   static constexpr std::size_t vectors = panel_rows / lanes;
   static constexpr std::size_t group = scale_group(F);
-  static constexpr std::size_t step = F == Format::int4 ? 8 : 1;  // columns that share bytes
-  static constexpr std::size_t step_bytes = F == Format::int4   ? 64
-                                            : F == Format::int8 ? panel_rows
-                                                                : 2 * panel_rows;
-  static constexpr std::size_t scale_bytes = F == Format::int8   ? 4 * panel_rows
-                                             : F == Format::int4 ? 2 * panel_rows
-                                                                 : 0;
-
-  /// The bytes before column k, which begins a group or, without groups, any column.
-  static constexpr std::size_t offset(std::size_t k) { return narrow_panel_bytes(F, k); }
+  static constexpr std::size_t step = word_cols(F);  // columns that share bytes
+  static constexpr std::size_t step_bytes = (F == Format::f16 ? 2 : 4) * panel_rows;
 
   /// One step of one panel. `column<S>()` gives its columns as floats, in ascending order.
   struct Step {
     using Raw = decltype([] {
-      if constexpr (F == Format::int4) return typename Narrow<Arch>::Words();
-      else return Batch();
+      if constexpr (F == Format::f16) return Batch();
+      else return typename Narrow<Arch>::Words();
     }());
     Raw raw[vectors];
 
     void load(const std::uint8_t* at) {
       for (std::size_t v = 0; v < vectors; ++v) {
-        if constexpr (F == Format::bf16) raw[v] = Narrow<Arch>::bf16(at + 2 * v * lanes);
         if constexpr (F == Format::f16) raw[v] = Narrow<Arch>::f16(at + 2 * v * lanes);
-        if constexpr (F == Format::int8) raw[v] = Narrow<Arch>::int8(at + v * lanes);
-        if constexpr (F == Format::int4) raw[v] = Narrow<Arch>::words(at + 4 * v * lanes);
+        else raw[v] = Narrow<Arch>::words(at + 4 * v * lanes);
       }
     }
     template <std::size_t S>
     void column(Batch (&w)[vectors]) {
       for (std::size_t v = 0; v < vectors; ++v) {
+        if constexpr (F == Format::f16) w[v] = raw[v];
+        if constexpr (F == Format::bf16) w[v] = Narrow<Arch>::template half<S>(raw[v]);
+        if constexpr (F == Format::int8) w[v] = Narrow<Arch>::template byte<S>(raw[v]);
         if constexpr (F == Format::int4) {
           if constexpr (S == 5) raw[v] = Narrow<Arch>::high(raw[v]);
           w[v] = Narrow<Arch>::template nibble<4 * int{S < 5 ? S : S - 5}>(raw[v]);
-        } else {
-          w[v] = raw[v];
         }
       }
     }

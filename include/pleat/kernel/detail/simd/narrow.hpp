@@ -13,10 +13,12 @@ namespace detail {
 
 /// Narrow numbers to floats, as many as a batch has lanes:
 ///
-///     Batch bf16(const std::uint8_t*)                           // 2 bytes a lane
-///     Batch f16(const std::uint8_t*)                            // 2 bytes a lane
-///     Batch int8(const std::uint8_t*)                           // 1 byte a lane
-///     void int4(const std::uint8_t*, Batch& low, Batch& high)   // both halves of 1 byte a lane
+///     Batch f16(const std::uint8_t*)      // 2 bytes a lane
+///     Words words(const std::uint8_t*)    // 4 bytes a lane, of which these take a part:
+///     Batch half<i>(Words)                // bf16 number i of 2
+///     Batch byte<i>(Words)                // int8 number i of 4
+///     Batch nibble<bit>(Words)            // int4 number at a bit up to 16, which has 8 added to
+///     it Words high(Words)                   // what lies from bit 20 on, moved to the lowest
 template <class Arch>
 struct Narrow;
 
@@ -25,10 +27,6 @@ template <>
 struct Narrow<xsimd::sse2> {
   using Batch = xsimd::batch<float, xsimd::sse2>;
 
-  static Batch bf16(const std::uint8_t* p) {
-    const __m128i bits = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
-    return Batch(_mm_castsi128_ps(_mm_unpacklo_epi16(_mm_setzero_si128(), bits)));
-  }
   /// The exponent is moved by a sum of integers. What was subnormal then has one too few, and a
   /// leading digit that is taken away again; no product could do it where a program has the
   /// processor take subnormal floats for 0. Infinities and NaN get the exponent that they need.
@@ -47,12 +45,18 @@ struct Narrow<xsimd::sse2> {
                    _mm_castsi128_ps(_mm_and_si128(tiny, _mm_set1_epi32(0x3880'0000))));
     return Batch(_mm_or_ps(scaled, _mm_castsi128_ps(_mm_or_si128(sign, special))));
   }
-  static Batch int8(const std::uint8_t* p) {
-    return Batch(_mm_cvtepi32_ps(_mm_srai_epi32(top(p), 24)));
-  }
   using Words = __m128i;
   static Words words(const std::uint8_t* p) {
     return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  }
+  template <int i>
+  static Batch half(Words words) {
+    return Batch(_mm_castsi128_ps(i == 0 ? _mm_slli_epi32(words, 16)
+                                         : _mm_and_si128(words, _mm_set1_epi32(~0xffff))));
+  }
+  template <int i>
+  static Batch byte(Words words) {
+    return Batch(_mm_cvtepi32_ps(_mm_srai_epi32(_mm_slli_epi32(words, 24 - 8 * i), 24)));
   }
   static Words high(Words words) { return _mm_srli_epi32(words, 20); }
   template <int bit>
@@ -60,15 +64,6 @@ struct Narrow<xsimd::sse2> {
     const __m128i one = _mm_or_si128(_mm_and_si128(words, _mm_set1_epi32(15 << bit)),
                                      _mm_set1_epi32((150 - bit) << 23));
     return Batch(_mm_sub_ps(_mm_castsi128_ps(one), _mm_set1_ps(float((1 << (23 - bit)) + 8))));
-  }
-
- private:
-  /// Four bytes, each in the highest byte of its lane.
-  static __m128i top(const std::uint8_t* p) {
-    const __m128i zero = _mm_setzero_si128();
-    std::int32_t four;
-    __builtin_memcpy(&four, p, sizeof four);
-    return _mm_unpacklo_epi16(zero, _mm_unpacklo_epi8(zero, _mm_cvtsi32_si128(four)));
   }
 };
 #endif
@@ -78,9 +73,6 @@ template <>
 struct Narrow<xsimd::fma3<xsimd::avx2>> {
   using Batch = xsimd::batch<float, xsimd::fma3<xsimd::avx2>>;
 
-  static Batch bf16(const std::uint8_t* p) {
-    return Batch(_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load(p)), 16)));
-  }
   static Batch f16(const std::uint8_t* p) {
 #if defined(__F16C__)
     return Batch(_mm256_cvtph_ps(load(p)));
@@ -91,10 +83,18 @@ struct Narrow<xsimd::fma3<xsimd::avx2>> {
     return Batch::load_unaligned(lane);
 #endif
   }
-  static Batch int8(const std::uint8_t* p) { return Batch(_mm256_cvtepi32_ps(lanes(p))); }
   using Words = __m256i;
   static Words words(const std::uint8_t* p) {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  }
+  template <int i>
+  static Batch half(Words words) {
+    return Batch(_mm256_castsi256_ps(i == 0 ? _mm256_slli_epi32(words, 16)
+                                            : _mm256_and_si256(words, _mm256_set1_epi32(~0xffff))));
+  }
+  template <int i>
+  static Batch byte(Words words) {
+    return Batch(_mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(words, 24 - 8 * i), 24)));
   }
   static Words high(Words words) { return _mm256_srli_epi32(words, 20); }
   template <int bit>
@@ -109,9 +109,6 @@ struct Narrow<xsimd::fma3<xsimd::avx2>> {
   static __m128i load(const std::uint8_t* p) {
     return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
   }
-  static __m256i lanes(const std::uint8_t* p) {
-    return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
-  }
 };
 #endif
 
@@ -120,15 +117,18 @@ template <>
 struct Narrow<xsimd::avx512bw> {
   using Batch = xsimd::batch<float, xsimd::avx512bw>;
 
-  static Batch bf16(const std::uint8_t* p) {
-    return Batch(_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(load(p)), 16)));
-  }
   static Batch f16(const std::uint8_t* p) { return Batch(_mm512_cvtph_ps(load(p))); }
-  static Batch int8(const std::uint8_t* p) {
-    return Batch(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes(p))));
-  }
   using Words = __m512i;
   static Words words(const std::uint8_t* p) { return _mm512_loadu_si512(p); }
+  template <int i>
+  static Batch half(Words words) {
+    return Batch(_mm512_castsi512_ps(i == 0 ? _mm512_slli_epi32(words, 16)
+                                            : _mm512_and_si512(words, _mm512_set1_epi32(~0xffff))));
+  }
+  template <int i>
+  static Batch byte(Words words) {
+    return Batch(_mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(words, 24 - 8 * i), 24)));
+  }
   static Words high(Words words) { return _mm512_srli_epi32(words, 20); }
   template <int bit>
   static Batch nibble(Words words) {
@@ -142,9 +142,6 @@ struct Narrow<xsimd::avx512bw> {
   static __m256i load(const std::uint8_t* p) {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
   }
-  static __m128i bytes(const std::uint8_t* p) {
-    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
-  }
 };
 #endif
 
@@ -153,28 +150,28 @@ template <>
 struct Narrow<xsimd::neon64> {
   using Batch = xsimd::batch<float, xsimd::neon64>;
 
-  static Batch bf16(const std::uint8_t* p) {
-    return Batch(vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8(p)), 16)));
-  }
   static Batch f16(const std::uint8_t* p) {
     return Batch(vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(p))));
   }
-  static Batch int8(const std::uint8_t* p) { return Batch(vcvtq_f32_s32(lanes(p))); }
   using Words = uint32x4_t;
   static Words words(const std::uint8_t* p) { return vreinterpretq_u32_u8(vld1q_u8(p)); }
+  template <int i>
+  static Batch half(Words words) {
+    return Batch(vreinterpretq_f32_u32(i == 0 ? vshlq_n_u32(words, 16)
+                                              : vandq_u32(words, vdupq_n_u32(0xffff'0000U))));
+  }
+  template <int i>
+  static Batch byte(Words words) {
+    const int32x4_t shifted =
+        vreinterpretq_s32_u32(i == 3 ? words : vshlq_n_u32(words, 24 - 8 * i));
+    return Batch(vcvtq_f32_s32(vshrq_n_s32(shifted, 24)));
+  }
   static Words high(Words words) { return vshrq_n_u32(words, 20); }
   template <int bit>
   static Batch nibble(Words words) {
     const uint32x4_t one =
         vorrq_u32(vandq_u32(words, vdupq_n_u32(15U << bit)), vdupq_n_u32((150U - bit) << 23U));
     return Batch(vsubq_f32(vreinterpretq_f32_u32(one), vdupq_n_f32(float((1 << (23 - bit)) + 8))));
-  }
-
- private:
-  static int32x4_t lanes(const std::uint8_t* p) {
-    std::uint32_t four;
-    __builtin_memcpy(&four, p, sizeof four);
-    return vmovl_s16(vget_low_s16(vmovl_s8(vcreate_s8(four))));
   }
 };
 #endif
