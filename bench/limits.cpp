@@ -77,8 +77,8 @@ constexpr Loops loops_of{Width::multiply_add, Width::read, Width::width};
 Loops loops_of_kernels() {
 #ifdef __x86_64__
   const std::string arch = kernel::active<float>().arch;
-  if (arch == "avx512") return loops_of<Avx512>;
-  if (arch == "fma3+avx2") return loops_of<Avx2>;
+  if (arch.starts_with("avx512")) return loops_of<Avx512>;
+  if (arch == "fma3+avx2" || arch == "avx2+vnni") return loops_of<Avx2>;
 #endif
   return loops_of<Baseline>;
 }

@@ -5,13 +5,16 @@
 # is the only thing ever compiled with its flags: inline code of Eigen or the standard library
 # compiled so could be kept by the linker for the whole program, and crash it on an older CPU.
 
+# A level with dot products of its own is another one with those in the place of what that has: a
+# translation unit of these kernels alone.
+
 set(PLEAT_KERNEL_OBJECTS)
 set(declarations)
 set(cases)
 
-# pleat_kernels(<level> <xsimd's name> <flags>...)
-function(pleat_kernels LEVEL ARCH)
-  configure_file(${PROJECT_SOURCE_DIR}/cmake/kernels_arch.cpp.in kernels_${LEVEL}.cpp @ONLY)
+# pleat_kernels(<level> <template> <xsimd's name> <trait of dot products> <flags>...)
+function(pleat_kernels LEVEL TEMPLATE ARCH DOTS)
+  configure_file(${PROJECT_SOURCE_DIR}/cmake/${TEMPLATE}.cpp.in kernels_${LEVEL}.cpp @ONLY)
   add_library(pleat_kernels_${LEVEL} OBJECT ${CMAKE_CURRENT_BINARY_DIR}/kernels_${LEVEL}.cpp)
   target_link_libraries(pleat_kernels_${LEVEL} PRIVATE pleat)
   # xsimd 8.1 does not compile without exceptions under clang.
@@ -25,23 +28,40 @@ function(pleat_kernels LEVEL ARCH)
   set(PLEAT_KERNEL_OBJECTS ${PLEAT_KERNEL_OBJECTS} $<TARGET_OBJECTS:pleat_kernels_${LEVEL}>
       PARENT_SCOPE
   )
-  set(declarations "${declarations}PLEAT_LEVEL(${LEVEL})\n" PARENT_SCOPE)
-  set(cases "${cases}    case Level::${LEVEL}: PLEAT_LEVEL(${LEVEL})\n" PARENT_SCOPE)
+  if(TEMPLATE STREQUAL "kernels_dots")
+    set(macro PLEAT_DOTS)
+  else()
+    set(macro PLEAT_LEVEL)
+  endif()
+  set(declarations "${declarations}${macro}(${LEVEL})\n" PARENT_SCOPE)
+  set(cases "${cases}    ${macro}(${LEVEL})\n" PARENT_SCOPE)
 endfunction()
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
   set(PLEAT_BASELINE sse2)
-  set(PLEAT_TABLES sse2 fma3+avx2 avx512)
-  pleat_kernels(baseline xsimd::sse2)
-  pleat_kernels(fma3_avx2 xsimd::fma3<xsimd::avx2> -mavx2 -mfma -mf16c)
+  set(PLEAT_TABLES sse2 fma3+avx2 avx2+vnni avx512 avx512+vnni avx512+vnni+bf16)
+  set(avx2 -mavx2 -mfma -mf16c)
+  set(avx512 ${avx2} -mavx512f -mavx512cd -mavx512dq -mavx512bw -mavx512vl)
+  pleat_kernels(baseline kernels_arch xsimd::sse2 PortableDots)
+  pleat_kernels(fma3_avx2 kernels_arch xsimd::fma3<xsimd::avx2> Avx2Dots<xsimd::fma3<xsimd::avx2>> ${avx2})
+  pleat_kernels(avx512 kernels_arch xsimd::avx512bw Avx2Dots<xsimd::avx512bw> ${avx512})
+  # The same instructions in two encodings: few CPUs have both.
   pleat_kernels(
-    avx512 xsimd::avx512bw -mavx2 -mfma -mf16c -mavx512f -mavx512cd -mavx512dq -mavx512bw
-    -mavx512vl
+    avx2_vnni kernels_dots xsimd::fma3<xsimd::avx2> Vnni256Dots<256> ${avx2} -mavxvnni
+  )
+  pleat_kernels(
+    avx2_vnni_vl kernels_dots xsimd::fma3<xsimd::avx2> Vnni256Dots<512> ${avx512} -mavx512vnni
+    -mprefer-vector-width=256
+  )
+  pleat_kernels(avx512_vnni kernels_dots xsimd::avx512bw Vnni512Dots<false> ${avx512} -mavx512vnni)
+  pleat_kernels(
+    avx512_vnni_bf16 kernels_dots xsimd::avx512bw Vnni512Dots<true> ${avx512} -mavx512vnni
+    -mavx512bf16
   )
 else()
   set(PLEAT_BASELINE neon64)
   set(PLEAT_TABLES neon64)
-  pleat_kernels(baseline xsimd::neon64)
+  pleat_kernels(baseline kernels_arch xsimd::neon64 PortableDots)
 endif()
 
 string(STRIP "${declarations}" DECLARATIONS)

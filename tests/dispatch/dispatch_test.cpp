@@ -27,10 +27,24 @@ TEST_CASE("the choice for CPUs that are not here", "[dispatch]") {
   CHECK(kernel::best_level(cpu) == Level::fma3_avx2);
   cpu.avx512bw = true;
   CHECK(kernel::best_level(cpu) == Level::avx512);
+  cpu.avx512vnni = true;  // which has vectors of 256 bits, too
+  CHECK(kernel::best_level(cpu) == Level::avx512);
+  cpu.avx512vl = true;
+  CHECK(kernel::best_level(cpu) == Level::avx512_vnni);
+  CHECK(kernel::can_run(Level::avx2_vnni_vl, cpu));
+  CHECK_FALSE(kernel::can_run(Level::avx2_vnni, cpu));
+  cpu.avx512bf16 = true;
+  CHECK(kernel::best_level(cpu) == Level::avx512_vnni_bf16);
+  CpuFeatures client = cpu;  // with AVX-VNNI and no AVX-512
+  client.avxvnni = true;
+  client.avx512f = false;
+  CHECK(kernel::best_level(client) == Level::avx2_vnni);
   cpu.avx2 = false;  // a hypervisor may hide any of them
   CHECK(kernel::best_level(cpu) == Level::baseline);
-  for (const Level level : {Level::baseline, Level::fma3_avx2, Level::avx512})
-    CHECK(kernel::can_run(level, CpuFeatures{true, true, true, true, true, true, true}));
+  const CpuFeatures all{true, true, true, true, true, true, true, true, true, true, true};
+  for (const Level level : kernel::all_levels) CHECK(kernel::can_run(level, all));
+  for (const Level level : kernel::all_levels)
+    CHECK(kernel::below(kernel::below(level)) == kernel::below(level));
 }
 
 TEST_CASE("the tables of this machine", "[dispatch]") {

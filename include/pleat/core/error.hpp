@@ -62,6 +62,27 @@ Storage require_storage(Storage storage) {
   return storage;
 }
 
+/// Throws `std::invalid_argument` unless an operator of T whose weights are stored so can have them
+/// meet such activations: int8 weights int8 and int16, those of fewer bits int8, bf16 weights bf16,
+/// all of float; and any weights native and automatic ones.
+template <Real T>
+void require_activations(Storage storage, Activations activations) {
+  require(activations <= Activations::bf16, [] { return std::string("unknown activations"); });
+  if (activations == Activations::automatic || activations == Activations::native) return;
+  const bool is_bytes = storage == Storage::int8;
+  const bool is_bits =
+      is_narrow(storage) && !is_bytes && storage != Storage::bf16 && storage != Storage::f16;
+  require(
+      std::same_as<T, float> && (activations == Activations::int8    ? is_bytes || is_bits
+                                 : activations == Activations::int16 ? is_bytes
+                                                                     : storage == Storage::bf16),
+      [&] {
+        return "weights stored as " + std::string(to_string(storage)) + " of an operator of " +
+               std::string(to_string(native_storage<T>)) + " do not meet activations rounded to " +
+               std::string(to_string(activations));
+      });
+}
+
 /// Throws unless every entry is finite; the message names the first offender, column by column.
 template <class Derived>
 void require_finite(const Eigen::DenseBase<Derived>& values, std::string_view what) {

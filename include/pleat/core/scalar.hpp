@@ -49,6 +49,21 @@ inline constexpr Storage native_storage = std::same_as<T, float> ? Storage::f32 
   return names[static_cast<std::size_t>(storage)];
 }
 
+/// What activations are rounded to before they meet narrow weights, as the call runs.
+enum class Activations : std::uint8_t {
+  automatic,  ///< what is fastest here; kept by the operator as one of the others
+  native,     ///< nothing: weights are widened to the scalar
+  int16,      ///< integers up to 32767 and a scale for each 64 of a sample, for int8 weights
+  int8,       ///< integers up to 127, likewise, for weights of 8 bits and less
+  bf16        ///< 16-bit floats, for bf16 weights
+};
+
+/// "automatic", "int8", ...
+[[nodiscard]] constexpr std::string_view to_string(Activations activations) noexcept {
+  constexpr std::string_view names[] = {"automatic", "native", "int16", "int8", "bf16"};
+  return names[static_cast<std::size_t>(activations)];
+}
+
 /// Bytes of one row of `cols` values, scales included.
 [[nodiscard]] constexpr std::size_t row_bytes(Storage storage, std::size_t cols) noexcept {
   switch (storage) {

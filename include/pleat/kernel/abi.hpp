@@ -20,11 +20,31 @@
 #define PLEAT_KERNEL_ABI v0_dispatch
 #endif
 #elif defined(__AVX512F__) && defined(__AVX512CD__) && defined(__AVX512DQ__) && \
+    defined(__AVX512BW__) && defined(__AVX512VNNI__) && defined(__AVX512BF16__)
+#ifdef _OPENMP
+#define PLEAT_KERNEL_ABI v0_avx512_vnni_bf16_openmp
+#else
+#define PLEAT_KERNEL_ABI v0_avx512_vnni_bf16
+#endif
+#elif defined(__AVX512F__) && defined(__AVX512CD__) && defined(__AVX512DQ__) && \
+    defined(__AVX512BW__) && defined(__AVX512VNNI__)
+#ifdef _OPENMP
+#define PLEAT_KERNEL_ABI v0_avx512_vnni_openmp
+#else
+#define PLEAT_KERNEL_ABI v0_avx512_vnni
+#endif
+#elif defined(__AVX512F__) && defined(__AVX512CD__) && defined(__AVX512DQ__) && \
     defined(__AVX512BW__)
 #ifdef _OPENMP
 #define PLEAT_KERNEL_ABI v0_avx512_openmp
 #else
 #define PLEAT_KERNEL_ABI v0_avx512
+#endif
+#elif defined(__AVX2__) && defined(__FMA__) && defined(__AVXVNNI__)
+#ifdef _OPENMP
+#define PLEAT_KERNEL_ABI v0_avx2_vnni_openmp
+#else
+#define PLEAT_KERNEL_ABI v0_avx2_vnni
 #endif
 #elif defined(__AVX2__) && defined(__FMA__)
 #ifdef _OPENMP

@@ -61,7 +61,8 @@ template <class T>
 
 namespace detail {
 template <class T>
-inline constexpr Table<T> static_table = v0::detail::make_table<v0::detail::StaticArch, T>();
+inline constexpr Table<T> static_table =
+    v0::detail::make_table<v0::detail::StaticArch, v0::detail::StaticDots, T>();
 template <class T>
 inline constexpr const Table<T>* static_tables[] = {&static_table<T>};
 }  // namespace detail
@@ -70,7 +71,7 @@ inline constexpr const Table<T>* static_tables[] = {&static_table<T>};
 /// under the names of `Table`.
 template <class T>
 [[nodiscard]] constexpr auto active() noexcept {
-  return v0::detail::Kernels<v0::detail::StaticArch, T>();
+  return v0::detail::Kernels<v0::detail::StaticArch, v0::detail::StaticDots, T>();
 }
 
 /// All tables there are: that one.

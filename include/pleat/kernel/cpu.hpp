@@ -8,8 +8,34 @@
 namespace pleat::kernel {
 inline namespace v0 {
 
-/// The instruction sets with kernels of their own, from the baseline of the platform up.
-enum class Level { baseline, fma3_avx2, avx512 };
+/// The instruction sets with kernels of their own, from the baseline of the platform up. Those of
+/// AVX2 with dot products come in two encodings: `avx2_vnni` in that of AVX, and `avx2_vnni_vl` in
+/// that of AVX-512.
+enum class Level {
+  baseline,
+  fma3_avx2,
+  avx2_vnni,
+  avx2_vnni_vl,
+  avx512,
+  avx512_vnni,
+  avx512_vnni_bf16
+};
+
+/// All of them, the best first.
+inline constexpr Level all_levels[] = {
+    Level::avx512_vnni_bf16, Level::avx512_vnni, Level::avx512,  Level::avx2_vnni_vl,
+    Level::avx2_vnni,        Level::fma3_avx2,   Level::baseline};
+
+/// The level whose kernels one shares that has dot products besides; itself for others.
+[[nodiscard]] constexpr Level below(Level level) noexcept {
+  switch (level) {
+    case Level::avx2_vnni:
+    case Level::avx2_vnni_vl: return Level::fma3_avx2;
+    case Level::avx512_vnni:
+    case Level::avx512_vnni_bf16: return Level::avx512;
+    default: return level;
+  }
+}
 
 /// The features of a CPU, and of the operating system below it, that the kernels can use.
 struct CpuFeatures {
@@ -20,23 +46,34 @@ struct CpuFeatures {
   bool avx512cd = false;
   bool avx512dq = false;
   bool avx512bw = false;
+  bool avx512vl = false;
+  bool avx512vnni = false;
+  bool avx512bf16 = false;
+  bool avxvnni = false;
 };
 
 /// Whether a CPU with these features runs the kernels of a level.
 [[nodiscard]] constexpr bool can_run(Level level, const CpuFeatures& cpu) noexcept {
   const bool avx2 = cpu.avx2 && cpu.fma && cpu.f16c;
+  const bool avx512 = avx2 && cpu.avx512f && cpu.avx512cd && cpu.avx512dq && cpu.avx512bw;
+  const bool vnni = avx512 && cpu.avx512vl && cpu.avx512vnni;
   switch (level) {
     case Level::baseline: return true;
     case Level::fma3_avx2: return avx2;
-    case Level::avx512: return avx2 && cpu.avx512f && cpu.avx512cd && cpu.avx512dq && cpu.avx512bw;
+    case Level::avx2_vnni: return avx2 && cpu.avxvnni;
+    case Level::avx2_vnni_vl: return vnni;
+    case Level::avx512: return avx512;
+    case Level::avx512_vnni: return vnni;
+    case Level::avx512_vnni_bf16: return vnni && cpu.avx512bf16;
   }
   return false;
 }
 
 /// The best level that a CPU with these features runs.
 [[nodiscard]] constexpr Level best_level(const CpuFeatures& cpu) noexcept {
-  if (can_run(Level::avx512, cpu)) return Level::avx512;
-  return can_run(Level::fma3_avx2, cpu) ? Level::fma3_avx2 : Level::baseline;
+  for (const Level level : all_levels)
+    if (can_run(level, cpu)) return level;
+  return Level::baseline;
 }
 
 }  // namespace v0

@@ -2,6 +2,8 @@
 // Which kernel serves a batch: pure functions of the vectors of a machine, testable on any host.
 #pragma once
 
+#include "pleat/kernel/table.hpp"
+
 #include <cstddef>
 
 namespace pleat::kernel {
@@ -75,6 +77,36 @@ enum class Regime {
 [[nodiscard, gnu::always_inline]] constexpr Regime narrow_regime(std::size_t scalar_bytes,
                                                                  std::size_t batch) noexcept {
   return scalar_bytes == 4 && batch <= 8 ? Regime::in_place : Regime::blocked;
+}
+
+/// Whether `narrow_dot_apply` is a kernel of its own for weights and activations: where there are
+/// no dot products of them, it may be one in plain integers, which is slow; bf16 has none then.
+[[nodiscard]] constexpr bool has_narrow_dot(DotProducts dots, Format format,
+                                            Activations activations) noexcept {
+  switch (format) {
+    case Format::int8: return activations == Activations::int8 || activations == Activations::int16;
+    case Format::int4: return activations == Activations::int8;
+    case Format::bf16: return activations == Activations::bf16 && dots == DotProducts::int8_bf16;
+    case Format::f16: return false;
+  }
+  return false;
+}
+
+/// What rounding of activations serves narrow weights of a shape best: that of the dot products of
+/// the machine where it has some; for int8 weights the coarsest that is not slower. Small matrices
+/// do not make up for the rounding.
+[[nodiscard]] constexpr Activations automatic_activations(DotProducts dots, Format format,
+                                                          std::size_t rows,
+                                                          std::size_t cols) noexcept {
+  if (dots == DotProducts::none || rows * cols < 64 * 64 || rows < 32) return Activations::native;
+  switch (format) {
+    case Format::int8: return dots == DotProducts::int16 ? Activations::int16 : Activations::int8;
+    case Format::int4: return Activations::int8;
+    case Format::bf16:
+      return dots == DotProducts::int8_bf16 ? Activations::bf16 : Activations::native;
+    case Format::f16: break;
+  }
+  return Activations::native;
 }
 
 }  // namespace v0

@@ -21,6 +21,14 @@ inline constexpr std::size_t panel_rows = 16;
 /// integers that a scale multiplies, one for so many columns of a row.
 enum class Format : std::uint8_t { bf16, f16, int8, int4 };
 
+/// What activations are rounded to before they meet narrow weights: nothing, integers with a scale
+/// for each `scale_line_cols` of a sample, or 16-bit floats.
+enum class Activations : std::uint8_t { native, int16, int8, bf16 };
+
+/// Which dot products of narrow numbers an instruction set has: none; of pairs of 16-bit integers;
+/// of four bytes; and of pairs of bf16 as well.
+enum class DotProducts : std::uint8_t { none, int16, int8, int8_bf16 };
+
 /// Columns that share a scale; 0 where there is none.
 [[nodiscard, gnu::always_inline]] constexpr std::size_t scale_group(Format format) noexcept {
   return format == Format::int8 ? 64 : format == Format::int4 ? 32 : 0;
@@ -180,8 +188,12 @@ struct BlockRows {
 /// call covers, so cutting the rows between threads does not change a bit of the result.
 template <class T>
 struct Table {
-  /// Name of the instruction set: "sse2", "fma3+avx2", "avx512", "neon64".
+  /// Name of the instruction set: "sse2", "fma3+avx2", "avx2+vnni", "avx512", "avx512+vnni",
+  /// "avx512+vnni+bf16", "neon64", "neon64+dot+i8mm".
   const char* arch;
+
+  /// Its dot products.
+  DotProducts dots;
 
   /// Y = W X (or Y += W X where `add`).
   ///   rows, cols        shape of W, or of the rows of it that this call covers
@@ -223,6 +235,20 @@ struct Table {
                                  std::size_t first, std::size_t last, const std::uint8_t* panels,
                                  std::size_t batch, const T* y, std::size_t ldy, T* x,
                                  std::size_t ldx, T* scratch);
+
+  /// narrow_apply with the activations of each sample rounded: integers, or bf16. Sums of a group
+  /// of integers are exact; a sample that is not finite has outputs that are NaN. There is a kernel
+  /// for int8 weights with int8 and int16 activations, for int4 with int8, and where `dots` has
+  /// it, for bf16 with bf16. Null for double.
+  ///   scratch           narrow_dot_scratch(...) values, aligned to 64 bytes
+  void (*narrow_dot_apply)(Format format, Activations activations, std::size_t rows,
+                           std::size_t cols, const std::uint8_t* panels, std::size_t batch,
+                           const T* x, std::size_t ldx, T* y, std::size_t ldy, bool add,
+                           T* scratch);
+
+  /// How many values of scratch one `narrow_dot_apply` needs.
+  std::size_t (*narrow_dot_scratch)(Format format, Activations activations, std::size_t cols,
+                                    std::size_t batch);
 
   /// Y = W X (or Y += W X where `add`) for W with N of every M columns kept.
   ///   rows, cols        shape of W, or of the rows of it that this call covers
@@ -334,6 +360,30 @@ struct Table {
                                        std::size_t cols, std::size_t first, std::size_t last,
                                        std::size_t batch, const T* y, std::size_t ldy, T* x,
                                        std::size_t ldx);
+};
+
+/// The part of a table of floats that differs between two instruction sets that differ in dot
+/// products alone.
+struct DotKernels {
+  const char* arch;
+  DotProducts dots;
+  decltype(Table<float>::narrow_dot_apply) narrow_dot_apply;
+  decltype(Table<float>::narrow_dot_scratch) narrow_dot_scratch;
+
+  /// The table of the other one with these in their places.
+  [[nodiscard]] constexpr Table<float> in(Table<float> table) const noexcept {
+    table.arch = arch;
+    table.dots = dots;
+    table.narrow_dot_apply = narrow_dot_apply;
+    table.narrow_dot_scratch = narrow_dot_scratch;
+    return table;
+  }
+  /// Doubles have none.
+  [[nodiscard]] constexpr Table<double> in(Table<double> table) const noexcept {
+    table.arch = arch;
+    table.dots = dots;
+    return table;
+  }
 };
 
 }  // namespace v0

@@ -9,6 +9,7 @@
 #include "pleat/kernel/active.hpp"
 #include "pleat/matrix/detail/aligned_array.hpp"
 #include "pleat/matrix/detail/narrow_panels.hpp"
+#include "pleat/matrix/detail/narrow_product.hpp"
 #include "pleat/matrix/detail/power_of_two.hpp"
 #include "pleat/matrix/detail/split.hpp"
 
@@ -38,6 +39,8 @@ class Dense : public OperatorBase<Dense<T>, T> {
   /// How `compress<Dense>` works.
   struct Options {
     Storage storage = native_storage<T>;
+    /// How activations meet narrow weights; see `Dense::with_activations`.
+    Activations activations = Activations::automatic;
     /// Without effect: nothing is random here.
     std::uint64_t seed = 0;
     Monitor monitor = {};
@@ -91,6 +94,28 @@ class Dense : public OperatorBase<Dense<T>, T> {
               detail::NarrowPanels<T>(detail::require_storage<T>(storage), matrix, scales,
                                       exponent)) {}
 
+  /// This matrix, whose `apply` rounds activations as it runs so that narrow weights meet them as
+  /// they are stored, in the arithmetic of narrow numbers: int8 weights int8 or int16, int4 weights
+  /// int8, bf16 weights bf16. `automatic` takes what is fastest on the active instruction set, and
+  /// `native`, which every matrix is made with, where nothing is: for few rows, or 4096 entries. A
+  /// property of the matrix, kept in files; `to_dense` and `apply_transpose` know nothing of it.
+  ///
+  /// Integers have a scale for each 64 columns of a sample, the largest magnitude over 127 (int16:
+  /// 32767); with e of 1 / 254, or 1 / 65534, an output is off by at most the sum over groups of
+  /// e max |x_group| ||w_group||_1, and bf16 by 2^-8 sum |w x|, beside what sums of floats lose.
+  /// Groups whose largest magnitude is below 1e-33 are taken for 0, and a value that is not finite
+  /// makes all outputs of its sample NaN (bf16: as IEEE arithmetic says). Throws
+  /// `std::invalid_argument` for activations that the storage does not meet, and, unless they are
+  /// `automatic` or `native`, for double.
+  [[nodiscard]] Dense with_activations(Activations activations) const {
+    Dense result = *this;
+    detail::require_activations<T>(storage_, activations);
+    if (is_narrow(storage_))
+      result.narrow_.set_activations(activations,
+                                     detail::automatic_activations<T>(storage_, rows_, cols_));
+    return result;
+  }
+
   // Copies only, sharing the panels: what was moved from stays as it was.
   Dense(const Dense&) = default;
   Dense& operator=(const Dense&) = default;
@@ -99,6 +124,8 @@ class Dense : public OperatorBase<Dense<T>, T> {
   [[nodiscard]] Index rows() const noexcept { return rows_; }
   [[nodiscard]] Index cols() const noexcept { return cols_; }
   [[nodiscard]] Storage storage() const noexcept { return storage_; }
+  /// What activations are rounded to; never `automatic`.
+  [[nodiscard]] Activations activations() const noexcept { return narrow_.activations(); }
   /// All that is stored is multiplied by 2 to the power of this; 0 but in narrow storage, where the
   /// largest value is below 2^-8 or above 65504 (f16), 7 * 65504 (int4), or far beyond both.
   [[nodiscard]] int exponent() const noexcept { return narrow_.exponent(); }
@@ -111,7 +138,7 @@ class Dense : public OperatorBase<Dense<T>, T> {
   [[nodiscard]] std::string structure() const { return std::string(name); }
 
   [[nodiscard]] std::string parameters() const {
-    return is_narrow(storage_) ? "stored as " + std::string(to_string(storage_)) : std::string();
+    return is_narrow(storage_) ? narrow_.description() : std::string();
   }
 
   /// The matrix, bit for bit as it is stored.
@@ -129,7 +156,7 @@ class Dense : public OperatorBase<Dense<T>, T> {
   }
 
   /// "weight": m x n. In narrow storage also "weight_scales", and the attributes "storage" and, if
-  /// it is not 0, "exponent"; see `detail::NarrowPanels`.
+  /// they are not 0 and native, "exponent" and "activations"; see `detail::NarrowPanels`.
   [[nodiscard]] Parts parts() const {
     Parts parts{structure(), {}, {}, {}};
     if (is_narrow(storage_)) narrow_.add_to(parts, "weight");
@@ -170,12 +197,7 @@ class Dense : public OperatorBase<Dense<T>, T> {
     const auto samples = static_cast<std::size_t>(batch);
     if (!is_narrow(storage_)) [[likely]]
       return table.dense_scratch(rows, cols, samples);
-    return narrow_scratch(samples) + detail::PowerOfTwo<T>(narrow_.power()).scratch(rows);
-  }
-  /// What the kernel needs; scratch for what is multiplied by a power of two follows.
-  [[nodiscard]] std::size_t narrow_scratch(std::size_t samples) const {
-    return static_cast<std::size_t>(detail::task_scratch(
-        kernel::active<T>().narrow_scratch(static_cast<std::size_t>(cols_), samples)));
+    return detail::NarrowProduct<T>(narrow_).scratch(rows, cols, samples);
   }
   [[nodiscard]] std::size_t transpose_scratch() const {
     return is_narrow(storage_) ? kernel::narrow_transpose_scratch : 0;
@@ -218,13 +240,8 @@ class Dense : public OperatorBase<Dense<T>, T> {
     T* const y = Y.data() + begin;
     const bool add = update == Update::add;
     if (is_narrow(storage_)) [[unlikely]]
-      detail::PowerOfTwo<T>(narrow_.power())
-          .apply(rows, batch, y, ldy, add, memory + narrow_scratch(batch),
-                 [&, panels = narrow_.data(begin)](std::size_t j, std::size_t samples, T* to,
-                                                   std::size_t ld, bool adds) {
-                   table.narrow_apply(narrow_.format(), rows, cols, panels, samples,
-                                      X.data() + j * ldx, ldx, to, ld, adds, memory);
-                 });
+      detail::NarrowProduct<T>(narrow_).apply(begin, rows, cols, batch, X.data(), ldx, y, ldy, add,
+                                              memory);
     else
       table.dense_apply(rows, cols, panels_.data() + begin * cols_, batch, X.data(), ldx, y, ldy,
                         add, memory);

@@ -85,12 +85,18 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
   [[nodiscard]] Storage storage() const noexcept { return values_.storage(); }
   /// All that is stored is multiplied by 2 to the power of this, as for `Dense`.
   [[nodiscard]] int exponent() const noexcept { return values_.exponent(); }
+  /// This matrix with activations rounded as they meet narrow values, and what they are rounded to:
+  /// as for `Dense`, where the blocks are what is large enough or not.
+  [[nodiscard]] KroneckerSparse with_activations(Activations activations) const {
+    return KroneckerSparse(values_.with_activations(activations));
+  }
+  [[nodiscard]] Activations activations() const noexcept { return values_.activations(); }
   [[nodiscard]] std::size_t bytes() const noexcept { return values_.bytes(); }
   [[nodiscard]] double flops() const noexcept { return 2 * static_cast<double>(layout().count()); }
   [[nodiscard]] std::string structure() const { return std::string(name); }
   [[nodiscard]] std::string parameters() const {
     return "pattern " + detail::text_of(pattern()) +
-           (is_narrow(storage()) ? ", stored as " + std::string(to_string(storage())) : "");
+           (is_narrow(storage()) ? ", " + values_.description() : "");
   }
 
   /// The matrix, bit for bit as it is stored.

@@ -8,20 +8,30 @@
 
 #include <cstddef>
 #include <string>
+#include <string_view>
 
 namespace pleat {
 inline namespace PLEAT_ABI {
 
 namespace detail {
 
-/// The instruction set that `Options::target` names, that in force if it is empty. Throws
-/// `std::invalid_argument` for a name that is none.
+/// The instruction set that `Options::target` names, that in force if it is empty, without the dot
+/// products that it may have besides, which change no shape. Throws `std::invalid_argument` for a
+/// name that is none.
 template <Real T>
 [[nodiscard]] std::string resolved_target(const std::string& target) {
-  require(target.empty() || target == "avx512" || target == "fma3+avx2" || target == "neon64" ||
-              target == "sse2",
-          [&] { return "target is \"" + target + "\", not sse2, fma3+avx2, avx512 or neon64"; });
-  return target.empty() ? std::string(kernel::active<T>().arch) : target;
+  const std::string name = target.empty() ? std::string(kernel::active<T>().arch) : target;
+  if (name == "avx2+vnni") return "fma3+avx2";
+  const std::string base = name.substr(0, name.find('+'));
+  for (const std::string_view known :
+       {"avx512", "avx512+vnni", "avx512+vnni+bf16", "neon64", "neon64+dot+i8mm"})
+    if (name == known) return base;
+  require(name == "fma3+avx2" || name == "sse2", [&] {
+    return "target is \"" + name +
+           "\", not sse2, fma3+avx2, avx2+vnni, avx512, avx512+vnni, avx512+vnni+bf16, neon64 or "
+           "neon64+dot+i8mm";
+  });
+  return name;
 }
 
 /// The largest group, of which half is kept, that an instruction set runs at full speed.

@@ -14,6 +14,7 @@
 #include "pleat/kernel/detail/dense/dense_narrow.hpp"
 #include "pleat/kernel/detail/dense/hadamard.hpp"
 #include "pleat/kernel/detail/dense/interleaved.hpp"
+#include "pleat/kernel/detail/narrow/narrow_dot.hpp"
 #include "pleat/kernel/detail/simd/arch.hpp"
 #include "pleat/kernel/detail/sparse/block_sparse.hpp"
 #include "pleat/kernel/detail/sparse/semi_structured.hpp"
@@ -25,13 +26,26 @@ namespace pleat::kernel {
 inline namespace v0 {
 namespace detail {
 
+/// There are none of double.
+template <class Arch, class Dots, class T>
+[[nodiscard]] constexpr decltype(Table<T>::narrow_dot_apply) dot_apply() noexcept {
+  if constexpr (sizeof(T) == sizeof(float)) return &NarrowDot<Arch, Dots>::apply;
+  else return nullptr;
+}
+template <class Arch, class Dots, class T>
+[[nodiscard]] constexpr decltype(Table<T>::narrow_dot_scratch) dot_scratch() noexcept {
+  if constexpr (sizeof(T) == sizeof(float)) return &NarrowDot<Arch, Dots>::scratch;
+  else return nullptr;
+}
+
 /// The kernels under the names that `Table` has for them. Unlike a table's, a member is compiled
 /// only where it is used: a program that multiplies by dense matrices compiles no sparse kernels.
-template <class Arch, class T>
+template <class Arch, class Dots, class T>
 struct Kernels {
   using Contract = Table<T>;
 
-  static constexpr const char* arch = arch_name<Arch>;
+  static constexpr const char* arch = arch_name<Arch, Dots>();
+  static constexpr DotProducts dots = Dots::kind;
 
   static constexpr decltype(Contract::dense_apply) dense_apply = &Dense<Arch, T>::apply;
   static constexpr decltype(Contract::dense_scratch) dense_scratch = &Dense<Arch, T>::scratch;
@@ -43,6 +57,11 @@ struct Kernels {
       &DenseNarrow<Arch, T>::scratch;
   static constexpr decltype(Contract::narrow_apply_transpose) narrow_apply_transpose =
       &DenseNarrow<Arch, T>::apply_transpose;
+
+  static constexpr decltype(Contract::narrow_dot_apply) narrow_dot_apply =
+      dot_apply<Arch, Dots, T>();
+  static constexpr decltype(Contract::narrow_dot_scratch) narrow_dot_scratch =
+      dot_scratch<Arch, Dots, T>();
 
   static constexpr decltype(Contract::semi_structured_apply) semi_structured_apply =
       &SemiStructured<Arch, T>::apply;
@@ -79,17 +98,20 @@ struct Kernels {
       &BlockSparse<Arch, T>::apply_transpose;
 };
 
-template <class Arch, class T>
+template <class Arch, class Dots, class T>
 [[nodiscard]] constexpr Table<T> make_table() noexcept {
-  using K = Kernels<Arch, T>;
+  using K = Kernels<Arch, Dots, T>;
   return {
       .arch = K::arch,
+      .dots = K::dots,
       .dense_apply = K::dense_apply,
       .dense_scratch = K::dense_scratch,
       .dense_apply_transpose = K::dense_apply_transpose,
       .narrow_apply = K::narrow_apply,
       .narrow_scratch = K::narrow_scratch,
       .narrow_apply_transpose = K::narrow_apply_transpose,
+      .narrow_dot_apply = K::narrow_dot_apply,
+      .narrow_dot_scratch = K::narrow_dot_scratch,
       .semi_structured_apply = K::semi_structured_apply,
       .semi_structured_scratch = K::semi_structured_scratch,
       .semi_structured_as_dense = K::semi_structured_as_dense,
@@ -106,6 +128,16 @@ template <class Arch, class T>
       .block_sparse_apply = K::block_sparse_apply,
       .block_sparse_scratch = K::block_sparse_scratch,
       .block_sparse_apply_transpose = K::block_sparse_apply_transpose,
+  };
+}
+
+template <class Arch, class Dots>
+[[nodiscard]] constexpr DotKernels make_dots() noexcept {
+  return {
+      .arch = arch_name<Arch, Dots>(),
+      .dots = Dots::kind,
+      .narrow_dot_apply = &NarrowDot<Arch, Dots>::apply,
+      .narrow_dot_scratch = &NarrowDot<Arch, Dots>::scratch,
   };
 }
 

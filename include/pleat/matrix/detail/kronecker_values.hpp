@@ -7,6 +7,7 @@
 #include "pleat/matrix/detail/aligned_array.hpp"
 #include "pleat/matrix/detail/kronecker_layout.hpp"
 #include "pleat/matrix/detail/narrow_panels.hpp"
+#include "pleat/matrix/detail/narrow_product.hpp"
 #include "pleat/matrix/detail/power_of_two.hpp"
 #include "pleat/matrix/detail/split.hpp"
 
@@ -70,6 +71,18 @@ class KroneckerValues {
   [[nodiscard]] const Layout& layout() const noexcept { return layout_; }
   [[nodiscard]] Storage storage() const noexcept { return storage_; }
   [[nodiscard]] int exponent() const noexcept { return narrow_.exponent(); }
+  /// The same with activations of narrow values rounded; see `Dense::with_activations`. What is
+  /// automatic is so for the shape of a unit.
+  [[nodiscard]] KroneckerValues with_activations(Activations activations) const {
+    KroneckerValues result = *this;
+    require_activations<T>(storage_, activations);
+    if (is_narrow(storage_))
+      result.narrow_.set_activations(
+          activations, automatic_activations<T>(storage_, layout_.height, layout_.width));
+    return result;
+  }
+  [[nodiscard]] Activations activations() const noexcept { return narrow_.activations(); }
+  [[nodiscard]] std::string description() const { return narrow_.description(); }
   /// Of a file: what is counted, not what memory is padded with.
   [[nodiscard]] std::size_t bytes() const {
     if (!is_narrow(storage_)) return static_cast<std::size_t>(layout_.count()) * sizeof(T);
@@ -191,8 +204,7 @@ class KroneckerValues {
     const auto& table = kernel::active<T>();
     const auto width = static_cast<std::size_t>(layout_.width);
     const auto height = static_cast<std::size_t>(layout_.height);
-    if (is_narrow(storage_))
-      return narrow_scratch(samples) + PowerOfTwo<T>(narrow_.power()).scratch(height);
+    if (is_narrow(storage_)) return NarrowProduct<T>(narrow_).scratch(height, width, samples);
     return layout_.lanes == 1 ? table.dense_scratch(height, width, samples)
                               : table.interleaved_scratch(width, samples);
   }
@@ -229,16 +241,9 @@ class KroneckerValues {
     const Index step = unit.cols == layout_.width ? rows : Layout::panel;
     for (Index first = 0; first < rows; first += step) {
       const auto some = static_cast<std::size_t>((std::min)(step, rows - first));
-      const std::uint8_t* const panels =
-          cols == 0 ? nullptr : narrow_.data(layout_.panel_row(i, u) + p + first);
-      PowerOfTwo<T>(narrow_.power())
-          .apply(some, batch, y + first, static_cast<std::size_t>(ldy), add,
-                 memory + narrow_scratch(batch),
-                 [&](std::size_t j, std::size_t count, T* to, std::size_t ld, bool adds) {
-                   table.narrow_apply(narrow_.format(), some, cols, panels, count,
-                                      x + static_cast<Index>(j) * ldx,
-                                      static_cast<std::size_t>(ldx), to, ld, adds, memory);
-                 });
+      NarrowProduct<T>(narrow_).apply(layout_.panel_row(i, u) + p + first, some, cols, batch, x,
+                                      static_cast<std::size_t>(ldx), y + first,
+                                      static_cast<std::size_t>(ldy), add, memory);
     }
   }
 
@@ -282,11 +287,6 @@ class KroneckerValues {
   static std::size_t memory(const Layout& layout) {
     return static_cast<std::size_t>(layout.blocks() * layout.units() * layout.slot());
   }
-  [[nodiscard]] std::size_t narrow_scratch(std::size_t samples) const {
-    return static_cast<std::size_t>(task_scratch(
-        kernel::active<T>().narrow_scratch(static_cast<std::size_t>(layout_.width), samples)));
-  }
-
   /// Calls `body(unit, first row of its panels)` for the units of narrow values that have any.
   template <class Body>
   void each_unit(Body body) const {

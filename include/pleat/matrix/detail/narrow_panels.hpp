@@ -130,6 +130,24 @@ class NarrowPanels : public NarrowLayout {
   [[nodiscard]] T power() const noexcept { return power_; }
   [[nodiscard]] int exponent() const noexcept { return exponent_; }
 
+  /// What activations are rounded to before they meet the panels; never `automatic`.
+  [[nodiscard]] Activations activations() const noexcept { return activations_; }
+
+  /// "stored as int8, activations as int8": what there is to say of it.
+  [[nodiscard]] std::string description() const {
+    std::string text = "stored as " + std::string(to_string(storage()));
+    if (activations_ != Activations::native)
+      text += ", activations as " + std::string(to_string(activations_));
+    return text;
+  }
+
+  /// Throws `std::invalid_argument` unless these activations are some that meet the storage, of
+  /// floats; `automatic` stands for `chosen`.
+  void set_activations(Activations activations, Activations chosen) {
+    require_activations<T>(storage(), activations);
+    activations_ = activations == Activations::automatic ? chosen : activations;
+  }
+
   /// The value that is stored for an entry.
   [[nodiscard]] T operator()(Index row, Index col) const {
     if (storage() == Storage::bf16)
@@ -146,6 +164,7 @@ class NarrowPanels : public NarrowLayout {
     NarrowPanels result(storage(), rows, cols());
     result.exponent_ = exponent_;
     result.power_ = power_;
+    result.activations_ = activations_;
     for (Index row = 0; row < rows; ++row) {
       const Index own = from(row);
       for (Index col = 0; own >= 0 && col < cols(); ++col) {
@@ -162,10 +181,13 @@ class NarrowPanels : public NarrowLayout {
 
   /// Adds tensors to the parts of an operator: `name`, rows x cols in the element type of the
   /// storage (int4: two columns a byte, the first in the low half, 8 added to each), and its
-  /// scales, a group a column; and the attributes "storage" and, unless it is 0, "exponent".
+  /// scales, a group a column; and the attributes "storage" and, unless they are 0 and native,
+  /// "exponent" and "activations".
   void add_to(Parts& parts, const std::string& name) const {
     parts.attributes["storage"] = to_string(storage());
     if (exponent_ != 0) parts.attributes["exponent"] = std::to_string(exponent_);
+    if (activations_ != Activations::native)
+      parts.attributes["activations"] = to_string(activations_);
     if (storage() == Storage::bf16)
       parts.tensors[name] = tensor<Eigen::bfloat16>(cols(), half_as());
     if (storage() == Storage::f16) parts.tensors[name] = tensor<Eigen::half>(cols(), half_as());
@@ -218,6 +240,8 @@ class NarrowPanels : public NarrowLayout {
             ? from_halves<Eigen::half>(storage, rows, cols, stored)
             : from_integers(storage, rows, cols, stored, parts.tensor(name + "_scales"));
     if (parts.attributes.contains("exponent")) result.read_exponent(parts.integer("exponent"));
+    if (parts.attributes.contains("activations"))
+      result.read_activations(parts.attributes.at("activations"));
     return result;
   }
 
@@ -366,8 +390,20 @@ class NarrowPanels : public NarrowLayout {
     power_ = std::ldexp(T(1), exponent_);
   }
 
+  /// Doubles have no narrow arithmetic: they meet what was made for it as they are.
+  void read_activations(const std::string& name) {
+    for (const Activations known : {Activations::int16, Activations::int8, Activations::bf16})
+      if (name == to_string(known)) {
+        require_activations<float>(storage(), known);
+        if constexpr (std::same_as<T, float>) activations_ = known;
+        return;
+      }
+    throw std::invalid_argument("pleat: unknown activations \"" + name + '"');
+  }
+
   int exponent_ = 0;
   T power_ = T(1);
+  Activations activations_ = Activations::native;
   AlignedArray<std::uint8_t> bytes_ = {};
 };
 

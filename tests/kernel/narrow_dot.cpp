@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: MIT
+// Narrow weights times rounded activations: exact sums, one result for any batch, the bound on the
+// error, the largest numbers, and what is not finite.
+#include "pleat/kernel/active.hpp"
+#include "pleat/kernel/regime.hpp"
+#include "pleat/matrix/dense.hpp"
+#include "pleat/matrix/kronecker_sparse.hpp"
+#include "support/catch.hpp"
+#include "support/random.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace pleat::test {
+namespace {
+
+using Combination = std::pair<Storage, Activations>;
+constexpr std::array combinations{
+    Combination{Storage::int8, Activations::int8}, Combination{Storage::int8, Activations::int16},
+    Combination{Storage::int4, Activations::int8}, Combination{Storage::bf16, Activations::bf16}};
+
+double most(Activations activations) { return activations == Activations::int16 ? 32767 : 127; }
+
+/// Samples as the kernels round them, in plain loops.
+Matrix<double> rounded(const Matrix<float>& X, Activations activations) {
+  Matrix<double> result(X.rows(), X.cols());
+  for (Index j = 0; j < X.cols(); ++j)
+    for (Index first = 0; first < X.rows(); first += 64) {
+      const auto group = X.col(j).segment(first, std::min<Index>(64, X.rows() - first));
+      const float largest = group.cwiseAbs().maxCoeff();
+      const auto limit = static_cast<float>(most(activations));
+      const float inverse = largest > 0 ? limit / largest : 0.0F;
+      for (Index k = 0; k < group.size(); ++k)
+        result(first + k, j) =
+            activations == Activations::bf16
+                ? double(static_cast<float>(detail::nearest<Eigen::bfloat16>(group(k))))
+                : std::nearbyint(group(k) * inverse) * double(largest / limit);
+    }
+  return result;
+}
+
+/// How far each output may be from that of activations as they are; see `Dense::with_activations`.
+Matrix<double> bound(const Matrix<float>& W, const Matrix<float>& X, Activations activations) {
+  Matrix<double> result = Matrix<double>::Zero(W.rows(), X.cols());
+  const Matrix<double> magnitude = W.cast<double>().cwiseAbs();
+  if (activations == Activations::bf16)
+    return std::ldexp(1.0, -8) * magnitude * X.cast<double>().cwiseAbs();
+  for (Index j = 0; j < X.cols(); ++j)
+    for (Index first = 0; first < X.rows(); first += 64) {
+      const Index count = std::min<Index>(64, X.rows() - first);
+      const double step = X.col(j).segment(first, count).cwiseAbs().maxCoeff() / most(activations);
+      result.col(j) += step / 2 * magnitude.middleCols(first, count).rowwise().sum();
+    }
+  return result;
+}
+
+}  // namespace
+
+TEST_CASE("rounded activations: the product of what was rounded, for any shape", "[narrow_dot]") {
+  Random random(1);
+  for (const auto& [rows, cols] : std::vector<std::pair<Index, Index>>{
+           {1, 1}, {16, 64}, {15, 3}, {37, 5}, {130, 65}, {33, 129}, {48, 511}, {200, 200}})
+    for (const auto& [storage, activations] : combinations) {
+      const Matrix<float> W = random.matrix<float>(rows, cols);
+      const Dense<float> op = Dense<float>(W, storage).with_activations(activations);
+      REQUIRE(op.activations() == activations);
+      const Matrix<double> stored = op.to_dense().cast<double>();
+      for (const Index batch : {1, 2, 3, 4, 7, 8, 9, 14, 19, 64, 103}) {
+        CAPTURE(rows, cols, to_string(storage), to_string(activations), batch);
+        const Matrix<float> X = random.matrix<float>(cols, batch);
+        const Matrix<double> expected = stored * rounded(X, activations);
+        Matrix<float> Y =
+            Matrix<float>::Constant(rows, batch, std::numeric_limits<float>::quiet_NaN());
+        op.apply(X, Y);
+        CHECK((Y.cast<double>() - expected).norm() <= 1e-6 * expected.norm());
+        const Matrix<double> exact = stored * X.cast<double>();
+        const Matrix<double> allowed = 1.001 * bound(op.to_dense(), X, activations) +
+                                       1e-6 * (stored.cwiseAbs() * X.cast<double>().cwiseAbs());
+        CHECK(((Y.cast<double>() - exact).cwiseAbs().array() <= allowed.array()).all());
+
+        Matrix<float> alone(rows, batch);
+        for (Index j = 0; j < batch; ++j) op.apply(X.col(j), alone.col(j));
+        CHECK(alone == Y);
+        const Matrix<float> before = random.matrix<float>(rows, batch);
+        Matrix<float> sum = before;
+        op.apply_add(X, sum);
+        CHECK((sum - before - Y).norm() <= 1e-5F * (1 + before.norm() + Y.norm()));
+      }
+    }
+}
+
+TEST_CASE("rounded activations: threads change no bit", "[narrow_dot]") {
+  Random random(2);
+  const Matrix<float> X = random.matrix<float>(300, 70);
+  const Matrix<float> W = random.matrix<float>(611, 300);
+  for (const auto& [storage, activations] : combinations) {
+    const Dense<float> op = Dense<float>(W, storage).with_activations(activations);
+    Matrix<float> serial(611, 70);
+    Matrix<float> split(611, 70);
+    op.apply(X, serial);
+    Workspace workspace([](Index tasks, const auto& task) {
+      for (Index i = tasks; i > 0; --i) task(i - 1);
+    });
+    op.apply(X, split, workspace);
+    CHECK(serial == split);
+  }
+}
+
+TEST_CASE("rounded activations: the largest numbers do not overflow", "[narrow_dot]") {
+  for (const auto& [storage, activations] : combinations)
+    for (const float sign : {1.0F, -1.0F})
+      for (const Index cols : {64, 256}) {
+        // int4 has one number more below zero than above.
+        const Matrix<float> W = Matrix<float>::Constant(33, cols, sign);
+        const Dense<float> op = Dense<float>(W, storage).with_activations(activations);
+        for (const float x : {1.0F, -1.0F}) {
+          const Matrix<float> X = Matrix<float>::Constant(cols, 9, x);
+          Matrix<float> Y(33, 9);
+          op.apply(X, Y);
+          CAPTURE(to_string(storage), to_string(activations), sign, x, cols);
+          CHECK((Y.array() / (sign * x * static_cast<float>(cols)) - 1).abs().maxCoeff() < 1e-5F);
+        }
+      }
+}
+
+TEST_CASE("rounded activations: what is not finite reaches every output of its sample",
+          "[narrow_dot]") {
+  Random random(3);
+  for (const auto& [storage, activations] : combinations) {
+    const Dense<float> op =
+        Dense<float>(random.matrix<float>(45, 150), storage).with_activations(activations);
+    for (const float bad :
+         {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+          -std::numeric_limits<float>::infinity()})
+      for (const Index at : {0, 70, 149}) {
+        Matrix<float> X = random.matrix<float>(150, 6);
+        Matrix<float> expected(45, 6);
+        op.apply(X, expected);
+        X(at, 2) = bad;
+        Matrix<float> Y(45, 6);
+        op.apply(X, Y);
+        CAPTURE(to_string(storage), to_string(activations), bad, at);
+        for (Index j = 0; j < 6; ++j)
+          for (Index i = 0; i < 45; ++i)
+            if (j == 2) CHECK_FALSE(is_finite(Y(i, j)));
+            else CHECK(Y(i, j) == expected(i, j));
+        if (activations != Activations::bf16) CHECK(std::isnan(Y(0, 2)));
+      }
+    // Numbers too small for a scale are 0, and the largest that there are stay numbers.
+    Matrix<float> X = Matrix<float>::Constant(150, 2, 1e-38F);
+    Matrix<float> Y(45, 2);
+    op.apply(X, Y);
+    CHECK(Y.cwiseAbs().maxCoeff() < 1e-35F);
+    const Dense<float> small =
+        Dense<float>(Matrix<float>::Constant(3, 150, 4e-3F), storage).with_activations(activations);
+    X.setConstant(3e38F);
+    Matrix<float> big(3, 2);
+    small.apply(X, big);
+    CHECK(is_finite(big(0, 0)));
+    CHECK(big(0, 0) > 1e38F);
+  }
+}
+
+TEST_CASE("rounded activations: what does not fit is refused, what is automatic is known",
+          "[narrow_dot]") {
+  Random random(4);
+  const Matrix<float> W = random.matrix<float>(96, 96);
+  for (const Storage storage :
+       {Storage::f32, Storage::bf16, Storage::f16, Storage::int8, Storage::int4})
+    for (const Activations activations :
+         {Activations::int16, Activations::int8, Activations::bf16}) {
+      const Dense<float> op(W, storage);
+      CHECK(op.activations() == Activations::native);
+      const bool meets = std::find(combinations.begin(), combinations.end(),
+                                   Combination{storage, activations}) != combinations.end();
+      CAPTURE(to_string(storage), to_string(activations));
+      if (meets) {
+        CHECK(op.with_activations(activations).parameters().find(to_string(activations)) !=
+              std::string::npos);
+        CHECK(
+            op.with_activations(activations).with_activations(Activations::native).activations() ==
+            Activations::native);
+      } else {
+        CHECK_THROWS_WITH(op.with_activations(activations), Catch::Contains("do not meet"));
+      }
+      if (storage != Storage::f32)
+        CHECK_THROWS_AS(Dense<double>(W.cast<double>(), storage).with_activations(activations),
+                        std::invalid_argument);
+      CHECK_THROWS_AS(op.with_activations(static_cast<Activations>(9)), std::invalid_argument);
+    }
+  CHECK(Dense<double>(W.cast<double>(), Storage::int8)
+            .with_activations(Activations::automatic)
+            .activations() == Activations::native);
+
+  using kernel::automatic_activations;
+  using kernel::DotProducts;
+  using Kernel = kernel::Activations;
+  const auto for_large = [](DotProducts dots, kernel::Format format) {
+    return automatic_activations(dots, format, 512, 512);
+  };
+  CHECK(for_large(DotProducts::none, kernel::Format::int8) == Kernel::native);
+  CHECK(for_large(DotProducts::int16, kernel::Format::int8) == Kernel::int16);
+  CHECK(for_large(DotProducts::int16, kernel::Format::int4) == Kernel::int8);
+  CHECK(for_large(DotProducts::int16, kernel::Format::bf16) == Kernel::native);
+  CHECK(for_large(DotProducts::int8, kernel::Format::int8) == Kernel::int8);
+  CHECK(for_large(DotProducts::int8, kernel::Format::bf16) == Kernel::native);
+  CHECK(for_large(DotProducts::int8_bf16, kernel::Format::bf16) == Kernel::bf16);
+  CHECK(for_large(DotProducts::int8_bf16, kernel::Format::f16) == Kernel::native);
+  CHECK(automatic_activations(DotProducts::int8_bf16, kernel::Format::int8, 8, 8) ==
+        Kernel::native);
+}
+
+TEST_CASE("rounded activations: kept by files, and doubles take them as they are", "[narrow_dot]") {
+  Random random(5);
+  const Matrix<float> W = random.matrix<float>(40, 130);
+  const Matrix<float> X = random.matrix<float>(130, 5);
+  for (const auto& [storage, activations] : combinations) {
+    const Dense<float> op = Dense<float>(W, storage).with_activations(activations);
+    Parts parts = op.parts();
+    const Dense<float> loaded = Dense<float>::from_parts(parts);
+    CHECK(loaded.activations() == activations);
+    Matrix<float> expected(40, 5);
+    Matrix<float> Y(40, 5);
+    op.apply(X, expected);
+    loaded.apply(X, Y);
+    CHECK(Y == expected);
+    CHECK(Dense<double>::from_parts(parts).activations() == Activations::native);
+    parts.attributes["activations"] = "int7";
+    CHECK_THROWS_WITH(Dense<float>::from_parts(parts), Catch::Contains("int7"));
+    parts.attributes["activations"] = storage == Storage::bf16 ? "int8" : "bf16";
+    CHECK_THROWS_AS(Dense<float>::from_parts(parts), std::invalid_argument);
+    parts.attributes.erase("activations");
+    CHECK(Dense<float>::from_parts(parts).activations() == Activations::native);
+  }
+}
+
+TEST_CASE("rounded activations: blocks of a Kronecker-sparse matrix", "[narrow_dot]") {
+  Random random(6);
+  for (const KroneckerPattern pattern : {KroneckerPattern{3, 40, 70, 1}, {2, 5, 66, 3}})
+    for (const auto& [storage, activations] : combinations) {
+      const Index rows = pattern.a * pattern.b * pattern.d - 1;
+      const Index cols = pattern.a * pattern.c * pattern.d;
+      Vector<float> values = random.matrix<float>(pattern.a * pattern.b * pattern.c * pattern.d, 1);
+      const KroneckerSparse<float> whole(rows + 1, cols, pattern, values);
+      const KroneckerSparse<float> op = whole.stored_as(storage).with_activations(activations);
+      const KroneckerSparse<float> native = op.with_activations(Activations::native);
+      CHECK(op.activations() == activations);
+      for (const Index batch : {1, 3, 64}) {
+        const Matrix<float> X = random.matrix<float>(cols, batch);
+        Matrix<float> Y(rows + 1, batch);
+        Matrix<float> expected(rows + 1, batch);
+        op.apply(X, Y);
+        native.apply(X, expected);
+        CAPTURE(to_string(storage), to_string(activations), batch, pattern.d);
+        CHECK((Y - expected).norm() <=
+              (activations == Activations::int16 ? 1e-4F : 0.01F) * expected.norm());
+        CHECK(Y != expected);
+      }
+    }
+}
+
+}  // namespace pleat::test
