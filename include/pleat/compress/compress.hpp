@@ -23,6 +23,24 @@ inline namespace PLEAT_ABI {
 template <class Op>
 struct Compressor;
 
+namespace detail {
+
+/// What is the same in all structures that have these options: said before any work is done,
+template <Real T, class Options>
+void require_options(const Options& options) {
+  if constexpr (requires { options.activations; })
+    require_activations<T>(options.storage, options.activations);
+}
+/// and done to what was made.
+template <class Op, class Options>
+[[nodiscard]] Op with_options(Op op, const Options& options) {
+  if constexpr (requires { options.activations; })
+    if (is_narrow(options.storage)) return op.with_activations(options.activations);
+  return op;
+}
+
+}  // namespace detail
+
 /// The closest Structure to W within the budget: W is m x n, any shape from 1 x 1 up.
 ///
 /// Close means: in the metric of the calibration (see `relative_error`) with correlations shrunk as
@@ -45,13 +63,15 @@ template <template <Real> class Structure, class Derived>
   const ConstMatrixRef<T> weight(W.derived());
   detail::require_weight<T>(weight, calibration);
   [[maybe_unused]] const detail::SerialEigen serial;
+  detail::require_options<T>(options);
   return detail::propagated<T>(weight, budget, calibration, options.monitor,
                                [&](const ConstMatrixRef<T>& target, const Budget& within,
                                    const Calibration<T>& seen, const Monitor& monitor) {
                                  auto stoppable = options;
                                  stoppable.monitor = monitor;
-                                 return Compressor<Structure<T>>::run(target, within, seen,
-                                                                      stoppable);
+                                 return detail::with_options(
+                                     Compressor<Structure<T>>::run(target, within, seen, stoppable),
+                                     options);
                                });
 }
 

@@ -36,6 +36,8 @@ class AnyOperator : public OperatorBase<AnyOperator<T>, T> {
   [[nodiscard]] std::size_t bytes() const { return held_ ? held_->bytes() : 0; }
   [[nodiscard]] double flops() const { return held_ ? held_->flops() : 0; }
   [[nodiscard]] Matrix<T> to_dense() const { return held_ ? held_->to_dense() : Matrix<T>(0, 0); }
+  /// Whether `apply` rounds activations; see `Dense::with_activations`.
+  [[nodiscard]] bool rounds_activations() const { return held_ && held_->rounds_activations(); }
 
   /// The name of the structure held ("LowRank"); "custom" for a type without one, else "empty".
   [[nodiscard]] std::string structure() const { return held_ ? held_->structure() : "empty"; }
@@ -92,6 +94,7 @@ class AnyOperator : public OperatorBase<AnyOperator<T>, T> {
     virtual std::size_t bytes() const = 0;
     virtual double flops() const = 0;
     virtual Matrix<T> to_dense() const = 0;
+    virtual bool rounds_activations() const = 0;
     virtual std::string structure() const = 0;
     virtual std::string parameters() const = 0;
     virtual Parts parts() const = 0;
@@ -112,6 +115,7 @@ class AnyOperator : public OperatorBase<AnyOperator<T>, T> {
     std::size_t bytes() const override { return static_cast<std::size_t>(op.bytes()); }
     double flops() const override { return static_cast<double>(op.flops()); }
     Matrix<T> to_dense() const override { return op.to_dense(); }
+    bool rounds_activations() const override { return detail::rounds_activations(op); }
     std::string structure() const override {
       if constexpr (requires { std::string(op.structure()); }) return std::string(op.structure());
       else return "custom";

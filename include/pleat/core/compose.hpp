@@ -36,6 +36,11 @@ class Composite : public OperatorBase<Derived, typename First::Scalar> {
     return std::apply([](const auto&... op) { return (static_cast<double>(op.flops()) + ...); },
                       operands_);
   }
+  /// Whether one of the operands rounds its activations.
+  [[nodiscard]] bool rounds_activations() const {
+    return std::apply([](const auto&... op) { return (detail::rounds_activations(op) || ...); },
+                      operands_);
+  }
   [[nodiscard]] std::string parameters() const {
     std::string text;
     std::apply(

@@ -62,25 +62,32 @@ Storage require_storage(Storage storage) {
   return storage;
 }
 
-/// Throws `std::invalid_argument` unless an operator of T whose weights are stored so can have them
-/// meet such activations: int8 weights int8 and int16, those of fewer bits int8, bf16 weights bf16,
-/// all of float; and any weights native and automatic ones.
+/// Whether an operator of T whose weights are stored so can have them meet such activations: int8
+/// weights int8 and int16, those of fewer bits int8, bf16 weights bf16, all of float; and any
+/// weights automatic and native ones.
+template <Real T>
+[[nodiscard]] constexpr bool meets(Storage storage, Activations activations) noexcept {
+  const bool is_float = std::same_as<T, float>;
+  const bool is_half = storage == Storage::bf16 || storage == Storage::f16;
+  switch (activations) {
+    case Activations::automatic:
+    case Activations::native: return true;
+    case Activations::int16: return is_float && storage == Storage::int8;
+    case Activations::int8: return is_float && is_narrow(storage) && !is_half;
+    case Activations::bf16: return is_float && storage == Storage::bf16;
+  }
+  return false;
+}
+
+/// Throws `std::invalid_argument` unless it can.
 template <Real T>
 void require_activations(Storage storage, Activations activations) {
   require(activations <= Activations::bf16, [] { return std::string("unknown activations"); });
-  if (activations == Activations::automatic || activations == Activations::native) return;
-  const bool is_bytes = storage == Storage::int8;
-  const bool is_bits =
-      is_narrow(storage) && !is_bytes && storage != Storage::bf16 && storage != Storage::f16;
-  require(
-      std::same_as<T, float> && (activations == Activations::int8    ? is_bytes || is_bits
-                                 : activations == Activations::int16 ? is_bytes
-                                                                     : storage == Storage::bf16),
-      [&] {
-        return "weights stored as " + std::string(to_string(storage)) + " of an operator of " +
-               std::string(to_string(native_storage<T>)) + " do not meet activations rounded to " +
-               std::string(to_string(activations));
-      });
+  require(meets<T>(storage, activations), [&] {
+    return "weights stored as " + std::string(to_string(storage)) + " of an operator of " +
+           std::string(to_string(native_storage<T>)) + " do not meet activations rounded to " +
+           std::string(to_string(activations));
+  });
 }
 
 /// Throws unless every entry is finite; the message names the first offender, column by column.

@@ -106,6 +106,19 @@ void reserve_most(Workspace& workspace, Index batch, Needed needed) {
 
 }  // namespace detail
 
+namespace detail {
+
+/// Whether `apply` rounds activations, so that it is not quite that of `to_dense`: an operator that
+/// can says so by `activations()`, and one made of others by `rounds_activations()`.
+template <class Op>
+[[nodiscard]] bool rounds_activations(const Op& op) {
+  if constexpr (requires { op.rounds_activations(); }) return op.rounds_activations();
+  else if constexpr (requires { op.activations(); }) return op.activations() != Activations::native;
+  else return false;
+}
+
+}  // namespace detail
+
 /// The six forms of `apply`, `reserve`, and `to_dense`, made of two calls: `Derived` has, protected
 /// or private with this class as a friend,
 ///
@@ -176,17 +189,22 @@ class OperatorBase {
       self().reserve_scratch(workspace, batch);
   }
 
-  /// What, by applying the operator to the columns of the identity, a block at a time.
+  /// What, by applying the operator to the columns of the identity, a block at a time; or, where
+  /// that rounds activations, its transpose.
   [[nodiscard]] Matrix<T> to_dense() const {
+    const bool transposed = detail::rounds_activations(self());
+    const Index size = transposed ? self().rows() : self().cols();
     constexpr Index block = 64;
-    Matrix<T> dense(self().rows(), self().cols());
-    Matrix<T> identity = Matrix<T>::Zero(self().cols(), (std::min)(block, self().cols()));
-    for (Index first = 0; first < self().cols(); first += block) {
-      const Index count = (std::min)(block, self().cols() - first);
+    Matrix<T> dense(transposed ? self().cols() : self().rows(), size);
+    Matrix<T> identity = Matrix<T>::Zero(size, (std::min)(block, size));
+    for (Index first = 0; first < size; first += block) {
+      const Index count = (std::min)(block, size - first);
       for (Index j = 0; j < count; ++j) identity(first + j, j) = T(1);
-      apply(identity.leftCols(count), dense.middleCols(first, count));
+      if (transposed) apply_transpose(identity.leftCols(count), dense.middleCols(first, count));
+      else apply(identity.leftCols(count), dense.middleCols(first, count));
       for (Index j = 0; j < count; ++j) identity(first + j, j) = T(0);
     }
+    if (transposed) dense.transposeInPlace();
     return dense;
   }
 

@@ -68,6 +68,8 @@ class Blast : public detail::ProductStructure<Blast<T>, KroneckerSparse<T>, Kron
     Index iterations = 0;
     /// How U and V are stored; the coupling, which is small, in bf16 where those are in less.
     Storage storage = native_storage<T>;
+    /// How activations meet what is stored narrower; see `Dense::with_activations`.
+    Activations activations = Activations::automatic;
     /// Of the randomized method for singular vectors of large weights.
     std::uint64_t seed = 0;
     Monitor monitor = {};
@@ -125,9 +127,7 @@ class Blast : public detail::ProductStructure<Blast<T>, KroneckerSparse<T>, Kron
   [[nodiscard]] Index rank() const { return left().pattern().c; }
   [[nodiscard]] std::string parameters() const {
     return std::to_string(row_blocks()) + " x " + std::to_string(column_blocks()) +
-           " blocks, rank " + std::to_string(rank()) +
-           (is_narrow(left().storage()) ? ", stored as " + std::string(to_string(left().storage()))
-                                        : "");
+           " blocks, rank " + std::to_string(rank()) + detail::stored_text(left());
   }
 
   /// U, m x b1 r.

@@ -57,13 +57,15 @@ class BlockDictionary
     Index nonzeros = 0;
     /// Rounds over all blocks; twice as many steps before for each block by itself.
     Index iterations = 12;
-    /// How codes and dictionaries are stored. Narrow codes are N:M, of 4, 8, 16 or 32 atoms.
-    Storage storage = native_storage<T>;
     /// Which shape to take where they are left to the budget.
     Prefer prefer = Prefer::error;
     /// The instruction set that `Prefer::speed` chooses for: "sse2", "fma3+avx2", "avx512" or
     /// "neon64"; that in force if empty.
     std::string target = {};
+    /// How codes and dictionaries are stored. Narrow codes are N:M, of 4, 8, 16 or 32 atoms.
+    Storage storage = native_storage<T>;
+    /// How activations meet what is stored narrower; see `Dense::with_activations`.
+    Activations activations = Activations::automatic;
     /// Nothing here is random: every seed gives the same.
     std::uint64_t seed = 0;
     Monitor monitor = {};
@@ -99,7 +101,8 @@ class BlockDictionary
   [[nodiscard]] Index nonzeros() const { return nonzeros_; }
   [[nodiscard]] std::string parameters() const {
     return "blocks of " + std::to_string(block()) + ", " + std::to_string(nonzeros()) + " of " +
-           std::to_string(atoms()) + " atoms a row" + detail::codes_storage_text(codes());
+           std::to_string(atoms()) + " atoms a row" +
+           detail::codes_storage_text(codes(), dictionaries());
   }
 
   /// C, m x J k.

@@ -51,6 +51,8 @@ class Cur : public detail::ProductStructure<Cur<T>, Dense<T>, Dense<T>, Dense<T>
     CurSelection selection = CurSelection::pivoted_qr;
     /// How the values of C and R are stored; U is fitted to what they became, and native.
     Storage storage = native_storage<T>;
+    /// How activations meet what is stored narrower; see `Dense::with_activations`.
+    Activations activations = Activations::automatic;
     /// Seed of the randomized method by which large matrices are decomposed.
     std::uint64_t seed = 0;
     Monitor monitor = {};
@@ -79,6 +81,11 @@ class Cur : public detail::ProductStructure<Cur<T>, Dense<T>, Dense<T>, Dense<T>
   /// Which rows of the weight are those of R, in the order of R: as they were chosen.
   [[nodiscard]] const std::vector<Index>& rows_of_weight() const noexcept {
     return rows_of_weight_;
+  }
+
+  /// The same rows and columns with other factors.
+  [[nodiscard]] Cur made_of(Dense<T> C, Dense<T> U, Dense<T> R) const {
+    return Cur(std::move(C), std::move(U), std::move(R), columns_, rows_of_weight_);
   }
 
   [[nodiscard]] const Dense<T>& C() const noexcept { return this->template factor<0>(); }

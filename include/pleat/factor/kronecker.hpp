@@ -3,6 +3,7 @@
 #pragma once
 
 #include "pleat/core/progress.hpp"
+#include "pleat/factor/detail/meeting.hpp"
 #include "pleat/factor/low_rank.hpp"
 #include "pleat/matrix/dense.hpp"
 #include "pleat/matrix/kronecker_sum.hpp"
@@ -51,6 +52,8 @@ class Kronecker : public OperatorBase<Kronecker<T>, T> {
     Index iterations = 0;
     /// How all A_r and B_r are stored.
     Storage storage = native_storage<T>;
+    /// How activations meet what is stored narrower; see `Dense::with_activations`.
+    Activations activations = Activations::automatic;
     /// Of the random vectors from which singular vectors of large weights are iterated.
     std::uint64_t seed = 0;
     Monitor monitor = {};
@@ -93,6 +96,19 @@ class Kronecker : public OperatorBase<Kronecker<T>, T> {
   /// B_1, B_2, ..., as they are stored.
   [[nodiscard]] std::vector<Matrix<T>> right_terms() const {
     return apart(right(), right_rows(), right_cols(), shape().right_first());
+  }
+
+  /// The same with activations rounded as they meet narrow factors; see `Dense::with_activations`.
+  [[nodiscard]] Kronecker with_activations(Activations activations) const {
+    detail::require_meets(structure(), activations, left(), right());
+    return Kronecker(shape(), detail::meeting(left(), activations),
+                     detail::meeting(right(), activations));
+  }
+  [[nodiscard]] bool rounds_activations() const {
+    return detail::rounds_activations(left()) || detail::rounds_activations(right());
+  }
+  [[nodiscard]] bool meets(Activations activations) const {
+    return left().meets(activations) || right().meets(activations);
   }
 
   [[nodiscard]] std::size_t bytes() const noexcept { return sum_.bytes(); }

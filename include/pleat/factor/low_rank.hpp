@@ -44,8 +44,6 @@ class LowRank : public detail::ProductStructure<LowRank<T>, Dense<T>, Dense<T>> 
   struct Options {
     /// The rank; 0 leaves it to the budget and `rank_rule`. At most min(m, n).
     Index rank = 0;
-    /// How both factors are stored.
-    Storage storage = native_storage<T>;
     /// Which rank to take among those that the budget allows.
     RankRule rank_rule = RankRule::budget;
     /// For `RankRule::energy`: the share of the squared singular values to keep, in (0, 1].
@@ -56,6 +54,10 @@ class LowRank : public detail::ProductStructure<LowRank<T>, Dense<T>, Dense<T>> 
     Index oversampling = 0;
     /// Power iterations of the randomized method, each re-orthonormalised.
     Index power_iterations = 6;
+    /// How both factors are stored.
+    Storage storage = native_storage<T>;
+    /// How activations meet what is stored narrower; see `Dense::with_activations`.
+    Activations activations = Activations::automatic;
     /// Seed of the randomized method.
     std::uint64_t seed = 0;
     /// Is told of the progress, and may stop it.

@@ -65,6 +65,8 @@ class Monarch
     Index iterations = 8;
     /// How both factors are stored.
     Storage storage = native_storage<T>;
+    /// How activations meet what is stored narrower; see `Dense::with_activations`.
+    Activations activations = Activations::automatic;
     /// Which slices are looked at to choose K and J, and the randomized method for large slices.
     std::uint64_t seed = 0;
     Monitor monitor = {};
@@ -157,8 +159,7 @@ class Monarch
   [[nodiscard]] std::string parameters() const {
     return std::to_string(input_blocks()) + " input blocks, " + std::to_string(output_classes()) +
            " output classes, block rank " + std::to_string(block_rank()) +
-           (is_narrow(left().storage()) ? ", stored as " + std::string(to_string(left().storage()))
-                                        : "");
+           detail::stored_text(left());
   }
 
   /// L, m x t J K.

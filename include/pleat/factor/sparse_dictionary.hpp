@@ -59,6 +59,8 @@ class SparseDictionary
     std::string target = {};
     /// How codes and dictionary are stored. Free positions need native storage.
     Storage storage = native_storage<T>;
+    /// How activations meet what is stored narrower; see `Dense::with_activations`.
+    Activations activations = Activations::automatic;
     /// Of the random vectors from which singular vectors of large weights are iterated.
     std::uint64_t seed = 0;
     Monitor monitor = {};
@@ -83,7 +85,7 @@ class SparseDictionary
     const auto* const brick = codes().template get_if<SemiStructured<T>>();
     return std::to_string(atoms()) + " atoms, " +
            (brick != nullptr ? to_string(brick->pattern()) : std::to_string(nonzeros())) +
-           " a row" + detail::codes_storage_text(codes());
+           " a row" + detail::codes_storage_text(codes(), dictionary());
   }
 
   /// C, m x k.

@@ -70,6 +70,8 @@ class SparseLowRank : public OperatorBase<SparseLowRank<T>, T> {
     std::string target = {};
     /// How the values of S, but of a `Csr`, and both factors are stored.
     Storage storage = native_storage<T>;
+    /// How activations meet what is stored narrower; see `Dense::with_activations`.
+    Activations activations = Activations::automatic;
     /// Of the random vectors from which leading ones are iterated.
     std::uint64_t seed = 0;
     Monitor monitor = {};
@@ -83,6 +85,26 @@ class SparseLowRank : public OperatorBase<SparseLowRank<T>, T> {
   /// The same; throws also unless P has one entry in every row, a one, in ascending columns.
   SparseLowRank(Columns S, LowRank<T> factors)
       : SparseLowRank(Sparse(std::move(S)), std::move(factors)) {}
+
+  /// The same with activations rounded as they meet the parts that are stored so that they can; see
+  /// `Dense::with_activations`. Throws `std::invalid_argument` where none can.
+  [[nodiscard]] SparseLowRank with_activations(Activations activations) const {
+    return std::visit(
+        [&](const auto& S) {
+          detail::require_meets(structure(), activations, S, factors_);
+          return SparseLowRank(detail::meeting(S, activations),
+                               detail::meeting(factors_, activations));
+        },
+        sparse_);
+  }
+  [[nodiscard]] bool rounds_activations() const {
+    return factors_.rounds_activations() ||
+           std::visit([](const auto& S) { return detail::rounds_activations(S); }, sparse_);
+  }
+  [[nodiscard]] bool meets(Activations activations) const {
+    return factors_.meets(activations) ||
+           std::visit([&](const auto& S) { return detail::meets(S, activations); }, sparse_);
+  }
 
   [[nodiscard]] Index rows() const { return factors_.rows(); }
   [[nodiscard]] Index cols() const { return factors_.cols(); }

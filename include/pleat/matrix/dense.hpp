@@ -116,6 +116,11 @@ class Dense : public OperatorBase<Dense<T>, T> {
     return result;
   }
 
+  /// Whether it can have such activations.
+  [[nodiscard]] bool meets(Activations activations) const noexcept {
+    return detail::meets<T>(storage_, activations);
+  }
+
   // Copies only, sharing the panels: what was moved from stays as it was.
   Dense(const Dense&) = default;
   Dense& operator=(const Dense&) = default;

@@ -91,6 +91,9 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
     return KroneckerSparse(values_.with_activations(activations));
   }
   [[nodiscard]] Activations activations() const noexcept { return values_.activations(); }
+  [[nodiscard]] bool meets(Activations activations) const noexcept {
+    return detail::meets<T>(storage(), activations);
+  }
   [[nodiscard]] std::size_t bytes() const noexcept { return values_.bytes(); }
   [[nodiscard]] double flops() const noexcept { return 2 * static_cast<double>(layout().count()); }
   [[nodiscard]] std::string structure() const { return std::string(name); }

@@ -57,12 +57,15 @@ template <Real T>
   return of_block;
 }
 
-/// ", stored as int8" or nothing, for the values of codes.
-template <Real T>
-[[nodiscard]] std::string codes_storage_text(const DictionaryCodes<T>& codes) {
+/// ", stored as int8, activations as int8" or nothing, for the values of codes, or, where only
+/// their dictionary rounds its activations, for that.
+template <Real T, class Dictionary>
+[[nodiscard]] std::string codes_storage_text(const DictionaryCodes<T>& codes,
+                                             const Dictionary& dictionary) {
   const auto* const brick = codes.template get_if<SemiStructured<T>>();
-  if (brick == nullptr || !is_narrow(brick->storage())) return "";
-  return ", stored as " + std::string(to_string(brick->storage()));
+  const std::string text = brick == nullptr ? "" : stored_text(*brick);
+  const std::string own = stored_text(dictionary);
+  return own.size() > text.size() ? own : text;
 }
 
 }  // namespace detail

@@ -4,6 +4,7 @@
 
 #include "pleat/core/linear_operator.hpp"
 #include "pleat/core/parts.hpp"
+#include "pleat/factor/detail/meeting.hpp"
 
 #include <algorithm>
 #include <cstddef>
@@ -63,6 +64,16 @@ class OneOf : public OperatorBase<OneOf<First, Rest...>, typename First::Scalar>
   }
   [[nodiscard]] Parts parts() const {
     return visit([](const auto& op) { return op.parts(); });
+  }
+  /// The one that is held with its activations rounded, if it can; and whether it can.
+  [[nodiscard]] OneOf with_activations(Activations activations) const {
+    return visit([&](const auto& op) { return OneOf(meeting(op, activations)); });
+  }
+  [[nodiscard]] bool rounds_activations() const {
+    return visit([](const auto& op) { return detail::rounds_activations(op); });
+  }
+  [[nodiscard]] bool meets(Activations activations) const {
+    return visit([&](const auto& op) { return detail::meets(op, activations); });
   }
   /// Of the parts of any of them. Throws what its parts throw, and where they are of none.
   [[nodiscard]] static OneOf from_parts(const Parts& parts) {

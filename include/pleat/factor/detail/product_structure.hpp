@@ -3,6 +3,7 @@
 #pragma once
 
 #include "pleat/core/compose.hpp"
+#include "pleat/factor/detail/meeting.hpp"
 
 #include <cstddef>
 #include <string>
@@ -25,6 +26,19 @@ class ProductStructure : public OperatorBase<Derived, typename First::Scalar> {
   [[nodiscard]] double flops() const { return product_.flops(); }
   [[nodiscard]] std::string structure() const { return std::string(Derived::name); }
 
+  /// The same with activations rounded as they meet the factors that are stored so that they can;
+  /// see `Dense::with_activations`. Each factor rounds what the one before it gives, tile by tile.
+  /// Throws `std::invalid_argument` where none can.
+  [[nodiscard]] Derived with_activations(Activations activations) const {
+    return with(activations, std::index_sequence_for<First, Rest...>());
+  }
+  /// Whether one of its factors rounds its activations.
+  [[nodiscard]] bool rounds_activations() const { return product_.rounds_activations(); }
+  /// Whether one of its factors can have such activations.
+  [[nodiscard]] bool meets(Activations activations) const {
+    return any_meets(activations, std::index_sequence_for<First, Rest...>());
+  }
+
  protected:
   /// Throws `std::invalid_argument` if inner sizes differ.
   explicit ProductStructure(First first, Rest... rest)
@@ -37,6 +51,19 @@ class ProductStructure : public OperatorBase<Derived, typename First::Scalar> {
 
  private:
   friend OperatorBase<Derived, T>;
+
+  template <std::size_t... At>
+  [[nodiscard]] Derived with(Activations activations, std::index_sequence<At...>) const {
+    require_meets(structure(), activations, factor<At>()...);
+    const auto& self = static_cast<const Derived&>(*this);
+    if constexpr (requires { self.made_of(factor<At>()...); })
+      return self.made_of(meeting(factor<At>(), activations)...);
+    else return Derived(meeting(factor<At>(), activations)...);
+  }
+  template <std::size_t... At>
+  [[nodiscard]] bool any_meets(Activations activations, std::index_sequence<At...>) const {
+    return (detail::meets(factor<At>(), activations) || ...);
+  }
 
   void evaluate(const ConstMatrixView<T>& X, MatrixView<T> Y, Update update,
                 Workspace& workspace) const {

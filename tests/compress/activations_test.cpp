@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT
+// Options::activations: what makers do with it, and what they refuse.
+#include "compress/support.hpp"
+#include "pleat/pleat.hpp"
+#include "support/catch.hpp"
+#include "support/random.hpp"
+
+#include <stdexcept>
+#include <string>
+
+namespace pleat::test {
+namespace {
+
+/// Rounded activations are close to native ones, and each is what describe says.
+template <template <Real> class Structure>
+void check_activations(const Matrix<float>& W, const Matrix<float>& X) {
+  for (const Storage storage : {Storage::int8, Storage::int4}) {
+    typename Structure<float>::Options options;
+    options.storage = storage;
+    options.activations = Activations::native;
+    const auto native = compress<Structure>(W, pleat::keep(0.6), options);
+    options.activations = Activations::int8;
+    const auto rounded = compress<Structure>(W, pleat::keep(0.6), options);
+    options.activations = Activations::automatic;
+    const auto automatic = compress<Structure>(W, pleat::keep(0.6), options);
+    options.activations = Activations::bf16;
+    CAPTURE(describe(rounded));
+    CHECK_THROWS_WITH(compress<Structure>(W, pleat::keep(0.6), options),
+                      Catch::Contains("do not meet"));
+    CHECK(describe(rounded).find("activations as int8") != std::string::npos);
+    CHECK(describe(native).find("activations") == std::string::npos);
+    const Matrix<float> stored = native.to_dense();
+    CHECK((rounded.to_dense() - stored).norm() <= 1e-5F * stored.norm());
+    CHECK((AnyOperator<float>(Sum(rounded, automatic)).to_dense() - 2 * stored).norm() <=
+          1e-5F * stored.norm());
+    CHECK(relative_error(W, rounded) == Approx(relative_error(W, native)).margin(1e-6));
+    Matrix<float> Y(W.rows(), X.cols());
+    Matrix<float> expected(W.rows(), X.cols());
+    native.apply(X, expected);
+    for (const auto* const op : {&rounded, &automatic}) {
+      op->apply(X, Y);
+      CHECK((Y - expected).norm() <= 0.04F * expected.norm());
+    }
+    rounded.apply(X, Y);
+    CHECK(Y != expected);
+    CHECK(apply_error(W, rounded, X) != apply_error(W, native, X));
+  }
+  typename Structure<float>::Options options;
+  options.activations = Activations::int8;
+  CHECK_THROWS_WITH(compress<Structure>(W, pleat::keep(1.5), options), Catch::Contains("f32"));
+}
+
+}  // namespace
+
+TEST_CASE("activations: every maker gives its narrow parts what was asked for", "[activations]") {
+  Random random(61);
+  const Matrix<float> W = random.matrix<float>(96, 80);
+  const Matrix<float> X = random.matrix<float>(80, 5);
+  check_activations<Dense>(W, X);
+  check_activations<LowRank>(W, X);
+  check_activations<Monarch>(W, X);
+  check_activations<Kronecker>(W, X);
+  check_activations<Blast>(W, X);
+  check_activations<SparseLowRank>(W, X);
+  check_activations<BlockDictionary>(W, X);
+  check_activations<SparseDictionary>(W, X);
+  check_activations<Cur>(W, X);
+}
+
+}  // namespace pleat::test
