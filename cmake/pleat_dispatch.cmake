@@ -60,8 +60,11 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
   )
 else()
   set(PLEAT_BASELINE neon64)
-  set(PLEAT_TABLES neon64)
-  pleat_kernels(baseline kernels_arch xsimd::neon64 PortableDots)
+  set(PLEAT_TABLES neon64 neon64+dot+i8mm)
+  pleat_kernels(baseline kernels_arch xsimd::neon64 NeonDots<false>)
+  pleat_kernels(
+    neon64_dot_i8mm kernels_dots xsimd::neon64 NeonDots<true> -march=armv8.2-a+dotprod+i8mm
+  )
 endif()
 
 string(STRIP "${declarations}" DECLARATIONS)

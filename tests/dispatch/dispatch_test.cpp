@@ -41,7 +41,13 @@ TEST_CASE("the choice for CPUs that are not here", "[dispatch]") {
   CHECK(kernel::best_level(client) == Level::avx2_vnni);
   cpu.avx2 = false;  // a hypervisor may hide any of them
   CHECK(kernel::best_level(cpu) == Level::baseline);
-  const CpuFeatures all{true, true, true, true, true, true, true, true, true, true, true};
+  CpuFeatures arm;
+  arm.asimd_dot = true;
+  CHECK(kernel::best_level(arm) == Level::baseline);
+  arm.asimd_i8mm = true;
+  CHECK(kernel::best_level(arm) == Level::neon64_dot_i8mm);
+  const CpuFeatures all{true, true, true, true, true, true, true,
+                        true, true, true, true, true, true};
   for (const Level level : kernel::all_levels) CHECK(kernel::can_run(level, all));
   for (const Level level : kernel::all_levels)
     CHECK(kernel::below(kernel::below(level)) == kernel::below(level));

@@ -52,6 +52,12 @@
 #else
 #define PLEAT_KERNEL_ABI v0_fma3_avx2
 #endif
+#elif defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD) && defined(__ARM_FEATURE_MATMUL_INT8)
+#ifdef _OPENMP
+#define PLEAT_KERNEL_ABI v0_neon64_dot_openmp
+#else
+#define PLEAT_KERNEL_ABI v0_neon64_dot
+#endif
 #elif defined(__aarch64__)
 #ifdef _OPENMP
 #define PLEAT_KERNEL_ABI v0_neon64_openmp

@@ -13,6 +13,7 @@ inline namespace v0 {
 /// that of AVX-512.
 enum class Level {
   baseline,
+  neon64_dot_i8mm,
   fma3_avx2,
   avx2_vnni,
   avx2_vnni_vl,
@@ -23,12 +24,13 @@ enum class Level {
 
 /// All of them, the best first.
 inline constexpr Level all_levels[] = {
-    Level::avx512_vnni_bf16, Level::avx512_vnni, Level::avx512,  Level::avx2_vnni_vl,
-    Level::avx2_vnni,        Level::fma3_avx2,   Level::baseline};
+    Level::avx512_vnni_bf16, Level::avx512_vnni, Level::avx512,          Level::avx2_vnni_vl,
+    Level::avx2_vnni,        Level::fma3_avx2,   Level::neon64_dot_i8mm, Level::baseline};
 
 /// The level whose kernels one shares that has dot products besides; itself for others.
 [[nodiscard]] constexpr Level below(Level level) noexcept {
   switch (level) {
+    case Level::neon64_dot_i8mm: return Level::baseline;
     case Level::avx2_vnni:
     case Level::avx2_vnni_vl: return Level::fma3_avx2;
     case Level::avx512_vnni:
@@ -50,6 +52,8 @@ struct CpuFeatures {
   bool avx512vnni = false;
   bool avx512bf16 = false;
   bool avxvnni = false;
+  bool asimd_dot = false;
+  bool asimd_i8mm = false;
 };
 
 /// Whether a CPU with these features runs the kernels of a level.
@@ -59,6 +63,7 @@ struct CpuFeatures {
   const bool vnni = avx512 && cpu.avx512vl && cpu.avx512vnni;
   switch (level) {
     case Level::baseline: return true;
+    case Level::neon64_dot_i8mm: return cpu.asimd_dot && cpu.asimd_i8mm;
     case Level::fma3_avx2: return avx2;
     case Level::avx2_vnni: return avx2 && cpu.avxvnni;
     case Level::avx2_vnni_vl: return vnni;

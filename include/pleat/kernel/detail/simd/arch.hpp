@@ -3,6 +3,7 @@
 #pragma once
 
 #include "pleat/kernel/detail/simd/dot_products.hpp"
+#include "pleat/kernel/detail/simd/dot_products_neon.hpp"
 #include "pleat/kernel/detail/simd/dot_products_x86.hpp"
 #include "pleat/kernel/detail/simd/xsimd.hpp"
 
@@ -33,7 +34,11 @@ using StaticDots = Avx2Dots<StaticArch>;
 #endif
 #elif defined(__aarch64__)
 using StaticArch = xsimd::neon64;
-using StaticDots = PortableDots;
+#if defined(__ARM_FEATURE_DOTPROD) && defined(__ARM_FEATURE_MATMUL_INT8)
+using StaticDots = NeonDots<true>;
+#else
+using StaticDots = NeonDots<false>;
+#endif
 #else
 using StaticArch = xsimd::sse2;
 using StaticDots = PortableDots;
@@ -50,7 +55,8 @@ template <class Arch, class Dots>
                                           : "avx512";
   else if constexpr (std::is_same_v<Arch, xsimd::fma3<xsimd::avx2>>)
     return dots == DotProducts::int8 ? "avx2+vnni" : "fma3+avx2";
-  else if constexpr (std::is_same_v<Arch, xsimd::neon64>) return "neon64";
+  else if constexpr (std::is_same_v<Arch, xsimd::neon64>)
+    return dots == DotProducts::int8 ? "neon64+dot+i8mm" : "neon64";
   else return "sse2";
 }
 

@@ -83,6 +83,24 @@ struct LineScale {
   }
 };
 
+/// Up to 64 activations of a sample, rounded in plain loops; `Wide`: in 16 bits each.
+template <Pair P, bool Wide>
+[[gnu::always_inline]] inline void round_plainly(const float* x, std::size_t count,
+                                                 std::uint8_t* to, float& scale) {
+  const LineScale line = LineScale::of(largest_bits(x, count), largest_of(P));
+  scale = line.scale;
+  for (std::size_t k = 0; k < scale_line_cols; ++k) {
+    std::int32_t value = 0;
+    if (k < count && line.inverse > 0)
+      value = static_cast<std::int32_t>(__builtin_nearbyintf(x[k] * line.inverse));
+    const std::size_t at = Wide                   ? k / 4 * 4 + k % 2 * 2 + k % 4 / 2
+                           : P == Pair::int4_int8 ? k / 8 * 8 + k % 2 * 4 + k % 8 / 2
+                                                  : k;
+    const auto narrow = static_cast<std::int16_t>(value);
+    __builtin_memcpy(to + (Wide ? 2 : 1) * at, &narrow, Wide ? 2 : 1);
+  }
+}
+
 /// The trait for an instruction set without such instructions. What it has, others have, for a pair
 /// P:
 ///
@@ -186,21 +204,8 @@ struct PortableDots {
   template <Pair P>
   static void round(const float* x, std::size_t count, std::uint8_t* to, float& scale,
                     std::int32_t* offsets) {
-    const LineScale line = LineScale::of(largest_bits(x, count), largest_of(P));
-    scale = line.scale;
+    round_plainly<P, P == Pair::int8_int16>(x, count, to, scale);
     for (std::size_t i = 0; i < groups_of_line(P); ++i) offsets[i] = 0;
-    for (std::size_t k = 0; k < scale_line_cols; ++k) {
-      std::int32_t value = 0;
-      if (k < count && line.inverse > 0) {
-        const float scaled = x[k] * line.inverse;
-        value = static_cast<std::int32_t>(__builtin_nearbyintf(scaled));
-      }
-      const auto narrow = static_cast<std::int16_t>(value);
-      const std::size_t at = P == Pair::int8_int16  ? k / 4 * 4 + k % 2 * 2 + k % 4 / 2
-                             : P == Pair::int4_int8 ? k / 8 * 8 + k % 2 * 4 + k % 8 / 2
-                                                    : k;
-      __builtin_memcpy(to + value_bytes<P> * at, &narrow, value_bytes<P>);
-    }
   }
 };
 
