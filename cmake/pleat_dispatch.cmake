@@ -43,7 +43,9 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
   set(avx2 -mavx2 -mfma -mf16c)
   set(avx512 ${avx2} -mavx512f -mavx512cd -mavx512dq -mavx512bw -mavx512vl)
   pleat_kernels(baseline kernels_arch xsimd::sse2 PortableDots)
-  pleat_kernels(fma3_avx2 kernels_arch xsimd::fma3<xsimd::avx2> Avx2Dots<xsimd::fma3<xsimd::avx2>> ${avx2})
+  pleat_kernels(
+    fma3_avx2 kernels_arch xsimd::fma3<xsimd::avx2> Avx2Dots<xsimd::fma3<xsimd::avx2>> ${avx2}
+  )
   pleat_kernels(avx512 kernels_arch xsimd::avx512bw Avx2Dots<xsimd::avx512bw> ${avx512})
   # The same instructions in two encodings: few CPUs have both.
   pleat_kernels(
