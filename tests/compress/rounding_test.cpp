@@ -35,7 +35,7 @@ bool lies_on(const Grid& grid, const Matrix<double>& Qt, const Matrix<double>& s
 TEST_CASE("a sweep that rounds, or prunes and rounds, loses the sum of its squared errors",
           "[rounding]") {
   Random random(71);
-  for (const Storage storage : {Storage::int8, Storage::int4})
+  for (const Storage storage : {Storage::int8, Storage::int4, Storage::int3, Storage::int2})
     for (const auto& [m, n] : {std::pair{1, 1}, {2, 3}, {3, 33}, {4, 130}, {3, 300}}) {
       INFO(m << " x " << n << ", " << to_string(storage));
       Matrix<double> H = gram_of(random, n, n / 2 + 2);
@@ -59,7 +59,7 @@ TEST_CASE("a sweep that rounds, or prunes and rounds, loses the sum of its squar
 
 TEST_CASE("the descent on integers and scales stays on its grid and never loses", "[rounding]") {
   Random random(72);
-  for (const Storage storage : {Storage::int8, Storage::int4})
+  for (const Storage storage : {Storage::int8, Storage::int4, Storage::int3, Storage::int2})
     for (const Index n : {1, 3, 31, 200}) {
       INFO(n << " inputs, " << to_string(storage));
       const Grid grid = Grid::of(storage);
@@ -92,8 +92,10 @@ TEST_CASE("the descent on integers and scales stays on its grid and never loses"
 
 TEST_CASE("values on a grid are packed as they are", "[rounding]") {
   Random random(73);
-  for (const auto& [storage, group, most] :
-       {std::tuple{Storage::int8, 64, 127}, std::tuple{Storage::int4, 32, 7}}) {
+  for (const auto& [storage, group, most] : {std::tuple{Storage::int8, 64, 127},
+                                             {Storage::int4, 32, 7},
+                                             {Storage::int3, 32, 3},
+                                             {Storage::int2, 32, 1}}) {
     const Index m = 19;
     const Index n = 141;
     Matrix<float> scales(m, (n + group - 1) / group);
@@ -132,7 +134,7 @@ TEST_CASE("calibrated rounding of a dense weight beats the nearest", "[rounding]
   const auto check = [&]<class T>(T) {
     for (const auto& [m, n] : {std::pair{1, 1}, {3, 2}, {5, 37}, {24, 128}, {7, 131}, {131, 7}})
       for (const Index samples : {1, 20, 400})
-        for (const Storage storage : {Storage::int8, Storage::int4, Storage::bf16}) {
+        for (const Storage storage : {Storage::int8, Storage::int4, Storage::int2, Storage::bf16}) {
           INFO(m << " x " << n << ", " << samples << " samples, " << to_string(storage));
           const Matrix<T> W = random.matrix<T>(m, n);
           const auto calibration = exact_calibration(correlated_inputs<T>(random, n, samples));
@@ -156,7 +158,7 @@ TEST_CASE("scales, threads and monitors of calibrated rounding", "[rounding]") {
   const Matrix<float> W = random.matrix<float>(40, 160);
   const Matrix<float> X = correlated_inputs<float>(random, 160, 90);
   const auto calibration = exact_calibration(X);
-  for (const Storage storage : {Storage::int8, Storage::int4}) {
+  for (const Storage storage : {Storage::int8, Storage::int4, Storage::int3}) {
     const Dense<float>::Options options{.storage = storage};
     const Matrix<float> expected = compress<Dense>(W, keep(1), calibration, options).to_dense();
     for (const int threads : {2, 3}) {
@@ -195,7 +197,7 @@ TEST_CASE("weights of any size are rounded", "[rounding]") {
   Matrix<double> W = Matrix<double>::Ones(2, 40);
   const auto calibration = calibration_of(Matrix<double>::Ones(40, 3));
   for (const double largest : {4e5, 7e5, 1e7, 1e200})
-    for (const Storage storage : {Storage::int4, Storage::int8}) {
+    for (const Storage storage : {Storage::int4, Storage::int3, Storage::int2, Storage::int8}) {
       CAPTURE(largest, to_string(storage));
       W(1, 3) = largest;
       const auto op = compress<Dense>(W, keep(1), calibration, {.storage = storage});
@@ -219,7 +221,8 @@ TEST_CASE("calibrated rounding is blind to the scale of the weight", "[rounding]
                                                   {.pattern = {2, 4}, .storage = storage}),
                          calibration)};
     };
-    for (const Storage storage : {Storage::bf16, Storage::f16, Storage::int8, Storage::int4}) {
+    for (const Storage storage :
+         {Storage::bf16, Storage::f16, Storage::int8, Storage::int4, Storage::int2}) {
       const auto [dense, sparse] = errors(W, storage);
       // Powers of two: how far the numbers of a float type lie apart is then the same.
       for (const int exponent : {-100, -26, -13, 17, 26, 100, is_float ? 110 : -400}) {

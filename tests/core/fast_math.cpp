@@ -44,12 +44,13 @@ TEMPLATE_TEST_CASE("require_finite finds the offender under -ffast-math", "[core
 
 TEMPLATE_TEST_CASE("values out of range of a storage are found under -ffast-math", "[core]", float,
                    double) {
-  for (const Storage storage : {Storage::bf16, Storage::f16, Storage::int8, Storage::int4})
+  for (const Storage storage :
+       {Storage::bf16, Storage::f16, Storage::int8, Storage::int4, Storage::int3, Storage::int2})
     for (const auto& [value, finite] : all_exponents<TestType>()) {
       Matrix<TestType> W = Matrix<TestType>::Constant(2, 70, TestType(1));
       W(1, 67) = value;
       const double largest = double(std::numeric_limits<TestType>::max());
-      bool refused = !finite && (storage == Storage::int8 || storage == Storage::int4);
+      bool refused = !finite && detail::integer_bits(storage) > 0;
       std::string message;
       try {
         const TestType stored = Dense<TestType>(W, storage).to_dense()(1, 67);

@@ -141,12 +141,17 @@ TEST_CASE("a BLAST matrix in one line, and in narrow storage", "[factor]") {
   const auto op = Blast<float>::from_factors(B, C, D, sizes);
   CHECK(describe(op) == "Blast 8 x 6, 2 x 2 blocks, rank 5, f32, 360 bytes, 187.5 % of dense");
   const Matrix<float> W = op.to_dense();
-  for (const Storage storage : {Storage::bf16, Storage::f16, Storage::int8, Storage::int4}) {
+  for (const Storage storage :
+       {Storage::bf16, Storage::f16, Storage::int8, Storage::int4, Storage::int3, Storage::int2}) {
     const auto narrow = Blast<float>::from_factors(B, C, D, sizes, storage);
+    const float most = storage == Storage::int2   ? 0.8F
+                       : storage == Storage::int3 ? 0.5F
+                       : storage == Storage::int4 ? 0.3F
+                                                  : 0.03F;
     CHECK(narrow.left().storage() == storage);
     CHECK(narrow.right().storage() == storage);
     CHECK(narrow.coupling().storage() == (storage == Storage::f16 ? Storage::f16 : Storage::bf16));
-    CHECK((narrow.to_dense() - W).norm() <= (storage == Storage::int4 ? 0.3F : 0.03F) * W.norm());
+    CHECK((narrow.to_dense() - W).norm() <= most * W.norm());
     CHECK(narrow.parameters() ==
           "2 x 2 blocks, rank 5, stored as " + std::string(to_string(storage)));
   }

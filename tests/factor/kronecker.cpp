@@ -160,7 +160,8 @@ TEST_CASE("Kronecker products in narrow storage", "[factor]") {
     const auto B = matrices<float>(random, 2, wide ? 20 : 7, wide ? 6 : 25);
     const Index m = A[0].rows() * B[0].rows() - 3;
     const Index n = A[0].cols() * B[0].cols() - 2;
-    for (const Storage storage : {Storage::bf16, Storage::f16, Storage::int8, Storage::int4}) {
+    for (const Storage storage : {Storage::bf16, Storage::f16, Storage::int8, Storage::int4,
+                                  Storage::int3, Storage::int2}) {
       INFO(to_string(storage));
       const Kronecker<float> op(m, n, A, B, storage);
       CHECK(op.left().storage() == storage);

@@ -304,14 +304,18 @@ TEMPLATE_TEST_CASE("narrow Kronecker-sparse matrices come back, and are applied"
     const Matrix<T> W = random.matrix<T>(test.rows(), test.cols())
                             .cwiseProduct(pattern_of_one.cwiseAbs().cwiseMin(T(1)));
     const KroneckerSparse<T> exact(W, test.pattern);
-    for (const Storage storage : {Storage::bf16, Storage::f16, Storage::int8, Storage::int4}) {
+    for (const Storage storage :
+         {Storage::bf16, Storage::f16, Storage::int8, Storage::int4, Storage::int2}) {
       CAPTURE(text(test), to_string(storage));
       const KroneckerSparse<T> op(W, test.pattern, storage);
       CHECK(op.storage() == storage);
       CHECK(op.pattern() == test.pattern);
       const Matrix<T> dense = op.to_dense();
       CHECK((W.array() == T(0) && dense.array() != T(0)).count() == 0);
-      CHECK((dense - W).norm() <= T(storage == Storage::int4 ? 0.15 : 0.01) * W.norm());
+      CHECK((dense - W).norm() <= T(storage == Storage::int2   ? 0.6
+                                    : storage == Storage::int4 ? 0.15
+                                                               : 0.01) *
+                                      W.norm());
       // Each row of each of the matrices has scales of its own.
       std::size_t bytes = 0;
       const auto& [a, b, c, d] = test.pattern;
@@ -362,7 +366,8 @@ TEST_CASE("narrow Kronecker-sparse values that cannot be are refused by name and
   CHECK_THROWS_AS(KroneckerSparse<float>(W, pattern, Storage::f64), std::invalid_argument);
   // The last columns are cut: matrices of one column, stored in rows of two.
   const Matrix<float> cut = W.leftCols(6);
-  for (const Storage storage : {Storage::bf16, Storage::f16, Storage::int8, Storage::int4}) {
+  for (const Storage storage :
+       {Storage::bf16, Storage::f16, Storage::int8, Storage::int4, Storage::int3, Storage::int2}) {
     CAPTURE(to_string(storage));
     const Parts good = KroneckerSparse<float>(cut, pattern, storage).parts();
     CHECK(KroneckerSparse<float>::from_parts(good).to_dense().rows() == 12);
@@ -379,7 +384,7 @@ TEST_CASE("narrow Kronecker-sparse values that cannot be are refused by name and
     refused([](Parts& parts) { parts.attributes["a"] = "1"; });
     refused([](Parts& parts) { parts.attributes["cols"] = "1000000"; });
     refused([](Parts& parts) { parts.tensors.at("values").data.back() = std::byte{0x3c}; });
-    if (storage == Storage::int8 || storage == Storage::int4)
+    if (detail::integer_bits(storage) > 0)
       refused([](Parts& parts) { parts.tensors.erase("values_scales"); });
   }
 }

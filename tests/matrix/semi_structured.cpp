@@ -284,7 +284,8 @@ TEMPLATE_TEST_CASE("narrow N:M products are those of what is stored", "[matrix][
                    float, double) {
   Random random(64);
   for (const SparsePattern pattern : patterns)
-    for (const Storage storage : {Storage::bf16, Storage::f16, Storage::int8, Storage::int4})
+    for (const Storage storage :
+         {Storage::bf16, Storage::f16, Storage::int8, Storage::int4, Storage::int3})
       for (const Index cols : {37, 300}) {
         Matrix<TestType> W = with_pattern<TestType>(random, pattern, 90, cols);
         const SemiStructured<TestType> op(W, pattern, storage);

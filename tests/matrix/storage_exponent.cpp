@@ -22,8 +22,8 @@
 namespace pleat::test {
 namespace {
 
-constexpr std::array storages_with_exponent{Storage::bf16, Storage::f16, Storage::int8,
-                                            Storage::int4};
+constexpr std::array storages_with_exponent{Storage::bf16, Storage::f16,  Storage::int8,
+                                            Storage::int4, Storage::int3, Storage::int2};
 
 /// At most two in four columns.
 template <Real T>
@@ -73,7 +73,7 @@ void check_blind(const Matrix<T>& W) {
     const int far = is_float ? 105 : 900;
     const auto stored = stored_in(scaled(-far));
     CHECK(stored_in(scaled(-far + 1)) == stored);
-    if (storage == Storage::f16 || storage == Storage::int4 || !is_float)
+    if (storage == Storage::f16 || detail::has_few_bits(storage) || !is_float)
       CHECK(stored_in(scaled(far)) == stored);
     CHECK(scaled(-far).exponent() + 1 == scaled(-far + 1).exponent());
     CHECK(scaled(-far + 1).to_dense() == T(2) * scaled(-far).to_dense());
@@ -141,7 +141,7 @@ TEMPLATE_TEST_CASE("matrices far from 1 are applied as they are stored", "[matri
   using T = TestType;
   Random random(92);
   for (const auto& [rows, cols] : {std::pair{1, 1}, {33, 70}, {50, 1030}})
-    for (const Storage storage : {Storage::f16, Storage::int4})
+    for (const Storage storage : {Storage::f16, Storage::int4, Storage::int2})
       for (const double unit : {1e-8, 1e-3, 1e8}) {
         CAPTURE(to_string(storage), rows, cols, unit);
         Matrix<T> W = random.matrix<T>(rows, cols) * T(unit);
@@ -176,7 +176,7 @@ TEMPLATE_TEST_CASE("exponents come back, and those that no number has are refuse
     other.attributes["exponent"] = "-1022";  // of a double; a float has no such number, and 0
     CHECK(Op::from_parts(other).to_dense().cwiseAbs().maxCoeff() <= T(1e-30));
   };
-  for (const Storage storage : {Storage::f16, Storage::int4}) {
+  for (const Storage storage : {Storage::f16, Storage::int4, Storage::int3, Storage::int2}) {
     check(Dense<T>(W, storage));
     check(SemiStructured<T>(W, storage));
     // Without an exponent in the file, it is 0.

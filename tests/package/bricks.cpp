@@ -46,7 +46,8 @@ bool all_work() {
   for (Eigen::Index i = 0; i < S.cols(); i += 2) S.col(i).setZero();
   bool fine = works(Dense<T>(W)) && works(SemiStructured<T>(S));
   for (const pleat::Storage storage :
-       {pleat::Storage::bf16, pleat::Storage::f16, pleat::Storage::int8, pleat::Storage::int4})
+       {pleat::Storage::bf16, pleat::Storage::f16, pleat::Storage::int8, pleat::Storage::int4,
+        pleat::Storage::int3, pleat::Storage::int2})
     fine = fine && works(Dense<T>(W, storage)) && works(SemiStructured<T>(S, storage));
   const pleat::KroneckerSparse<T> A(20, 20, {5, 4, 4, 1}, pleat::Vector<T>::Ones(80));
   const pleat::KroneckerSparse<T> B(24, 24, {6, 4, 4, 1}, pleat::Vector<T>::Ones(96));

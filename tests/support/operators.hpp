@@ -583,6 +583,10 @@ auto operator_list() {
             [](S s, Index m, Index n) { return narrow<T, Storage::int8>(s, m, n); }},
       Entry{"Dense in int4",
             [](S s, Index m, Index n) { return narrow<T, Storage::int4>(s, m, n); }},
+      Entry{"Dense in int3",
+            [](S s, Index m, Index n) { return narrow<T, Storage::int3>(s, m, n); }},
+      Entry{"Dense in int2",
+            [](S s, Index m, Index n) { return narrow<T, Storage::int2>(s, m, n); }},
       Entry{"LowRank", [](S s, Index m, Index n) { return low_rank(s, m, n); }},
       Entry{"Armor", [](S s, Index m, Index n) { return armor(s, m, n, 2); }},
       Entry{"SemiStructured", [](S s, Index m, Index n) { return semi_structured(s, m, n); }},
@@ -597,6 +601,9 @@ auto operator_list() {
       Entry{
           "SemiStructured in int4",
           [](S s, Index m, Index n) { return narrow_semi_structured<T, Storage::int4>(s, m, n); }},
+      Entry{
+          "SemiStructured in int2",
+          [](S s, Index m, Index n) { return narrow_semi_structured<T, Storage::int2>(s, m, n); }},
       Entry{"SemiStructured 1:4",
             [](S s, Index m, Index n) {
               return semi_structured(s, m, n, {1, 4});

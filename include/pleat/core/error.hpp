@@ -54,7 +54,7 @@ void require(bool condition, Message&& message) {
 /// The storage, if an operator of T can have it; throws `std::invalid_argument` otherwise.
 template <Real T>
 Storage require_storage(Storage storage) {
-  require(storage <= Storage::int4, [] { return std::string("unknown storage"); });
+  require(storage <= Storage::int2, [] { return std::string("unknown storage"); });
   require(is_narrow(storage) || storage == native_storage<T>, [&] {
     return "an operator of " + std::string(to_string(native_storage<T>)) + " cannot store " +
            std::string(to_string(storage));

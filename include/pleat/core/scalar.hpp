@@ -31,7 +31,9 @@ enum class Storage : std::uint8_t {
   bf16,  ///< 16 bits: the exponent of f32, 8 bits of precision
   f16,   ///< IEEE half precision: 11 bits of precision, up to 65504
   int8,  ///< 8 bits, times one f32 scale for each 64 values along a row
-  int4,  ///< 4 bits, times one f16 scale for each 32 values along a row
+  int4,  ///< 4 bits, -8 to 7, times one f16 scale for each 32 values along a row
+  int3,  ///< 3 bits, -4 to 3, the same
+  int2,  ///< 2 bits, -2 to 1, the same
 };
 
 /// The storage that changes no value.
@@ -45,7 +47,8 @@ inline constexpr Storage native_storage = std::same_as<T, float> ? Storage::f32 
 
 /// "f32", "int4", ...
 [[nodiscard]] constexpr std::string_view to_string(Storage storage) noexcept {
-  constexpr std::string_view names[] = {"f32", "f64", "bf16", "f16", "int8", "int4"};
+  constexpr std::string_view names[] = {"f32",  "f64",  "bf16", "f16",
+                                        "int8", "int4", "int3", "int2"};
   return names[static_cast<std::size_t>(storage)];
 }
 
@@ -64,6 +67,31 @@ enum class Activations : std::uint8_t {
   return names[static_cast<std::size_t>(activations)];
 }
 
+namespace detail {
+
+/// The bits of an integer of the storage, 0 where it has none.
+[[nodiscard]] constexpr int integer_bits(Storage storage) noexcept {
+  switch (storage) {
+    case Storage::int8: return 8;
+    case Storage::int4: return 4;
+    case Storage::int3: return 3;
+    case Storage::int2: return 2;
+    default: return 0;
+  }
+}
+
+/// The bytes of so many of them, one after another.
+[[nodiscard]] constexpr Index packed_bytes(Storage storage, Index count) noexcept {
+  return (integer_bits(storage) * count + 7) / 8;
+}
+
+/// Whether a storage has integers with f16 scales: int4, int3, int2.
+[[nodiscard]] constexpr bool has_few_bits(Storage storage) noexcept {
+  return integer_bits(storage) > 0 && storage != Storage::int8;
+}
+
+}  // namespace detail
+
 /// Bytes of one row of `cols` values, scales included.
 [[nodiscard]] constexpr std::size_t row_bytes(Storage storage, std::size_t cols) noexcept {
   switch (storage) {
@@ -72,7 +100,11 @@ enum class Activations : std::uint8_t {
     case Storage::bf16:
     case Storage::f16: return 2 * cols;
     case Storage::int8: return cols + 4 * ((cols + 63) / 64);
-    case Storage::int4: return (cols + 1) / 2 + 2 * ((cols + 31) / 32);
+    case Storage::int4:
+    case Storage::int3:
+    case Storage::int2:
+      return static_cast<std::size_t>(detail::packed_bytes(storage, static_cast<Index>(cols))) +
+             2 * ((cols + 31) / 32);
   }
   return 0;
 }

@@ -116,7 +116,7 @@ class Blast : public detail::ProductStructure<Blast<T>, KroneckerSparse<T>, Kron
   /// How the coupling is stored where U and V are stored so: groups of a row of b2 values would
   /// have more scales than is won, and each of these values stands for a column of a block.
   [[nodiscard]] static constexpr Storage coupling_storage(Storage storage) noexcept {
-    return storage == Storage::int8 || storage == Storage::int4 ? Storage::bf16 : storage;
+    return detail::integer_bits(storage) > 0 ? Storage::bf16 : storage;
   }
 
   /// b1, rows of blocks.

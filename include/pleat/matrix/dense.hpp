@@ -67,8 +67,8 @@ class Dense : public OperatorBase<Dense<T>, T> {
   /// The same, each value rounded to the nearest that the storage has; where the largest lies far
   /// from the numbers of the storage, such as 1e-8 or 1e8 in f16, of its numbers times a power of
   /// two (see `exponent`). Throws `std::invalid_argument` for a storage that T does not have, and,
-  /// naming row and column, for a value that is NaN or infinite in int8 and int4, or one of the
-  /// very largest of T if that would be rounded to an infinity.
+  /// naming row and column, for a value that is NaN or infinite in a storage of integers, or one of
+  /// the very largest of T if that would be rounded to an infinity.
   template <class Derived>
   Dense(const Eigen::MatrixBase<Derived>& matrix, Storage storage) {
     if (!is_narrow(detail::require_storage<T>(storage))) {
@@ -83,10 +83,10 @@ class Dense : public OperatorBase<Dense<T>, T> {
                                 [&](Index row, Index col) { return values.coeff(row, col); }));
   }
 
-  /// The same in int8 or int4 with the scales given, m x ceil(n / 64) or m x ceil(n / 32), as
-  /// calibrated rounding has them, times 2^exponent: a value that is an integer times its scale
-  /// stays what it is. Throws also if the scales have another shape, or one is not finite or 0, or
-  /// if 2^exponent is no normal number of T.
+  /// The same in int8, or int4, int3 or int2, with the scales given, m x ceil(n / 64), or
+  /// m x ceil(n / 32), as calibrated rounding has them, times 2^exponent: a value that is an
+  /// integer times its scale stays what it is. Throws also if the scales have another shape, or one
+  /// is not finite or 0, or if 2^exponent is no normal number of T.
   template <class Derived>
   Dense(const Eigen::MatrixBase<Derived>& matrix, Storage storage, const Matrix<float>& scales,
         int exponent = 0)
@@ -132,7 +132,8 @@ class Dense : public OperatorBase<Dense<T>, T> {
   /// What activations are rounded to; never `automatic`.
   [[nodiscard]] Activations activations() const noexcept { return narrow_.activations(); }
   /// All that is stored is multiplied by 2 to the power of this; 0 but in narrow storage, where the
-  /// largest value is below 2^-8 or above 65504 (f16), 7 * 65504 (int4), or far beyond both.
+  /// largest value is below 2^-8 or above 65504 (f16; 7, 3 and 1 times that: int4,
+  /// int3 and int2), or far beyond both.
   [[nodiscard]] int exponent() const noexcept { return narrow_.exponent(); }
   [[nodiscard]] std::size_t bytes() const noexcept {
     return static_cast<std::size_t>(rows_) * row_bytes(storage_, static_cast<std::size_t>(cols_));

@@ -24,11 +24,11 @@ inline namespace PLEAT_ABI {
 /// (i c + q) d + k. The permutations of a Monarch matrix lie in these addresses, and cost nothing.
 ///
 /// Stored: a b c d values, or as many of them as the corner has, as they are or narrower (see
-/// `Storage`; a group is up to 64, of int4 32, consecutive entries of one row of one of the a d
-/// matrices). Cost of `apply`: twice as many flops a sample. Fast for d = 1 with b of 16 or more,
-/// and for d of 16 or more; for d between, and for d > 1 in narrow storage, samples are gathered
-/// and scattered. Memory holds more than is counted where sizes are no multiples of 16: matrices of
-/// 16 rows for d < 16, and 16 of them side by side else.
+/// `Storage`; a group is up to 64 (int4, int3, int2: 32) consecutive entries of one row of one of
+/// the a d matrices). Cost of `apply`: twice as many flops a sample. Fast for d = 1 with b of 16 or
+/// more, and for d of 16 or more; for d between, and for d > 1 in narrow storage, samples are
+/// gathered and scattered. Memory holds more than is counted where sizes are no multiples of 16:
+/// matrices of 16 rows for d < 16, and 16 of them side by side else.
 ///
 /// Source: Monarch (Dao et al., 2022); Kronecker-sparse factors (Gonon et al., 2024).
 template <Real T>

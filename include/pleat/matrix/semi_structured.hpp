@@ -125,9 +125,9 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
     return result;
   }
 
-  /// The same in int8 or int4 with the scales given, one for each 64 or 32 stored values of a row,
-  /// of which a group of columns has N, times 2^exponent: a value that is an integer times its
-  /// scale stays what it is. Throws also what `Dense(matrix, storage, scales, exponent)` throws.
+  /// The same in int8 to int2 with the scales given, one for each 64 (int8) or 32 stored values of
+  /// a row, of which a group of columns has N, times 2^exponent: integers times their scale stay
+  /// what they are. Throws also what `Dense(matrix, storage, scales, exponent)` throws.
   template <class Derived>
   SemiStructured(const Eigen::MatrixBase<Derived>& matrix, SparsePattern pattern, Storage storage,
                  const Matrix<float>& scales, int exponent = 0, Places places = Places::codes)

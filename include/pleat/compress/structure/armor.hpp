@@ -38,7 +38,7 @@ inline namespace PLEAT_ABI {
 ///
 /// Blocks: `Options`, or as large as the budget allows, up to 256 and of equal size for A and B,
 /// where that is 16 or more a multiple of 16, and what then is left goes to A; for `error`, the
-/// smallest found that meet it. Values of S in int8 and int4 are rounded within a sweep of optimal
+/// smallest found that meet it. Values of S in int8 to int2 are rounded within a sweep of optimal
 /// brain surgery, in other narrow storage to nearest, and A and B solved anew around them. Cost:
 /// about 5 m n^2 multiply-adds a round, 5 m n b in a diagonal metric with blocks of b, and n^3
 /// once.

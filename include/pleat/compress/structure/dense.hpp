@@ -20,7 +20,7 @@ inline namespace PLEAT_ABI {
 /// compress<Dense>: W, packed for the kernels, in the storage of `Options::storage`; in the native
 /// one the error is 0. A budget below its bytes throws.
 ///
-/// Each value is rounded to the nearest; but in int8 and int4, with a calibration, in a sweep over
+/// Each value is rounded to the nearest; but in int8 to int2, with a calibration, in a sweep over
 /// the columns in which the later ones make up for the rounding of the earlier ones (Frantar et
 /// al., "GPTQ", ICLR 2023), and then improved one by one, and their scales (Behdin et al.,
 /// "QuantEase", 2023): never worse than the nearest in the metric of the inputs, shrunk (see

@@ -63,7 +63,7 @@ template <Real T>
   return {patterns.back(), Places::codes};
 }
 
-/// W pruned to S, in the metric H, as it is stored: in int8 and int4 rounded in a sweep of its own
+/// W pruned to S, in the metric H, as it is stored: in integers rounded in a sweep of its own
 /// where there is a metric.
 template <Real T>
 [[nodiscard]] SemiStructured<T> stored_semi_structured(const ConstMatrixRef<T>& W,
@@ -89,7 +89,7 @@ template <Real T>
 /// `PruneCriterion`. By default, with a calibration, it is found by the column sweep of SparseGPT,
 /// then by operator splitting, then group by group (for M > 4 by swaps of one place for another);
 /// the kept values are the least-squares optimum on their mask. Without a calibration the largest
-/// are kept as they are, which is the optimum. In int8 and int4, values are rounded within a
+/// are kept as they are, which is the optimum. In int8 to int2, values are rounded within a
 /// further sweep, whose later columns make up for the rounding of earlier ones, and improved one by
 /// one, their scales too; where N does not divide M, to the nearest.
 ///

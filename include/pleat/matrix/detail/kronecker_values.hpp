@@ -178,8 +178,8 @@ class KroneckerValues {
       Index next = 0;
       return KroneckerValues(layout, [&](const Place&) { return values(next++, 0); });
     }
-    // A unit has a value or more, each of which takes half a byte or more.
-    require_values(layout.count() / 2 <= static_cast<Index>(stored.data.size()),
+    // A unit has a value or more, each of which takes a quarter of a byte or more.
+    require_values(layout.count() / 4 <= static_cast<Index>(stored.data.size()),
                    [&] { return std::to_string(layout.count()); });
     const std::vector<Row> unit_rows = result.rows_of_units();
     const auto narrow = NarrowPanels<T>::from(parts, "values", layout.width);

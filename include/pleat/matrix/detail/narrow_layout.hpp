@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Where values in 16, 8 or 4 bits, and their scales, lie in the panels of the kernels.
+// Where values in 16, 8 or fewer bits, and their scales, lie in the panels of the kernels.
 #pragma once
 
 #include "pleat/core/scalar.hpp"
 #include "pleat/kernel/table.hpp"
 
 #include <cstddef>
+#include <cstdint>
 
 namespace pleat {
 inline namespace PLEAT_ABI {
@@ -15,7 +16,9 @@ namespace detail {
   switch (storage) {
     case Storage::f16: return kernel::Format::f16;
     case Storage::int8: return kernel::Format::int8;
-    case Storage::int4: return kernel::Format::int4;
+    case Storage::int4:
+    case Storage::int3:  // the same integers, fewer of them
+    case Storage::int2: return kernel::Format::int4;
     default: return kernel::Format::bf16;
   }
 }
@@ -71,6 +74,31 @@ class NarrowLayout {
   Index rows_ = 0;
   Index cols_ = 0;
   Index panel_bytes_ = 0;
+};
+
+/// A row of a file's bytes in which numbers of a few bits lie one after another, the lowest bit
+/// first.
+struct PackedRow {
+  const std::byte* bytes;
+  Index count;
+
+  /// What is there from a bit on: eight bits and more, unless the row ends before.
+  [[nodiscard]] int at(Index bit) const noexcept {
+    const Index i = bit / 8;
+    const int high = i + 1 < count ? std::to_integer<int>(bytes[i + 1]) : 0;
+    return (std::to_integer<int>(bytes[i]) | high << 8) >> bit % 8;
+  }
+
+  /// Byte i of a row of numbers `entry(col)` of so many bits.
+  template <class Entry>
+  [[nodiscard]] static std::uint8_t byte(Index i, Index bits, Index cols, Entry entry) {
+    int result = 0;
+    for (Index col = 8 * i / bits; col < cols && bits * col < 8 * i + 8; ++col) {
+      const Index shift = bits * col - 8 * i;
+      result |= shift < 0 ? entry(col) >> -shift : entry(col) << shift;
+    }
+    return static_cast<std::uint8_t>(result & 255);
+  }
 };
 
 }  // namespace detail

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Values in 16, 8 or 4 bits: rounded, packed for the kernels, and taken to and from files.
+// Values in 16, 8, 4, 3 or 2 bits: rounded, packed for the kernels, and taken to and from files.
 #pragma once
 
 #include "pleat/core/error.hpp"
@@ -71,8 +71,7 @@ class NarrowPanels : public NarrowLayout {
           require(is_finite(value), [&] { return no_place(place(row, first + i)); });
           values[static_cast<std::size_t>(i)] = to_double(value) * inverse;
         }
-        const auto scale = storage == Storage::int8 ? int8_scale(values.data(), count)
-                                                    : int4_scale(values.data(), count);
+        const GroupScale scale = group_scale(storage, values.data(), count);
         set_scale(row, first, to_single(scale.scale));
         for (Index i = 0; i < count; ++i)
           set_integer(row, first + i, scale.round(values[static_cast<std::size_t>(i)]));
@@ -111,8 +110,7 @@ class NarrowPanels : public NarrowLayout {
           return "the scale of row " + std::to_string(row) + ", group " +
                  std::to_string(first / group()) + " is not finite, or 0";
         });
-        const GroupScale grid{to_double(stored), storage == Storage::int8 ? -127 : -8,
-                              storage == Storage::int8 ? 127 : 7};
+        const GroupScale grid{to_double(stored), integers_of(storage)};
         for (Index col = first; col < (std::min)(first + group(), cols()); ++col) {
           const T value = values(row, col);
           require(is_finite(value), [&] { return no_place(place(row, col)); });
@@ -180,9 +178,9 @@ class NarrowPanels : public NarrowLayout {
   }
 
   /// Adds tensors to the parts of an operator: `name`, rows x cols in the element type of the
-  /// storage (int4: two columns a byte, the first in the low half, 8 added to each), and its
-  /// scales, a group a column; and the attributes "storage" and, unless they are 0 and native,
-  /// "exponent" and "activations".
+  /// storage, and its scales, a group a column (int4, int3, int2: bytes, in which the integers of a
+  /// row, 8, 4 or 2 added to each, lie one after another, the lowest bit first); and the attributes
+  /// "storage" and, unless they are 0 and native, "exponent" and "activations".
   void add_to(Parts& parts, const std::string& name) const {
     parts.attributes["storage"] = to_string(storage());
     if (exponent_ != 0) parts.attributes["exponent"] = std::to_string(exponent_);
@@ -198,11 +196,14 @@ class NarrowPanels : public NarrowLayout {
       parts.tensors[name + "_scales"] =
           tensor<float>(groups(), [this](Index row, Index i) { return scale(row, i * group()); });
     }
-    if (storage() == Storage::int4) {
+    if (has_few_bits(storage())) {
       parts.attributes.emplace("cols", std::to_string(cols()));  // unless the operator has its own
-      parts.tensors[name] = tensor<std::uint8_t>((cols() + 1) / 2, [this](Index row, Index i) {
-        return load<std::uint8_t>(byte_at(row, 2 * i));
-      });
+      parts.tensors[name] =
+          tensor<std::uint8_t>(packed_bytes(storage(), cols()), [this](Index row, Index i) {
+            return PackedRow::byte(i, integer_bits(storage()), cols(), [&](Index col) {
+              return integer(row, col) - integers_of(storage()).least;
+            });
+          });
       parts.tensors[name + "_scales"] = tensor<Eigen::half>(groups(), [this](Index row, Index i) {
         return static_cast<Eigen::half>(scale(row, i * group()));
       });
@@ -226,9 +227,9 @@ class NarrowPanels : public NarrowLayout {
     });
     const Index rows = static_cast<Index>(stored.shape[0]);
     Index cols = static_cast<Index>(stored.shape[1]);
-    if (storage == Storage::int4) {
+    if (has_few_bits(storage)) {
       const std::int64_t claimed = expected ? *expected : parts.integer("cols");
-      require(claimed >= 0 && claimed / 2 + claimed % 2 == stored.shape[1], [&] {
+      require(claimed >= 0 && claimed <= most && packed_bytes(storage, claimed) == cols, [&] {
         return std::to_string(claimed) + " columns do not take " + std::to_string(stored.shape[1]) +
                " bytes";
       });
@@ -247,7 +248,8 @@ class NarrowPanels : public NarrowLayout {
 
   /// The storage of a name in a file; throws `std::invalid_argument` for one that is not narrow.
   [[nodiscard]] static Storage storage_named(const std::string& name) {
-    for (const Storage storage : {Storage::bf16, Storage::f16, Storage::int8, Storage::int4})
+    for (const Storage storage :
+         {Storage::bf16, Storage::f16, Storage::int8, Storage::int4, Storage::int3, Storage::int2})
       if (name == to_string(storage)) return storage;
     throw std::invalid_argument("pleat: unknown storage \"" + name + '"');
   }
@@ -352,7 +354,8 @@ class NarrowPanels : public NarrowLayout {
     require(stored.type == (is_int8 ? DataType::i8 : DataType::u8) &&
                 scales.type == (is_int8 ? DataType::f32 : DataType::f16),
             [&] { return "values or scales are not those of " + std::string(to_string(storage)); });
-    const Index width = is_int8 ? cols : (cols + 1) / 2;
+    const Index bits = integer_bits(storage);
+    const Index width = packed_bytes(storage, cols);
     require_size(stored, rows, width, 1);
     const auto group = static_cast<Index>(kernel::scale_group(format_of(storage)));
     const Index groups = (cols + group - 1) / group;
@@ -370,13 +373,13 @@ class NarrowPanels : public NarrowLayout {
         });
         result.set_scale(row, i * group, factors(row, i));
       }
-      for (Index i = 0; i < width; ++i) {
-        const auto byte =
-            std::to_integer<std::uint8_t>(stored.data[static_cast<std::size_t>(row * width + i)]);
-        result.store(result.byte_at(row, is_int8 ? i : 2 * i), byte);
-        require(is_int8 || 2 * i + 1 < cols || byte < 16,
-                [&] { return "row " + std::to_string(row) + " has a value past its last column"; });
+      const PackedRow packed{stored.data.data() + row * width, width};
+      for (Index col = 0; col < cols; ++col) {
+        const int value = packed.at(bits * col) & ((1 << bits) - 1);
+        result.set_integer(row, col, is_int8 ? value : value + integers_of(storage).least);
       }
+      require(bits * cols % 8 == 0 || packed.at(bits * cols) == 0,
+              [&] { return "row " + std::to_string(row) + " has a value past its last column"; });
     }
     return result;
   }

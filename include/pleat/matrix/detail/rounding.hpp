@@ -42,15 +42,25 @@ namespace detail {
   return std::bit_cast<std::uint64_t>(value) << 1U == 0;
 }
 
+/// The integers of a storage that has any; one more of them is negative, but in int8.
+struct IntegerRange {
+  int least;
+  int most;
+};
+[[nodiscard]] constexpr IntegerRange integers_of(Storage storage) noexcept {
+  const int half = 1 << (integer_bits(storage) - 1);
+  return {storage == Storage::int8 ? 1 - half : -half, half - 1};
+}
+
 /// The power of two that takes numbers of at most `largest` > 0 to a storage of T, or 0 where they
 /// are at home there as they are. Otherwise the largest number becomes one of 2^14 to 2^15, so that
-/// in f16, and among the scales of int4, as many smaller ones as can be are normal numbers.
+/// in f16, and among scales in f16, as many smaller ones as can be are normal numbers.
 template <Real T>
 [[nodiscard]] int storage_exponent(Storage storage, double largest) {
-  const bool is_short = storage == Storage::f16 || storage == Storage::int4;
+  const bool is_short = storage == Storage::f16 || has_few_bits(storage);
   const double least = is_short ? 0x1p-8 : 0x1p-100;
   const double most = storage == Storage::f16    ? 65504
-                      : storage == Storage::int4 ? 7.0 * 65504
+                      : has_few_bits(storage)    ? integers_of(storage).most * 65504.0
                       : storage == Storage::bf16 ? 0x1.fep127
                                                  : double((std::numeric_limits<float>::max)());
   if (largest >= least && largest <= most) return 0;
@@ -58,15 +68,14 @@ template <Real T>
   return (std::max)(std::ilogb(largest) - 14, std::numeric_limits<T>::min_exponent - 1);
 }
 
-/// A scale and what it makes of a group of values: q times the scale, q rounded to [least, most].
+/// A scale and what it makes of a group of values: q times the scale, q rounded to the integers.
 struct GroupScale {
   double scale;
-  int least;
-  int most;
+  IntegerRange integers;
 
   [[nodiscard]] int round(double value) const {
     const double q = std::nearbyint(value / scale);
-    return static_cast<int>(std::clamp(q, double(least), double(most)));
+    return static_cast<int>(std::clamp(q, double(integers.least), double(integers.most)));
   }
   [[nodiscard]] double squared_error(const double* values, Index count) const {
     double sum = 0;
@@ -82,35 +91,44 @@ struct GroupScale {
 [[nodiscard]] inline GroupScale int8_scale(const double* values, Index count) {
   double largest = 0;
   for (Index i = 0; i < count; ++i) largest = (std::max)(largest, std::abs(values[i]));
-  if (largest == 0) return {1, -127, 127};
+  if (largest == 0) return {1, integers_of(Storage::int8)};
   float scale = to_single(largest / 127);
   if (!is_finite(127 * scale)) scale = std::nextafter(scale, 0.0F);  // it was rounded up
-  return {(std::max)(to_double(scale), 0x1p-149), -127, 127};
+  return {(std::max)(to_double(scale), 0x1p-149), integers_of(Storage::int8)};
 }
 
-/// int4: of some f16 scales around the one that takes the largest value to the end of the range,
-/// the one with the least squared error. Such a search gains what most of the rounding error of so
-/// few steps leaves to gain; a scale may be negative, because the range has one step more below
-/// zero. An infinite scale where a value is beyond the largest.
-[[nodiscard]] inline GroupScale int4_scale(const double* values, Index count) {
+/// int4, int3, int2: of some f16 scales around the one that takes the largest value to the end of
+/// the range, the one with the least squared error. Such a search gains what most of the rounding
+/// error of so few steps leaves to gain; a scale may be negative, because the range has one step
+/// more below zero. An infinite scale where a value is beyond the largest.
+[[nodiscard]] inline GroupScale searched_scale(IntegerRange integers, const double* values,
+                                               Index count) {
   double extreme = 0;
   for (Index i = 0; i < count; ++i)
     if (std::abs(values[i]) > std::abs(extreme)) extreme = values[i];
-  if (extreme == 0) return {1, -8, 7};
-  GroupScale best{0, -8, 7};
+  if (extreme == 0) return {1, integers};
+  GroupScale best{std::numeric_limits<double>::infinity(), integers};
   double least = (std::numeric_limits<double>::max)();
-  for (const double end : {-8.0, 7.0, -7.0, -7.5, 7.5, -8.5, 8.0, -9.0, 8.5, -9.5, 9.0}) {
-    double scale = double(static_cast<float>(nearest<Eigen::half>(extreme / end)));
-    if (!is_finite(scale)) return {scale, -8, 7};
-    if (scale == 0) scale = std::copysign(0x1p-24, extreme / end);
-    const GroupScale candidate{scale, -8, 7};
-    const double error = candidate.squared_error(values, count);
-    if (error < least) {
-      least = error;
-      best = candidate;
+  const double ends[] = {double(integers.least), double(integers.most)};
+  for (const double factor : {1.0, -1.0, 0.9375, -0.9375, 1.0625, 1.125, -1.125, 1.1875})
+    for (const double end : ends) {
+      double scale = double(static_cast<float>(nearest<Eigen::half>(extreme / (factor * end))));
+      if (!is_finite(scale)) continue;
+      if (scale == 0) scale = std::copysign(0x1p-24, extreme / (factor * end));
+      const GroupScale candidate{scale, integers};
+      const double error = candidate.squared_error(values, count);
+      if (error < least) {
+        least = error;
+        best = candidate;
+      }
     }
-  }
   return best;
+}
+
+/// The scale for a group of values in a storage that has one.
+[[nodiscard]] inline GroupScale group_scale(Storage storage, const double* values, Index count) {
+  return storage == Storage::int8 ? int8_scale(values, count)
+                                  : searched_scale(integers_of(storage), values, count);
 }
 
 }  // namespace detail

@@ -22,7 +22,7 @@ struct Grid {
   /// The grid of a storage for a matrix that stores one in `sparsity` of its columns; none for
   /// floats.
   [[nodiscard]] static Grid of(Storage storage, Index sparsity = 1) {
-    if (storage != Storage::int8 && storage != Storage::int4) return {};
+    if (integer_bits(storage) == 0) return {};
     return {storage, sparsity * static_cast<Index>(kernel::scale_group(format_of(storage)))};
   }
   /// The same for N:M; none where values that share a scale are not those of whole groups of
@@ -38,11 +38,12 @@ struct Grid {
 
   /// The scale for so many values, each within what a scale reaches. May clamp the values.
   [[nodiscard]] double scale_for(double* values, Index count) const {
-    if (storage == Storage::int8) return int8_scale(values, count).scale;
-    // A sweep may carry a weight beyond what the largest scale reaches.
-    constexpr double reach = 65504 * 7;
-    for (Index i = 0; i < count; ++i) values[i] = std::clamp(values[i], -reach, reach);
-    return int4_scale(values, count).scale;
+    if (has_few_bits(storage)) {
+      // A sweep may carry a weight beyond what the largest scale reaches.
+      const double reach = 65504.0 * integers_of(storage).most;
+      for (Index i = 0; i < count; ++i) values[i] = std::clamp(values[i], -reach, reach);
+    }
+    return group_scale(storage, values, count).scale;
   }
 
   /// The scale that storage has nearest; 0 where there is none.
@@ -56,8 +57,8 @@ struct Grid {
 
   /// The integer that times the scale is nearest.
   [[nodiscard]] double integer(double value, double scale) const {
-    const double q = std::nearbyint(value / scale);
-    return storage == Storage::int8 ? std::clamp(q, -127.0, 127.0) : std::clamp(q, -8.0, 7.0);
+    const IntegerRange integers = integers_of(storage);
+    return std::clamp(std::nearbyint(value / scale), double(integers.least), double(integers.most));
   }
 };
 
