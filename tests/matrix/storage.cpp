@@ -31,6 +31,40 @@ Matrix<T> stored(const Matrix<T>& W, Storage storage) {
   return Dense<T>(W, storage).to_dense();
 }
 
+/// Normally distributed.
+Vector<double> gaussian(Random& random, Index count) {
+  return Vector<double>::NullaryExpr(count, [&](Index) {
+    const double angle = random.uniform(0, 6.283185307179586);
+    return std::sqrt(-2 * std::log(1 - random.uniform(0, 1))) * std::cos(angle);
+  });
+}
+
+/// The sum of w e^2 that a scale leaves of a group.
+double loss_of(Storage storage, double scale, const Vector<double>& values,
+               const Vector<double>& weights) {
+  const detail::GroupScale group{scale, detail::integers_of(storage)};
+  return (values.unaryExpr([&](double v) { return v - scale * group.round(v); }).array().square() *
+          weights.array())
+      .sum();
+}
+
+/// The values whose scale is sought, and the scale that is best of 800, and of the two that take
+/// the largest value to an end of the range.
+double least_loss(Storage storage, const Vector<double>& values, const Vector<double>& weights) {
+  const auto [least, most] = detail::integers_of(storage);
+  const double largest = values.cwiseAbs().maxCoeff();
+  double best = std::numeric_limits<double>::max();
+  for (int i = 1; i <= 400; ++i)
+    for (const double sign : {1.0, -1.0})
+      best = std::min(best, loss_of(storage, sign * 0.0035 * i * largest / least, values, weights));
+  for (const int end : {least, most})
+    for (const double sign : {1.0, -1.0})
+      best = std::min(best, loss_of(storage, sign * largest / end, values, weights));
+  return best;
+}
+
+constexpr std::array few_bits{Storage::int4, Storage::int3, Storage::int2};
+
 }  // namespace
 
 TEMPLATE_TEST_CASE("values go to the nearest of the storage", "[matrix][storage]", float, double) {
@@ -77,6 +111,86 @@ TEMPLATE_TEST_CASE("what a storage holds it gives back", "[matrix][storage]", fl
       CHECK(Dense<T>::from_parts(op.parts()).to_dense() == W);
       CHECK(Dense<T>::from_parts(op.parts()).storage() == storage);
     }
+}
+
+TEST_CASE("scales are the best that there are, within a percent", "[matrix][storage]") {
+  Random random(88);
+  for (const Storage storage : few_bits) {
+    CAPTURE(to_string(storage));
+    const int most = detail::integers_of(storage).most;
+    double searched = 0;
+    double plain = 0;
+    double best = 0;
+    double weighted = 0;
+    double best_weighted = 0;
+    double unweighted = 0;
+    for (int group = 0; group < 120; ++group) {
+      const Index count = group % 4 == 3 ? random.integer(1, 31) : 32;
+      Vector<double> values = gaussian(random, count);
+      if (group % 4 == 2) values = values.array().cube() / 5;  // heavy tails
+      const Vector<double> ones = Vector<double>::Ones(count);
+      const double scale = detail::group_scale(storage, values.data(), count).scale;
+      const double loss = loss_of(storage, scale, values, ones);
+      CHECK(scale == double(static_cast<float>(static_cast<Eigen::half>(scale))));
+      CHECK(loss <= 1.25 * least_loss(storage, values, ones) + 1e-6 * values.squaredNorm());
+      best += least_loss(storage, values, ones);
+      searched += loss;
+      plain += loss_of(storage, values.cwiseAbs().maxCoeff() / most, values, ones);
+
+      const Vector<double> weights = gaussian(random, count).array().exp();
+      const double other = detail::group_scale(storage, values.data(), count, weights.data()).scale;
+      weighted += loss_of(storage, other, values, weights);
+      best_weighted += least_loss(storage, values, weights);
+      unweighted += loss_of(storage, scale, values, weights);
+      // Weights count in proportion, however large.
+      const Vector<double> huge = weights * 0x1p900;
+      CHECK(detail::group_scale(storage, values.data(), count, huge.data()).scale == other);
+    }
+    CHECK(searched <= 1.01 * best);
+    CHECK(searched <= (storage == Storage::int2 ? 0.35 : 0.75) * plain);
+    CHECK(weighted <= 1.02 * best_weighted);
+    CHECK(weighted <= 0.95 * unweighted);
+  }
+}
+
+TEST_CASE("weights without a meaning are those of no weights", "[matrix][storage]") {
+  Random random(89);
+  const Vector<double> values = gaussian(random, 32);
+  for (const Storage storage : few_bits)
+    for (const double weight : {0.0, 1.0, 1e-320, 1e300, std::numeric_limits<double>::infinity()}) {
+      CAPTURE(to_string(storage), weight);
+      const Vector<double> weights = Vector<double>::Constant(32, weight);
+      CHECK(detail::group_scale(storage, values.data(), 32, weights.data()).scale ==
+            detail::group_scale(storage, values.data(), 32).scale);
+    }
+  CHECK(detail::group_scale(Storage::int2, values.data(), 0).scale == 1);
+}
+
+TEMPLATE_TEST_CASE("integers times a scale stay what they are", "[matrix][storage]", float,
+                   double) {
+  using T = TestType;
+  Random random(90);
+  for (const Storage storage : few_bits) {
+    const auto [least, most] = detail::integers_of(storage);
+    // All f16 numbers, of groups whose largest integer is any of the range: beside a 1, so that
+    // small ones are stored as they are, down to the smallest.
+    Matrix<T> W(60, 32 * 16);
+    for (Index i = 0; i < W.rows(); ++i)
+      for (Index g = 0; g < 16; ++g) {
+        const auto bits = static_cast<std::uint16_t>(
+            (g < 8 ? random.integer(1, 0x2000) : random.integer(1, 0x4000)) | random.integer(0, 1)
+                                                                                  << 15);
+        const T scale = T(static_cast<float>(Eigen::numext::bit_cast<Eigen::half>(bits)));
+        const int end = static_cast<int>(random.integer(least, most));
+        for (Index k = 0; k < 32; ++k)
+          W(i, 32 * g + k) = scale * T(random.integer(std::max(least, -std::abs(end)),
+                                                      std::min(most, std::abs(end))));
+      }
+    W(0, 0) = T(1);
+    W.row(0).segment(1, 31).setZero();
+    CAPTURE(to_string(storage));
+    CHECK(stored<T>(W, storage) == W);
+  }
 }
 
 TEST_CASE("bytes of a row are values and scales", "[matrix][storage]") {

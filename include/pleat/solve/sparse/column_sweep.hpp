@@ -58,9 +58,9 @@ struct Swept {
 ///
 /// for every row by itself. Where a group begins, each row keeps the largest w_k^2 / U_kk^2 of its
 /// current weights; where a span of the grid begins, its scale is that of the current weights that
-/// are kept, or would be. The loss tr((W - Q) H_d (W - Q)^T) is the sum of all e^2, exactly.
-/// Updates beyond a batch of about 128 columns are collected into one product. Cost: m n^2 / 2
-/// multiply-adds. Nothing where `proceed` stopped it.
+/// are kept, or would be, of the least sum of e^2 as far as they do not change. The loss tr((W - Q)
+/// H_d (W - Q)^T) is the sum of all e^2, exactly. Updates beyond a batch of about 128 columns are
+/// collected into one product. Cost: m n^2 / 2 multiply-adds. Nothing where `proceed` stopped it.
 ///
 /// Sources: E. Frantar and D. Alistarh, "SparseGPT", ICML 2023, algorithm 1; E. Frantar et al.,
 /// "GPTQ", ICLR 2023, which is the sweep that only rounds.
@@ -84,6 +84,7 @@ template <class = void>
     const Matrix<double> rows = U.block(first, first, count, count).transpose();
     parallel_ranges(m, [&](Index begin, Index end) {
       std::vector<double> scratch(static_cast<std::size_t>((std::max)(group, grid.span)));
+      std::vector<double> weights(scratch.size());  // of errors in the loss
       // Marks what is kept of the columns [i, i + count) of the block.
       const auto mark = [&](const double* w, Index row, Index i, bool* marks) {
         const Index width = (std::min)(group, count - i);
@@ -107,11 +108,14 @@ template <class = void>
           if (grid.span > 0 && i % grid.span == 0) {
             const Index width = (std::min)(grid.span, count - i);
             for (Index k = 0; k < width; k += group) mark(w, row, i + k, marks.get() + k);
-            Index taken = 0;
+            std::size_t taken = 0;
             for (Index k = 0; k < width; ++k)
-              if (marks[static_cast<std::size_t>(k)])
-                scratch[static_cast<std::size_t>(taken++)] = w[i + k];
-            scale = grid.scale_for(scratch.data(), taken);
+              if (marks[static_cast<std::size_t>(k)]) {
+                const double u = rows(i + k, i + k);
+                scratch[taken] = w[i + k];
+                weights[taken++] = 1 / (u * u);
+              }
+            scale = grid.scale_for(scratch.data(), weights.data(), static_cast<Index>(taken));
             result.scales((first + i) / grid.span, row) = scale;
           }
           if (i % group == 0) mark(w, row, i, marks.get());

@@ -36,14 +36,15 @@ struct Grid {
     return span > 0 ? (cols + span - 1) / span : Index{0};
   }
 
-  /// The scale for so many values, each within what a scale reaches. May clamp the values.
-  [[nodiscard]] double scale_for(double* values, Index count) const {
+  /// The scale for so many values, each within what a scale reaches, for the least squared error
+  /// with these weights. May clamp the values.
+  [[nodiscard]] double scale_for(double* values, const double* weights, Index count) const {
     if (has_few_bits(storage)) {
       // A sweep may carry a weight beyond what the largest scale reaches.
       const double reach = 65504.0 * integers_of(storage).most;
       for (Index i = 0; i < count; ++i) values[i] = std::clamp(values[i], -reach, reach);
     }
-    return group_scale(storage, values, count).scale;
+    return group_scale(storage, values, count, weights).scale;
   }
 
   /// The scale that storage has nearest; 0 where there is none.
