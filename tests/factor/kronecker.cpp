@@ -218,6 +218,10 @@ TEST_CASE("Kronecker refuses what is none", "[factor]") {
   CHECK_THROWS_WITH(Kronecker<float>(9, 6, {A}, {B}), Contains("9 x 6"));
   CHECK_THROWS_WITH(Kronecker<float>({Matrix<float>(0, 3)}, {B}), Contains("0 x 3"));
   CHECK_THROWS_AS(Kronecker<float>({A}, {B}, Storage::f64), std::invalid_argument);
+  const Dense<float> narrow(Matrix<float>::Ones(2, 4), Storage::int8);
+  CHECK_THROWS_WITH(Kronecker<float>(shape_of_two(), Dense<float>(Matrix<float>::Ones(4, 3)),
+                                     narrow.rotated(Hadamard<float>(4))),
+                    Contains("right matrices are rotated"));
 }
 
 TEST_CASE("the parts of Kronecker are checked", "[factor]") {

@@ -168,6 +168,9 @@ TEST_CASE("NVIDIA 2:4: shapes that have no such form are refused", "[matrix][nvi
   CHECK_THROWS_AS(to_nvidia<std::uint16_t>(odd), std::invalid_argument);
   CHECK_THROWS_AS(to_nvidia<std::uint32_t>(SemiStructured<float>(Matrix<float>::Zero(4, 16))),
                   std::invalid_argument);
+  const SemiStructured<float> narrow(Matrix<float>::Zero(4, 16), Storage::int8);
+  CHECK_THROWS_WITH(to_nvidia<std::uint16_t>(narrow.rotated(Hadamard<float>(16))),
+                    Contains("rotated"));
   CHECK_THROWS_AS(from_nvidia<float>(RowMajor<float>::Ones(3, 8), word16(3, 1), NvidiaLayout(7)),
                   std::invalid_argument);
 }

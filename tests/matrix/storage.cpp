@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Narrow storage: to what values are rounded, what they cost, and which files are refused.
 #include "pleat/matrix/dense.hpp"
+#include "pleat/matrix/hadamard.hpp"
+#include "pleat/matrix/kronecker_sparse.hpp"
 #include "pleat/matrix/semi_structured.hpp"
 #include "support/catch.hpp"
 #include "support/executors.hpp"
@@ -546,6 +548,104 @@ TEMPLATE_TEST_CASE("several tasks have scratch of their own, whatever the sizes"
       op.apply_transpose(Y, split_back, several);
       CHECK(split_back == back);
     }
+}
+
+namespace {
+
+/// That a brick is the product of its core and H in all that it says and does.
+template <class Op>
+void check_rotated(const Op& core, Index block) {
+  using T = typename Op::Scalar;
+  const Index m = core.rows();
+  const Index n = core.cols();
+  CAPTURE(core.structure(), m, n, block, to_string(core.storage()));
+  const auto H = Hadamard<T>::with_random_signs(n, block, 3);
+  const Op op = core.rotated(H);
+  CHECK(!core.rotation().has_value());
+  CHECK(difference(op.rotation()->to_dense(), H.to_dense()) == "");
+  CHECK(op.bytes() == core.bytes() + H.bytes());
+  CHECK(op.flops() == core.flops() + H.flops());
+  CHECK(op.parameters() == core.parameters() + ", rotated by blocks of " + std::to_string(block));
+  const WideMatrix<T> wide = core.to_dense().template cast<Wide<T>>();
+  const WideMatrix<T> turn = H.to_dense().template cast<Wide<T>>();
+  const WideMatrix<T> exact = wide * turn;
+  const WideMatrix<T> sizes = wide.cwiseAbs() * turn.cwiseAbs();
+  const auto rounding = gamma<T>(static_cast<double>(n) + 2 * std::log2(block) + 8);
+  CHECK(beyond<Matrix<T>>(op.to_dense(), exact, rounding * sizes) == "");
+
+  Random random(88);
+  for (const Index batch : {0, 1, 3, 64, 150}) {
+    CAPTURE(batch);
+    const Matrix<T> X = random.matrix<T>(n, batch);
+    const Matrix<T> base = random.matrix<T>(m, batch);
+    const WideMatrix<T> product = exact * X.template cast<Wide<T>>();
+    const WideMatrix<T> bound = rounding * (sizes * X.cwiseAbs().template cast<Wide<T>>() +
+                                            base.cwiseAbs().template cast<Wide<T>>());
+    Matrix<T> Y = Matrix<T>::Constant(m, batch, std::numeric_limits<T>::quiet_NaN());
+    op.apply(X, Y);
+    CHECK(beyond<Matrix<T>>(Y, product, bound) == "");
+    Matrix<T> sum = base;
+    op.apply_add(X, sum);
+    CHECK(beyond<Matrix<T>>(sum, product + base.template cast<Wide<T>>(), bound) == "");
+    Matrix<T> back = Matrix<T>::Constant(n, batch, std::numeric_limits<T>::quiet_NaN());
+    op.apply_transpose(base, back);
+    const auto in = base.template cast<Wide<T>>();
+    CHECK(beyond<Matrix<T>>(back, exact.transpose() * in,
+                            gamma<T>(static_cast<double>(m) + 2 * std::log2(block) + 8) *
+                                (sizes.transpose() * in.cwiseAbs())) == "");
+  }
+  const Op read = Op::from_parts(op.parts());
+  CHECK(read.bytes() == op.bytes());
+  CHECK(difference(read.to_dense(), op.to_dense()) == "");
+
+  CHECK_THROWS_WITH(op.rotated(H), Contains("not rotated again"));
+  CHECK_THROWS_WITH(core.rotated(Hadamard<T>(n + 1)),
+                    Contains("cannot be rotated by one of size " + std::to_string(n + 1)));
+  Parts parts = op.parts();
+  parts.children["rotation"] = Hadamard<T>(n + 1).parts();
+  CHECK_THROWS_WITH(Op::from_parts(parts), Contains("cannot be rotated"));
+  parts.children["rotation"].attributes["block"] = "3";
+  CHECK_THROWS_AS(Op::from_parts(parts), std::invalid_argument);
+  if constexpr (requires { op.stored_as(Storage::bf16); }) {
+    const Op other = op.stored_as(Storage::bf16);
+    CHECK(other.rotation().has_value());
+    CHECK(difference(other.to_dense(), core.stored_as(Storage::bf16).rotated(H).to_dense()) == "");
+    CHECK_THROWS_WITH(op.stored_as(native_storage<T>), Contains("narrow storage"));
+    const Op native = core.stored_as(native_storage<T>);
+    CHECK_THROWS_WITH(native.rotated(H), Contains("rotation is for narrow storage"));
+  }
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("a rotated brick is its core times the rotation", "[matrix][storage][rotation]",
+                   float, double) {
+  using T = TestType;
+  Random random(87);
+  for (const auto& [m, n, block] : {std::tuple<Index, Index, Index>{1, 1, 1},
+                                    {5, 1, 128},
+                                    {1, 7, 4},
+                                    {33, 131, 128},
+                                    {17, 1100, 64}}) {
+    Matrix<T> W = random.matrix<T>(m, n);
+    for (const Storage storage : narrow_storages) check_rotated(Dense<T>(W, storage), block);
+    check_rotated(Dense<T>((W * T(1e-30)).eval(), Storage::int8), block);
+    const KroneckerPattern pattern{2, (m + 1) / 2, (n + 1) / 2, 1};
+    Matrix<T> blocks = W;
+    for (Index i = 0; i < m; ++i)
+      for (Index k = 0; k < n; ++k) {
+        if (i / pattern.b != k / pattern.c) blocks(i, k) = T(0);
+        if ((k + i) % 8 >= 3) W(i, k) = T(0);
+      }
+    check_rotated(KroneckerSparse<T>(blocks, pattern, Storage::int4), block);
+    check_rotated(SemiStructured<T>(W, {3, 8}, Storage::int8, Places::masks), block);
+  }
+  const Hadamard<T> H(9);
+  CHECK_THROWS_WITH(Dense<T>(Matrix<T>(Matrix<T>::Ones(4, 9))).rotated(H),
+                    Contains("Dense: a rotation is for narrow storage, not " +
+                             std::string(to_string(native_storage<T>))));
+  Parts parts = Dense<T>(Matrix<T>(Matrix<T>::Ones(4, 9)), Storage::int4).rotated(H).parts();
+  CHECK(parts.children.at("rotation").structure == "Hadamard");
 }
 
 }  // namespace pleat::test

@@ -157,6 +157,14 @@ Specimen<KroneckerSparse<T>> narrow_kronecker_sparse(Source<T>& source, Index ro
   return {op, Oracle<T>(op.to_dense()), bytes, exact.flops, false};
 }
 
+/// The product of a specimen in narrow storage and a rotation by such blocks.
+template <class Op>
+Specimen<Op> rotated(const Specimen<Op>& core, Index block) {
+  const auto H = hadamard<typename Op::Scalar>(core.op.cols(), block, true);
+  return {core.op.rotated(H.op), core.oracle * H.oracle, core.bytes + H.bytes, core.flops + H.flops,
+          false};
+}
+
 /// A matrix of the source with about a third of its entries, and no entry in every fifth row.
 template <Real T>
 Specimen<Csr<T>> csr(Source<T>& source, Index rows, Index cols) {
@@ -663,6 +671,16 @@ auto operator_list() {
       Entry{"KroneckerSparse in int4, block-diagonal",
             [](S s, Index m, Index n) {
               return narrow_kronecker_sparse<T, Storage::int4>(s, m, n, 2, 1);
+            }},
+      Entry{"Dense in int4, rotated",
+            [](S s, Index m, Index n) { return rotated(narrow<T, Storage::int4>(s, m, n), 128); }},
+      Entry{"SemiStructured in int8, rotated",
+            [](S s, Index m, Index n) {
+              return rotated(narrow_semi_structured<T, Storage::int8>(s, m, n), 16);
+            }},
+      Entry{"KroneckerSparse in int4, rotated",
+            [](S s, Index m, Index n) {
+              return rotated(narrow_kronecker_sparse<T, Storage::int4>(s, m, n, 2, 1), 32);
             }},
       Entry{"Dense of permuted inputs",
             [](S s, Index m, Index n) {

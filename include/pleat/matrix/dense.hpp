@@ -12,10 +12,12 @@
 #include "pleat/matrix/detail/narrow_product.hpp"
 #include "pleat/matrix/detail/power_of_two.hpp"
 #include "pleat/matrix/detail/split.hpp"
+#include "pleat/matrix/hadamard.hpp"
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -30,7 +32,8 @@ struct DenseTask;
 /// A dense m x n matrix in panels of 16 rows, rows in lanes, which no call of `apply` packs again.
 ///
 /// Stored: m n values, as they are or narrower (see `Storage`); memory holds m rounded up to a
-/// multiple of 16, files and `bytes()` do not. Cost of `apply`: 2 m n flops a sample.
+/// multiple of 16, files and `bytes()` do not. Cost of `apply`: 2 m n flops a sample, and those of
+/// a rotation.
 template <Real T>
 class Dense : public OperatorBase<Dense<T>, T> {
  public:
@@ -121,6 +124,15 @@ class Dense : public OperatorBase<Dense<T>, T> {
     return detail::meets<T>(storage_, activations);
   }
 
+  /// This matrix times H, which inputs are multiplied by as they come: of W H^T in narrow storage,
+  /// it is near W. Throws `std::invalid_argument` if H has not as many rows as this has columns,
+  /// for the native storage, and where there is a rotation already.
+  [[nodiscard]] Dense rotated(const Hadamard<T>& H) const {
+    Dense result = *this;
+    result.rotation_ = detail::Rotation<T>(*this, H);
+    return result;
+  }
+
   // Copies only, sharing the panels: what was moved from stays as it was.
   Dense(const Dense&) = default;
   Dense& operator=(const Dense&) = default;
@@ -135,21 +147,25 @@ class Dense : public OperatorBase<Dense<T>, T> {
   /// largest value is below 2^-8 or above 65504 (f16; 7, 3 and 1 times that: int4,
   /// int3 and int2), or far beyond both.
   [[nodiscard]] int exponent() const noexcept { return narrow_.exponent(); }
+  /// H, where this is the product of what is stored and a rotation.
+  [[nodiscard]] std::optional<Hadamard<T>> rotation() const { return rotation_.matrix(); }
   [[nodiscard]] std::size_t bytes() const noexcept {
-    return static_cast<std::size_t>(rows_) * row_bytes(storage_, static_cast<std::size_t>(cols_));
+    return static_cast<std::size_t>(rows_) * row_bytes(storage_, static_cast<std::size_t>(cols_)) +
+           rotation_.bytes();
   }
   [[nodiscard]] double flops() const noexcept {
-    return 2 * static_cast<double>(rows_) * static_cast<double>(cols_);
+    return 2 * static_cast<double>(rows_) * static_cast<double>(cols_) + rotation_.flops();
   }
   [[nodiscard]] std::string structure() const { return std::string(name); }
 
   [[nodiscard]] std::string parameters() const {
-    return is_narrow(storage_) ? narrow_.description() : std::string();
+    if (!is_narrow(storage_)) return {};
+    return narrow_.description() + rotation_.text();
   }
 
-  /// The matrix, bit for bit as it is stored.
+  /// The matrix, bit for bit as it is stored, or the product of that and the rotation.
   [[nodiscard]] Matrix<T> to_dense() const {
-    if (is_narrow(storage_)) return Matrix<T>::NullaryExpr(rows_, cols_, narrow_);
+    if (is_narrow(storage_)) return rotation_.after(Matrix<T>::NullaryExpr(rows_, cols_, narrow_));
     Matrix<T> dense(rows_, cols_);
     if (cols_ == 0) return dense;
     const T* from = panels_.data();
@@ -162,19 +178,21 @@ class Dense : public OperatorBase<Dense<T>, T> {
   }
 
   /// "weight": m x n. In narrow storage also "weight_scales", and the attributes "storage" and, if
-  /// they are not 0 and native, "exponent" and "activations"; see `detail::NarrowPanels`.
+  /// they are not 0 and native, "exponent" and "activations"; see `detail::NarrowPanels`. Child
+  /// "rotation": a `Hadamard`, or none.
   [[nodiscard]] Parts parts() const {
     Parts parts{structure(), {}, {}, {}};
+    rotation_.add_to(parts);
     if (is_narrow(storage_)) narrow_.add_to(parts, "weight");
     else parts.tensors["weight"] = Tensor::of(to_dense());
     return parts;
   }
   /// Throws `std::invalid_argument` unless there is a weight of a known storage that is as large as
-  /// its shape says, and, in narrow storage, has scales that fit it.
+  /// its shape says, and, in narrow storage, has scales that fit it, and so does a rotation.
   [[nodiscard]] static Dense from_parts(const Parts& parts) {
     if (!parts.attributes.contains("storage")) return Dense(parts.matrix<T>("weight"));
     const auto panels = detail::NarrowPanels<T>::from(parts, "weight", {});
-    return Dense(panels.rows(), panels.cols(), panels);
+    return detail::Rotation<T>::read(Dense(panels.rows(), panels.cols(), panels), parts);
   }
 
  private:
@@ -209,10 +227,12 @@ class Dense : public OperatorBase<Dense<T>, T> {
     return is_narrow(storage_) ? kernel::narrow_transpose_scratch : 0;
   }
   void reserve_scratch(Workspace& workspace, Index batch) const {
-    detail::reserve_most<T>(workspace, batch, [&](Index samples) {
-      return (std::max)(
-          split_rows(samples, workspace).tasks * detail::task_scratch(scratch(samples)),
-          split_cols(samples, workspace).tasks * detail::task_scratch(transpose_scratch()));
+    rotation_.reserve(workspace, batch, [&](Index most) {
+      detail::reserve_most<T>(workspace, most, [&](Index samples) {
+        return (std::max)(
+            split_rows(samples, workspace).tasks * detail::task_scratch(scratch(samples)),
+            split_cols(samples, workspace).tasks * detail::task_scratch(transpose_scratch()));
+      });
     });
   }
 
@@ -229,9 +249,12 @@ class Dense : public OperatorBase<Dense<T>, T> {
   }
   [[gnu::noinline]] void evaluate_in_tasks(ConstMatrixView<T> X, MatrixView<T> Y, Update update,
                                            Workspace& workspace) const {
-    detail::in_tasks<T>(
-        split_rows(X.cols(), workspace), scratch(X.cols()), workspace,
-        [&](Index begin, Index end, T* memory) { multiply(begin, end, X, Y, update, memory); });
+    rotation_.apply(X, Y, workspace, [&](const auto& in, auto out) {
+      detail::in_tasks<T>(split_rows(in.cols(), workspace), scratch(in.cols()), workspace,
+                          [&](Index begin, Index end, T* memory) {
+                            multiply(begin, end, in, out, update, memory);
+                          });
+    });
   }
 
   /// Some of the rows.
@@ -259,9 +282,12 @@ class Dense : public OperatorBase<Dense<T>, T> {
       X.setZero();
       return;
     }
-    detail::in_tasks<T>(
-        split_cols(Y.cols(), workspace), transpose_scratch(), workspace,
-        [&](Index begin, Index end, T* memory) { multiply_transpose(begin, end, Y, X, memory); });
+    rotation_.apply_transpose(Y, X, workspace, [&](const auto& in, auto out) {
+      detail::in_tasks<T>(split_cols(in.cols(), workspace), transpose_scratch(), workspace,
+                          [&](Index begin, Index end, T* memory) {
+                            multiply_transpose(begin, end, in, out, memory);
+                          });
+    });
   }
 
   /// Some of the columns.
@@ -290,7 +316,8 @@ class Dense : public OperatorBase<Dense<T>, T> {
   Index cols_ = 0;
   Storage storage_ = native_storage<T>;
   detail::AlignedArray<T> panels_ = {};  // in the native storage,
-  detail::NarrowPanels<T> narrow_ = {};  // and in any other
+  detail::NarrowPanels<T> narrow_ = {};  // and in any other,
+  detail::Rotation<T> rotation_ = {};    // where there may be one
 };
 
 template <class Derived>
@@ -298,8 +325,8 @@ Dense(const Eigen::MatrixBase<Derived>&) -> Dense<typename Derived::Scalar>;
 
 namespace detail {
 
-/// Products with a dense matrix of at least one row inside one task of another operator, which has
-/// memory for them.
+/// Products with a dense matrix of at least one row, not rotated, inside one task of another
+/// operator, which has memory for them.
 struct DenseTask {
   /// Values of memory, aligned to 64 bytes, that one product with so many samples needs.
   template <Real T>

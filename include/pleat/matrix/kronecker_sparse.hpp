@@ -8,10 +8,12 @@
 #include "pleat/matrix/detail/kronecker_layout.hpp"
 #include "pleat/matrix/detail/kronecker_values.hpp"
 #include "pleat/matrix/detail/split.hpp"
+#include "pleat/matrix/hadamard.hpp"
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -69,9 +71,20 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
     });
   }
 
-  /// This matrix in another storage.
+  /// This matrix in another storage. Throws `std::invalid_argument` if it is rotated, and the
+  /// storage the native one.
   [[nodiscard]] KroneckerSparse stored_as(Storage storage) const {
-    return KroneckerSparse(values_.stored_as(storage));
+    rotation_.require_storage("KroneckerSparse", storage);
+    KroneckerSparse result(values_.stored_as(storage));
+    result.rotation_ = rotation_;
+    return result;
+  }
+
+  /// This matrix times H; see `Dense::rotated`, also for what it throws.
+  [[nodiscard]] KroneckerSparse rotated(const Hadamard<T>& H) const {
+    KroneckerSparse result = *this;
+    result.rotation_ = detail::Rotation<T>(*this, H);
+    return result;
   }
 
   // Copies only, sharing the memory: what was moved from stays as it was.
@@ -88,34 +101,42 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
   /// This matrix with activations rounded as they meet narrow values, and what they are rounded to:
   /// as for `Dense`, where the blocks are what is large enough or not.
   [[nodiscard]] KroneckerSparse with_activations(Activations activations) const {
-    return KroneckerSparse(values_.with_activations(activations));
+    KroneckerSparse result = *this;
+    result.values_ = values_.with_activations(activations);
+    return result;
   }
   [[nodiscard]] Activations activations() const noexcept { return values_.activations(); }
   [[nodiscard]] bool meets(Activations activations) const noexcept {
     return detail::meets<T>(storage(), activations);
   }
-  [[nodiscard]] std::size_t bytes() const noexcept { return values_.bytes(); }
-  [[nodiscard]] double flops() const noexcept { return 2 * static_cast<double>(layout().count()); }
+  /// H, where this is the product of what is stored and a rotation.
+  [[nodiscard]] std::optional<Hadamard<T>> rotation() const { return rotation_.matrix(); }
+  [[nodiscard]] std::size_t bytes() const noexcept { return values_.bytes() + rotation_.bytes(); }
+  [[nodiscard]] double flops() const noexcept {
+    return 2 * static_cast<double>(layout().count()) + rotation_.flops();
+  }
   [[nodiscard]] std::string structure() const { return std::string(name); }
   [[nodiscard]] std::string parameters() const {
     return "pattern " + detail::text_of(pattern()) +
-           (is_narrow(storage()) ? ", " + values_.description() : "");
+           (is_narrow(storage()) ? ", " + values_.description() : "") +
+           rotation_.text();
   }
 
-  /// The matrix, bit for bit as it is stored.
+  /// The matrix, bit for bit as it is stored, or the product of that and the rotation.
   [[nodiscard]] Matrix<T> to_dense() const {
     Matrix<T> dense = Matrix<T>::Zero(rows(), cols());
     values_.each([&](const Place& place) { dense(place.row, place.col) = values_(place); });
-    return dense;
+    return rotation_.after(std::move(dense));
   }
 
-  /// The values in the corner, in the order of i, k, p and q.
+  /// The values in the corner, as they are stored, in the order of i, k, p and q.
   [[nodiscard]] Vector<T> values() const { return values_.in_order(); }
 
   /// "values": those in the corner, in the order of i, k, p and q. Attributes: "a", "b", "c", "d",
   /// "rows", "cols". In narrow storage values are a matrix with a row for each i, k and p, as wide
   /// as the widest of them and 0 past the last of a shorter one; and there are "values_scales", and
-  /// the attributes "storage" and, if it is not 0, "exponent"; see `detail::NarrowPanels`.
+  /// the attributes "storage" and, if it is not 0, "exponent"; see `detail::NarrowPanels`. Child
+  /// "rotation": a `Hadamard`, or none.
   [[nodiscard]] Parts parts() const {
     Parts parts{structure(),
                 {{"a", std::to_string(pattern().a)},
@@ -127,15 +148,17 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
                 {},
                 {}};
     values_.add_to(parts);
+    rotation_.add_to(parts);
     return parts;
   }
 
   /// Throws `std::invalid_argument` unless the pattern covers the shape, and there are as many
   /// values as it has; and if more than 2^24 rows or columns are more than there are values.
   [[nodiscard]] static KroneckerSparse from_parts(const Parts& parts) {
-    return KroneckerSparse(Values::from(
+    const KroneckerSparse core(Values::from(
         parts, parts.integer("rows"), parts.integer("cols"),
         {parts.integer("a"), parts.integer("b"), parts.integer("c"), parts.integer("d")}));
+    return detail::Rotation<T>::read(core, parts);
   }
 
  private:
@@ -244,9 +267,11 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
       return split_pieces(pieces, samples, workspace).tasks *
              detail::task_scratch(unsign(needed.sum()));
     };
-    detail::reserve_most<T>(workspace, batch, [&](Index samples) {
-      return (std::max)(all(row_pieces(), samples, scratch(samples)),
-                        all(col_pieces(), samples, transpose_scratch(samples)));
+    rotation_.reserve(workspace, batch, [&](Index most) {
+      detail::reserve_most<T>(workspace, most, [&](Index samples) {
+        return (std::max)(all(row_pieces(), samples, scratch(samples)),
+                          all(col_pieces(), samples, transpose_scratch(samples)));
+      });
     });
   }
 
@@ -256,7 +281,10 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
     if (is_native() && pattern().d == 1 && workspace.max_tasks() == 1 && X.cols() <= most_samples &&
         (X.cols() == 1 || scratch(X.cols()).kernel == 0))
       multiply_blocks(X, Y, update == Update::add);
-    else evaluate_in_tasks(X, Y, update == Update::add, workspace);
+    else
+      rotation_.apply(X, Y, workspace, [&](const auto& in, auto out) {
+        evaluate_in_tasks(in, out, update == Update::add, workspace);
+      });
   }
 
   void multiply_blocks(const ConstMatrixView<T>& X, MatrixView<T> Y, bool add) const {
@@ -328,6 +356,12 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
 
   void evaluate_transpose(const ConstMatrixView<T>& Y, MatrixView<T> X,
                           Workspace& workspace) const {
+    rotation_.apply_transpose(
+        Y, X, workspace, [&](const auto& in, auto out) { transpose_in_tasks(in, out, workspace); });
+  }
+
+  void transpose_in_tasks(const ConstMatrixView<T>& Y, MatrixView<T> X,
+                          Workspace& workspace) const {
     const Index d = pattern().d;
     const Scratch parts = transpose_scratch(Y.cols());
     const auto compute = [&](const Call& call, T* memory) {
@@ -365,6 +399,7 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
   }
 
   Values values_ = {};
+  detail::Rotation<T> rotation_ = {};  // where there is one, in narrow storage
 };
 
 template <class Derived>

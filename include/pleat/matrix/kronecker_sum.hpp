@@ -62,7 +62,8 @@ template <Real T>
 class KroneckerSum : public OperatorBase<KroneckerSum<T>, T> {
  public:
   /// Throws `std::invalid_argument` if the matrices of all A_r and of all B_r do not have the
-  /// shapes that `shape` says, or their product does not cover its rows and columns.
+  /// shapes that `shape` says, or are rotated, or their product does not cover its rows and
+  /// columns.
   KroneckerSum(const KroneckerShape& shape, Dense<T> left, Dense<T> right)
       : shape_(checked(shape)),
         right_first_(shape.right_first()),
@@ -125,6 +126,9 @@ class KroneckerSum : public OperatorBase<KroneckerSum<T>, T> {
   }
 
   void check_brick(const char* name, const Dense<T>& brick, std::pair<Index, Index> size) const {
+    require(!brick.rotation().has_value(), [&] {
+      return std::string("Kronecker: the ") + name + " matrices are rotated, which none can be";
+    });
     require(brick.rows() == size.first && brick.cols() == size.second, [&] {
       return std::string("Kronecker: the ") + name + " matrices of " +
              std::to_string(shape_.terms) + " terms are a " + shape_text(size.first, size.second) +

@@ -142,8 +142,9 @@ template <Real T, class Value, NvidiaWord Word>
 
 /// A 2:4 operator in NVIDIA's form, with metadata in words of type Word. Its values stay of type T:
 /// `values.cast<Eigen::half>()` and the like make them what a kernel takes. Throws
-/// `std::invalid_argument` for other patterns, unless n is a multiple of the columns that a word
-/// describes, 16 or 32, and in CUTLASS's order of two words, and m of 32 (16 in words of 32 bits).
+/// `std::invalid_argument` for other patterns, for one that is rotated, unless n is a multiple of
+/// the columns that a word describes, 16 or 32, and in CUTLASS's order of two words, and m of 32
+/// (16 in words of 32 bits).
 template <NvidiaWord Word, Real T>
 [[nodiscard]] NvidiaSemiStructured<T, Word> to_nvidia(const SemiStructured<T>& op,
                                                       NvidiaLayout layout = NvidiaLayout::rows) {
@@ -153,6 +154,9 @@ template <NvidiaWord Word, Real T>
   const Index cols = op.cols();
   detail::require(op.pattern().group == 4 && op.pattern().kept <= 2, [&] {
     return "to_nvidia: the pattern is " + to_string(op.pattern()) + ", not 2:4";
+  });
+  detail::require(!op.rotation().has_value(), [] {
+    return std::string("to_nvidia: a rotated matrix is not 2:4; rotate the inputs of what is");
   });
   detail::require_nvidia_shape<Word>("to_nvidia", rows, cols, layout);
   const Index width = cols / (4 * groups);

@@ -13,14 +13,16 @@
 #include "pleat/matrix/detail/rounding.hpp"
 #include "pleat/matrix/detail/semi_structured_places.hpp"
 #include "pleat/matrix/detail/split.hpp"
+#include "pleat/matrix/hadamard.hpp"
 #include "pleat/matrix/sparse_pattern.hpp"
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <stdexcept>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace pleat {
 inline namespace PLEAT_ABI {
@@ -87,7 +89,8 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
         Index count = 0;
         for (Index k = 0; k < width; ++k) {
           if (detail::is_zero(entries.coeff(row, first + k))) continue;
-          detail::require(count < pattern.kept, [&] { return one_too_many(row, first + k); });
+          detail::require(count < pattern.kept,
+                          [&] { return detail::one_too_many(pattern, row, first + k); });
           codes[count++] = k;
         }
         places_.keep(row, group, codes, count, [&](Index value, Index code) {
@@ -108,16 +111,18 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
       : SemiStructured(SemiStructured(matrix, pattern, places).stored_as(storage)) {}
 
   /// This matrix in another storage, the same pattern. A value that becomes 0 keeps its place.
+  /// Throws `std::invalid_argument` if it is rotated, and the storage the native one.
   [[nodiscard]] SemiStructured stored_as(Storage storage) const {
     SemiStructured result = *this;
     result.storage_ = detail::require_storage<T>(storage);
+    rotation_.require_storage("SemiStructured", storage);
     result.narrow_ = {};
     if (is_narrow(storage)) {
       result.values_ = {};
       result.narrow_ = detail::NarrowPanels<T>(storage, rows(), places_.values(), stored_value(),
                                                stored_place());
     } else if (is_narrow(storage_)) {
-      result.values_ = detail::AlignedArray<T>(values_size());
+      result.values_ = detail::AlignedArray<T>(places_.values_size());
       for (Index row = 0; row < rows(); ++row)
         for (Index i = 0; i < places_.values(); ++i) result.set(row, i, value(row, i));
     }
@@ -143,6 +148,13 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
                  const Matrix<float>& scales, int exponent = 0)
       : SemiStructured(matrix, SparsePattern{2, 4}, storage, scales, exponent) {}
 
+  /// This matrix times H; see `Dense::rotated`, also for what it throws.
+  [[nodiscard]] SemiStructured rotated(const Hadamard<T>& H) const {
+    SemiStructured result = *this;
+    result.rotation_ = detail::Rotation<T>(*this, H);
+    return result;
+  }
+
   // Copies only, sharing the memory: what was moved from stays as it was.
   SemiStructured(const SemiStructured&) = default;
   SemiStructured& operator=(const SemiStructured&) = default;
@@ -151,7 +163,8 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
   [[nodiscard]] Index rows() const noexcept { return places_.rows(); }
   [[nodiscard]] Index cols() const noexcept { return places_.cols(); }
   [[nodiscard]] std::size_t bytes() const noexcept {
-    return detail::semi_structured_bytes(rows(), cols(), pattern(), storage_, stored_places_);
+    return detail::semi_structured_bytes(rows(), cols(), pattern(), storage_, stored_places_) +
+           rotation_.bytes();
   }
   [[nodiscard]] SparsePattern pattern() const noexcept { return places_.pattern(); }
   /// `codes` or `masks`.
@@ -159,16 +172,20 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
   [[nodiscard]] Storage storage() const noexcept { return storage_; }
   /// All that is stored is multiplied by 2 to the power of this, as for `Dense`.
   [[nodiscard]] int exponent() const noexcept { return narrow_.exponent(); }
+  /// H, where this is the product of what is stored and a rotation.
+  [[nodiscard]] std::optional<Hadamard<T>> rotation() const { return rotation_.matrix(); }
   [[nodiscard]] double flops() const noexcept {
-    return 2 * static_cast<double>(rows()) * static_cast<double>(places_.values());
+    return 2 * static_cast<double>(rows()) * static_cast<double>(places_.values()) +
+           rotation_.flops();
   }
   [[nodiscard]] std::string structure() const { return std::string(name); }
   [[nodiscard]] std::string parameters() const {
     return to_string(pattern()) + (stored_places_ == Places::masks ? " by masks" : "") +
-           (is_narrow(storage_) ? ", stored as " + std::string(to_string(storage_)) : "");
+           (is_narrow(storage_) ? ", stored as " + std::string(to_string(storage_)) : "") +
+           rotation_.text();
   }
 
-  /// The matrix, bit for bit as it is stored.
+  /// The matrix, bit for bit as it is stored, or the product of that and the rotation.
   [[nodiscard]] Matrix<T> to_dense() const {
     Matrix<T> dense = Matrix<T>::Zero(rows(), cols());
     for (Index row = 0; row < rows(); ++row)
@@ -176,20 +193,21 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
         const Index col = places_.column(row, i);
         if (col < cols() && !detail::is_zero(value(row, i))) dense(row, col) = value(row, i);
       }
-    return dense;
+    return rotation_.after(std::move(dense));
   }
 
   /// "values": m x N ceil(n / M). "codes": bytes, the codes of a row one after another, of 2, 3, 4
   /// or 5 bits for M = 4, 8, 16 or 32, lowest bits first; or "masks": bytes, a bit for each column
   /// of a row, lowest first. Attributes "cols": n, and "pattern": "N:M" unless it is 2:4. In narrow
   /// storage also "values_scales", and the attributes "storage" and, if it is not 0, "exponent";
-  /// see `detail::NarrowPanels`.
+  /// see `detail::NarrowPanels`. Child "rotation": a `Hadamard`, or none.
   [[nodiscard]] Parts parts() const {
     Parts parts{
         structure(),
         {{"cols", std::to_string(cols())}},
         {{stored_places_ == Places::masks ? "masks" : "codes", places_.tensor(stored_places_)}},
         {}};
+    rotation_.add_to(parts);
     if (pattern() != SparsePattern{2, 4}) parts.attributes["pattern"] = to_string(pattern());
     if (is_narrow(storage_)) narrow_.add_to(parts, "values");
     else parts.tensors["values"] = Tensor::of(stored_values());
@@ -199,21 +217,15 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
   /// Throws `std::invalid_argument` unless shapes agree, the pattern is one that there is, places
   /// are such, nothing is kept past the last column, and unused bits are 0.
   [[nodiscard]] static SemiStructured from_parts(const Parts& parts) {
-    const std::int64_t claimed = parts.integer("cols");
-    detail::require(claimed >= 0 && claimed <= (std::int64_t{1} << 48),
-                    [&] { return "SemiStructured: " + std::to_string(claimed) + " columns"; });
-    const auto cols = static_cast<Index>(claimed);
-    const SparsePattern pattern = pattern_of(parts);
+    const Index cols = detail::columns_of(parts);
+    const SparsePattern pattern = detail::pattern_of(parts);
     const Index width = detail::row_values(pattern, cols);
     const bool is_stored_narrow = parts.attributes.contains("storage");
-    detail::NarrowPanels<T> narrow;
-    Matrix<T> values;
-    if (is_stored_narrow) {
-      narrow = detail::NarrowPanels<T>::from(parts, "values", width);
-      values = Matrix<T>::NullaryExpr(narrow.rows(), narrow.cols(), narrow);
-    } else {
-      values = parts.matrix<T>("values");
-    }
+    const auto narrow = is_stored_narrow ? detail::NarrowPanels<T>::from(parts, "values", width)
+                                         : detail::NarrowPanels<T>();
+    const Matrix<T> values =
+        is_stored_narrow ? Matrix<T>(Matrix<T>::NullaryExpr(narrow.rows(), narrow.cols(), narrow))
+                         : parts.matrix<T>("values");
     detail::require(values.cols() == width, [&] {
       return "SemiStructured: " + std::to_string(cols) + " columns of " + to_string(pattern) +
              " do not have " + detail::shape_text(values.rows(), values.cols()) + " values";
@@ -224,7 +236,7 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
     result.places_ =
         detail::SemiStructuredPlaces::from(stored, places, values.rows(), cols, pattern);
     result.stored_places_ = places;
-    result.values_ = detail::AlignedArray<T>(result.values_size());
+    result.values_ = detail::AlignedArray<T>(result.places_.values_size());
     for (Index row = 0; row < values.rows() && width > 0; ++row)
       for (Index i = 0; i < width; ++i) {
         const bool exists = result.places_.column(row, i) < cols;
@@ -240,48 +252,25 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
       result.values_ = {};
     }
     result.make_dense();
-    return result;
+    return detail::Rotation<T>::read(result, parts);
   }
 
  private:
   friend OperatorBase<SemiStructured, T>;
-  static constexpr Index panel = Index{kernel::panel_rows};
 
   SemiStructured(Index rows, Index cols, SparsePattern pattern, Places places) {
     detail::require_pattern(pattern);
-    detail::require(places <= Places::masks,
-                    [] { return std::string("SemiStructured: unknown form of places"); });
     places_ = detail::SemiStructuredPlaces(rows, cols, pattern);
-    stored_places_ = places == Places::masks ? places : Places::codes;
-    values_ = detail::AlignedArray<T>(values_size());
+    stored_places_ = detail::stored_form(places);
+    values_ = detail::AlignedArray<T>(places_.values_size());
   }
 
-  [[nodiscard]] std::string one_too_many(Index row, Index col) const {
-    return "SemiStructured: the entry at row " + std::to_string(row) + ", column " +
-           std::to_string(col) + " is nonzero number " + std::to_string(pattern().kept + 1) +
-           " of its group of " + std::to_string(pattern().group) + " columns";
-  }
-
-  [[nodiscard]] static SparsePattern pattern_of(const Parts& parts) {
-    if (!parts.attributes.contains("pattern")) return {2, 4};
-    const std::string& text = parts.attributes.at("pattern");
-    for (const Index group : {4, 8, 16, 32})
-      for (Index kept = 1; kept < group; ++kept)
-        if (text == to_string(SparsePattern{kept, group})) return {kept, group};
-    throw std::invalid_argument("pleat: SemiStructured: unknown pattern \"" + text + '"');
-  }
-
-  [[nodiscard]] std::size_t values_size() const noexcept {
-    return static_cast<std::size_t>((rows() + panel - 1) / panel * panel) *
-           static_cast<std::size_t>(places_.values());
-  }
-  [[nodiscard]] Index value_index(Index row, Index i) const noexcept {
-    return (row / panel * places_.values() + i) * panel + row % panel;
-  }
   [[nodiscard]] T value(Index row, Index i) const {
-    return is_narrow(storage_) ? narrow_(row, i) : values_.data()[value_index(row, i)];
+    return is_narrow(storage_) ? narrow_(row, i) : values_.data()[places_.value_at(row, i)];
   }
-  void set(Index row, Index i, T value) noexcept { values_.data()[value_index(row, i)] = value; }
+  void set(Index row, Index i, T value) noexcept {
+    values_.data()[places_.value_at(row, i)] = value;
+  }
   [[nodiscard]] auto stored_place() const noexcept {
     return [this](Index row, Index i) { return std::pair{row, places_.column(row, i)}; };
   }
@@ -305,7 +294,7 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
   }
 
   [[nodiscard]] detail::Split split_rows(Index batch, const Workspace& workspace) const {
-    return {rows(), panel, flops() * static_cast<double>(batch), workspace};
+    return {rows(), Index{kernel::panel_rows}, flops() * static_cast<double>(batch), workspace};
   }
   [[nodiscard]] std::size_t scratch(Index batch) const {
     return kernel_scratch(static_cast<std::size_t>(batch)) +
@@ -318,8 +307,10 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
   }
   void reserve_scratch(Workspace& workspace, Index batch) const {
     if (dense_.rows() > 0) dense_.reserve(workspace, batch);
-    detail::reserve_most<T>(workspace, batch, [&](Index samples) {
-      return split_rows(samples, workspace).tasks * detail::task_scratch(scratch(samples));
+    rotation_.reserve(workspace, batch, [&](Index most) {
+      detail::reserve_most<T>(workspace, most, [&](Index samples) {
+        return split_rows(samples, workspace).tasks * detail::task_scratch(scratch(samples));
+      });
     });
   }
 
@@ -330,9 +321,12 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
   }
   [[gnu::noinline]] void evaluate_in_tasks(ConstMatrixView<T> X, MatrixView<T> Y, Update update,
                                            Workspace& workspace) const {
-    detail::in_tasks<T>(
-        split_rows(X.cols(), workspace), scratch(X.cols()), workspace,
-        [&](Index begin, Index end, T* memory) { multiply(begin, end, X, Y, update, memory); });
+    rotation_.apply(X, Y, workspace, [&](const auto& in, auto out) {
+      detail::in_tasks<T>(split_rows(in.cols(), workspace), scratch(in.cols()), workspace,
+                          [&](Index begin, Index end, T* memory) {
+                            multiply(begin, end, in, out, update, memory);
+                          });
+    });
   }
 
   /// Some of the rows.
@@ -366,30 +360,34 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
                           Workspace& workspace) const {
     const auto& table = kernel::active<T>();
     const auto size = [](Index value) { return static_cast<std::size_t>(value); };
-    const double work = flops() * static_cast<double>(Y.cols());
-    const detail::Split split(places_.groups(), 1, work, workspace);
-    detail::in_tasks<T>(split, 0, workspace, [&](Index begin, Index end, T*) {
-      if (is_narrow(storage_)) {
-        table.semi_structured_narrow_apply_transpose(
-            narrow_.format(), kernel_pattern(), size(rows()), size(cols()), size(begin), size(end),
-            narrow_.data(0), places_.data(0), size(Y.cols()), Y.data(), size(Y.outerStride()),
-            X.data(), size(X.outerStride()));
-        detail::PowerOfTwo<T>(narrow_.power())
-            .multiply(X, pattern().group * begin, (std::min)(pattern().group * end, cols()));
-      } else {
-        table.semi_structured_apply_transpose(
-            kernel_pattern(), size(rows()), size(cols()), size(begin), size(end), values_.data(),
-            places_.data(0), size(Y.cols()), Y.data(), size(Y.outerStride()), X.data(),
-            size(X.outerStride()));
-      }
-    });
+    const auto core = [&](const auto& in, auto out) {
+      const double work = flops() * static_cast<double>(in.cols());
+      const detail::Split split(places_.groups(), 1, work, workspace);
+      detail::in_tasks<T>(split, 0, workspace, [&](Index begin, Index end, T*) {
+        if (is_narrow(storage_)) {
+          table.semi_structured_narrow_apply_transpose(
+              narrow_.format(), kernel_pattern(), size(rows()), size(cols()), size(begin),
+              size(end), narrow_.data(0), places_.data(0), size(in.cols()), in.data(),
+              size(in.outerStride()), out.data(), size(out.outerStride()));
+          detail::PowerOfTwo<T>(narrow_.power())
+              .multiply(out, pattern().group * begin, (std::min)(pattern().group * end, cols()));
+        } else {
+          table.semi_structured_apply_transpose(
+              kernel_pattern(), size(rows()), size(cols()), size(begin), size(end), values_.data(),
+              places_.data(0), size(in.cols()), in.data(), size(in.outerStride()), out.data(),
+              size(out.outerStride()));
+        }
+      });
+    };
+    rotation_.apply_transpose(Y, X, workspace, core);
   }
 
   Storage storage_ = native_storage<T>;
   Places stored_places_ = Places::codes;
   detail::SemiStructuredPlaces places_ = {};
   detail::AlignedArray<T> values_ = {};  // in the native storage,
-  detail::NarrowPanels<T> narrow_ = {};  // and in any other
+  detail::NarrowPanels<T> narrow_ = {};  // and in any other,
+  detail::Rotation<T> rotation_ = {};    // where there may be one
   Dense<T> dense_ = {};                  // empty, unless it is faster
 };
 

@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -30,6 +31,31 @@ inline void require_pattern(SparsePattern pattern) {
     return "SemiStructured: of " + std::to_string(group) + " columns, 1 to " +
            std::to_string(group - 1) + " can be kept, not " + std::to_string(pattern.kept);
   });
+}
+
+/// The pattern that a file names, 2:4 if it names none.
+[[nodiscard]] inline SparsePattern pattern_of(const Parts& parts) {
+  if (!parts.attributes.contains("pattern")) return {2, 4};
+  const std::string& text = parts.attributes.at("pattern");
+  for (const Index group : {4, 8, 16, 32})
+    for (Index kept = 1; kept < group; ++kept)
+      if (text == to_string(SparsePattern{kept, group})) return {kept, group};
+  throw std::invalid_argument("pleat: SemiStructured: unknown pattern \"" + text + '"');
+}
+
+/// The columns of the matrix in a file.
+[[nodiscard]] inline Index columns_of(const Parts& parts) {
+  const std::int64_t claimed = parts.integer("cols");
+  require(claimed >= 0 && claimed <= (std::int64_t{1} << 48),
+          [&] { return "SemiStructured: " + std::to_string(claimed) + " columns"; });
+  return static_cast<Index>(claimed);
+}
+
+/// What is said of the first entry that a pattern has no room for.
+[[nodiscard]] inline std::string one_too_many(SparsePattern pattern, Index row, Index col) {
+  return "SemiStructured: the entry at row " + std::to_string(row) + ", column " +
+         std::to_string(col) + " is nonzero number " + std::to_string(pattern.kept + 1) +
+         " of its group of " + std::to_string(pattern.group) + " columns";
 }
 
 /// A pattern as the kernels have it.
@@ -55,6 +81,14 @@ inline void require_pattern(SparsePattern pattern) {
   const Index bits =
       places == Places::masks ? cols : row_values(pattern, cols) * file_code_bits(pattern.group);
   return (bits + 7) / 8;
+}
+
+/// The form that is stored where a caller asks for this one. Throws `std::invalid_argument` for
+/// none.
+[[nodiscard]] inline Places stored_form(Places asked) {
+  require(asked <= Places::masks,
+          [] { return std::string("SemiStructured: unknown form of places"); });
+  return asked == Places::masks ? asked : Places::codes;
 }
 
 /// The form that takes fewer of them.
@@ -99,6 +133,14 @@ class SemiStructuredPlaces {
   /// The words from the panel that begins with `row` on, as the kernels read them.
   [[nodiscard]] const std::uint32_t* data(Index row) const noexcept {
     return words_.data() + row / panel * panel_words();
+  }
+
+  /// Where a kept value lies among the values of whole panels, and how many these are.
+  [[nodiscard]] Index value_at(Index row, Index value) const noexcept {
+    return (row / panel * values_ + value) * panel + row % panel;
+  }
+  [[nodiscard]] std::size_t values_size() const noexcept {
+    return static_cast<std::size_t>((rows_ + panel - 1) / panel * panel * values_);
   }
 
   [[nodiscard]] Index code(Index row, Index value) const noexcept {
