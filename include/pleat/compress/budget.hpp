@@ -24,17 +24,27 @@ class Budget {
   /// Whether the budget bounds the error instead of the size.
   [[nodiscard]] bool bounds_error() const noexcept { return kind_ == Kind::error; }
 
+  /// The same for what stands beside something of so many bytes, which count as well.
+  [[nodiscard]] Budget beside(std::size_t taken) const noexcept {
+    Budget result = *this;
+    result.taken_ = taken;
+    return result;
+  }
+  /// Those bytes; 0 at first.
+  [[nodiscard]] std::size_t taken() const noexcept { return taken_; }
+
   /// The largest `op.bytes()` for an m x n matrix of so many bytes a value; no bound for `error`.
   [[nodiscard]] std::size_t max_bytes(Index rows, Index cols,
                                       std::size_t scalar_size) const noexcept {
     constexpr auto unbounded = (std::numeric_limits<std::size_t>::max)();
     if (kind_ == Kind::error) return unbounded;
-    if (kind_ == Kind::bytes) return bytes_;
+    if (kind_ == Kind::bytes) return left_of(bytes_);
     const double limit = value_ * static_cast<double>(rows) * static_cast<double>(cols) *
                          static_cast<double>(scalar_size);
     // A share such as 0.1 is no binary fraction: what misses a whole byte by rounding is that byte.
     const double whole = std::floor(limit * (1 + 1e-14));
-    return whole < static_cast<double>(unbounded) ? static_cast<std::size_t>(whole) : unbounded;
+    return left_of(whole < static_cast<double>(unbounded) ? static_cast<std::size_t>(whole)
+                                                          : unbounded);
   }
 
   /// The largest relative error; infinite unless the budget bounds the error.
@@ -59,6 +69,10 @@ class Budget {
 
   Budget(Kind kind, double value, std::size_t bytes) : kind_(kind), value_(value), bytes_(bytes) {}
 
+  [[nodiscard]] std::size_t left_of(std::size_t limit) const noexcept {
+    return limit > taken_ ? limit - taken_ : 0;
+  }
+
   static std::string number(double value) {
     char text[32];
     const auto end = std::to_chars(text, text + sizeof text, value);
@@ -68,6 +82,7 @@ class Budget {
   Kind kind_;
   double value_;
   std::size_t bytes_;
+  std::size_t taken_ = 0;
 };
 
 /// `op.bytes()` at most this fraction of dense, which is 4 m n bytes for float and 8 m n for
@@ -114,8 +129,9 @@ inline void require_budget(const char* structure, Index rows, Index cols, const 
   require(smallest <= budget.max_bytes(rows, cols, scalar_size), [&] {
     return std::string("compress<") + structure + ">: " + budget.text() + " of a " +
            shape_text(rows, cols) + " matrix allows " +
-           std::to_string(budget.max_bytes(rows, cols, scalar_size)) + " bytes, but " + what +
-           " needs " + std::to_string(smallest);
+           std::to_string(budget.beside(0).max_bytes(rows, cols, scalar_size)) + " bytes, but " +
+           what + " needs " + std::to_string(smallest + budget.taken()) +
+           (budget.taken() > 0 ? ", rotated" : "");
   });
 }
 

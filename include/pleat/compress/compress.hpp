@@ -4,6 +4,7 @@
 
 #include "pleat/compress/budget.hpp"
 #include "pleat/compress/detail/propagated.hpp"
+#include "pleat/compress/detail/rotated.hpp"
 #include "pleat/core/progress.hpp"
 #include "pleat/core/scalar.hpp"
 #include "pleat/solve/metric/calibration.hpp"
@@ -49,6 +50,10 @@ template <class Op, class Options>
 /// stands for weights that make up for x' as far as the samples are to be trusted (see
 /// `detail::CrossFit`); an error below 1e-7, in float about 1e-6, is then not told from 0.
 ///
+/// With `Options::rotate`, which structures in narrow storage have, it is made in rotated inputs,
+/// and the rotation, a `Hadamard` in blocks of up to 128 with signs drawn from the seed, is part of
+/// it: outliers among the weights of a row are spread over the values that share its scales.
+///
 /// Deterministic for a given seed, whatever the number of threads, and blind to the scale of W and
 /// of the calibration's samples. Throws `std::invalid_argument` if W is empty or not finite, if the
 /// calibration does not fit it, on options out of range, and if the budget cannot be met: the
@@ -64,15 +69,18 @@ template <template <Real> class Structure, class Derived>
   detail::require_weight<T>(weight, calibration);
   [[maybe_unused]] const detail::SerialEigen serial;
   detail::require_options<T>(options);
-  return detail::propagated<T>(weight, budget, calibration, options.monitor,
-                               [&](const ConstMatrixRef<T>& target, const Budget& within,
-                                   const Calibration<T>& seen, const Monitor& monitor) {
-                                 auto stoppable = options;
-                                 stoppable.monitor = monitor;
-                                 return detail::with_options(
-                                     Compressor<Structure<T>>::run(target, within, seen, stoppable),
-                                     options);
-                               });
+  return detail::propagated<T>(
+      weight, budget, calibration, options.monitor,
+      [&](const ConstMatrixRef<T>& target, const Budget& within, const Calibration<T>& seen,
+          const Monitor& monitor) {
+        auto stoppable = options;
+        stoppable.monitor = monitor;
+        if constexpr (requires { options.rotate; })
+          if (options.rotate)
+            return detail::rotated<Structure<T>, T>(target, within, seen, stoppable,
+                                                    Compressor<Structure<T>>::run);
+        return Compressor<Structure<T>>::run(target, within, seen, stoppable);
+      });
 }
 
 /// The same with options and no calibration.

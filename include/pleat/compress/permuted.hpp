@@ -97,6 +97,9 @@ template <Real T>
 [[nodiscard]] Product<SemiStructured<T>, Permutation<T>> permuted(
     const ConstMatrixRef<T>& weight, const Budget& budget, const Calibration<T>& calibration,
     const typename SemiStructured<T>::Options& options, const Monitor& monitor) {
+  require(!options.rotate, [] {
+    return std::string("compress_permuted: inputs are permuted or rotated, but not both");
+  });
   const Index n = weight.cols();
   const Budget unbounded = any_size();
   std::vector<Index> identity(static_cast<std::size_t>(n));

@@ -56,9 +56,11 @@ class LowRank : public detail::ProductStructure<LowRank<T>, Dense<T>, Dense<T>> 
     Index power_iterations = 6;
     /// How both factors are stored.
     Storage storage = native_storage<T>;
+    /// Whether V in narrow storage is of rotated inputs, as for `Dense`.
+    bool rotate = false;
     /// How activations meet what is stored narrower; see `Dense::with_activations`.
     Activations activations = Activations::automatic;
-    /// Seed of the randomized method.
+    /// Seed of the randomized method, and of the signs of the rotation.
     std::uint64_t seed = 0;
     /// Is told of the progress, and may stop it.
     Monitor monitor = {};
@@ -70,9 +72,12 @@ class LowRank : public detail::ProductStructure<LowRank<T>, Dense<T>, Dense<T>> 
 
   [[nodiscard]] Index rank() const { return U().cols(); }
   [[nodiscard]] std::string parameters() const {
-    const std::string stored = U().parameters();
+    const std::string stored = V().rotation() ? V().parameters() : U().parameters();
     return "rank " + std::to_string(rank()) + (stored.empty() ? "" : ", " + stored);
   }
+
+  /// This matrix times H: U and V times H, for which see `Dense::rotated`, also for what it throws.
+  [[nodiscard]] LowRank rotated(const Hadamard<T>& H) const { return {U(), V().rotated(H)}; }
 
   [[nodiscard]] const Dense<T>& U() const noexcept { return this->template factor<0>(); }
   [[nodiscard]] const Dense<T>& V() const noexcept { return this->template factor<1>(); }

@@ -42,9 +42,12 @@ class Dense : public OperatorBase<Dense<T>, T> {
   /// How `compress<Dense>` works.
   struct Options {
     Storage storage = native_storage<T>;
-    /// How activations meet narrow weights; see `Dense::with_activations`.
+    /// Whether narrow storage is of rotated inputs, see `rotated`: it spreads outliers, and pays
+    /// where some weights of a row are far larger than the others.
+    bool rotate = false;
+    /// How activations meet narrow weights; see `with_activations`.
     Activations activations = Activations::automatic;
-    /// Without effect: nothing is random here.
+    /// Of the signs of the rotation.
     std::uint64_t seed = 0;
     Monitor monitor = {};
   };

@@ -61,7 +61,8 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
     /// "neon64"; that in force if empty.
     std::string target = {};
     Storage storage = native_storage<T>;
-    std::uint64_t seed = 0;  ///< without effect: nothing is random here
+    bool rotate = false;     ///< whether inputs are rotated, as for `Dense`
+    std::uint64_t seed = 0;  ///< of the signs of the rotation
     Monitor monitor = {};
   };
 

@@ -107,6 +107,44 @@ struct CalibrationAccess {
     return calibration;
   }
 
+  /// As if inputs had been H x, H orthonormal, `turn(A)` = H A; of no pairs. Throws
+  /// `std::invalid_argument` for a sample that is beyond the largest of T then. What Gram matrices
+  /// do not say of fourth moments is taken from Gaussian inputs of the same Gram matrix.
+  template <Real T, class Turn>
+  [[nodiscard]] static Calibration<T> rotated(Calibration<T> calibration, const Turn& turn) {
+    if (calibration.samples_ == 0) return calibration;
+    Matrix<T> held(calibration.inputs_, calibration.held_count_);
+    if (held.size() > 0)
+      held = turn(calibration.held_.leftCols(calibration.held_count_).template cast<double>())
+                 .template cast<T>();
+    require_finite(held, "rotated samples of the calibration");
+    if (calibration.other_fold_)
+      calibration.other_fold_ =
+          std::make_shared<const Calibration<T>>(rotated(*calibration.other_fold_, turn));
+    if (calibration.gram_.size() == 0) {  // all samples are held
+      const Folds folds = calibration.folds_known_ ? Folds::two : Folds::one;
+      Calibration<T> result(calibration.inputs_, folds);
+      result.take(held, nullptr);
+      result.shrinkage_ = calibration.shrinkage_;
+      result.other_fold_ = std::move(calibration.other_fold_);
+      result.row_weights_ = std::move(calibration.row_weights_);
+      result.output_metric_ = std::move(calibration.output_metric_);
+      return result;
+    }
+    calibration.held_ = held;
+    calibration.sum_ = turn(calibration.sum_);
+    for (Matrix<double>* const G : {&calibration.gram_, &calibration.first_.gram})
+      if (G->size() > 0) *G = symmetric_part(turn(turn(*G).transpose()));
+    const double all = std::hypot(calibration.quartic_, calibration.fourth_);
+    const auto [quartic, fourth] =
+        gaussian_fourth_moments(calibration.gram(), calibration.samples_);
+    if (const double same = std::hypot(quartic, fourth); same > 0) {
+      calibration.quartic_ = all * (quartic / same);
+      calibration.fourth_ = all * (fourth / same);
+    }
+    return calibration;
+  }
+
   /// Whether there are pairs, and one that differs.
   template <Real T>
   [[nodiscard]] static bool differs(const Calibration<T>& calibration) {
