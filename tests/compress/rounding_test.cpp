@@ -1,14 +1,20 @@
 // SPDX-License-Identifier: MIT
 // Calibrated rounding: the sweep and the descent on integers, exact packing, compress<Dense>.
 #include "compress/support.hpp"
+#include "pleat/compress/cross_validate.hpp"
 #include "pleat/compress/dense.hpp"
+#include "pleat/compress/low_rank.hpp"
+#include "pleat/compress/permuted.hpp"
 #include "pleat/compress/semi_structured.hpp"
+#include "pleat/compress/update.hpp"
 #include "support/catch.hpp"
 #include "support/flush_to_zero.hpp"
 
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <optional>
+#include <string>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -286,6 +292,192 @@ TEST_CASE("what is compressed while subnormal floats are taken for 0 is a file f
       CHECK(error(back) <= 1.5 * error(plain.to_dense()) + (row == 3 ? 0.1 : 1e-6));
     }
   }
+}
+
+TEST_CASE("rotated inputs spread outliers before weights are rounded", "[rounding][rotation]") {
+  Random random(78);
+  const auto check = [&]<class T>(T) {
+    Matrix<T> W = random.matrix<T>(24, 160);
+    const Matrix<T> samples = correlated_inputs<T>(random, 160, 700);
+    for (const Index j : {3, 40, 77, 141}) W.col(j) *= T(20);
+    for (const double factor : {0.0, 0.05, 1.0}) {  // of what enters the outliers; 0: not known
+      Matrix<T> X = samples;
+      for (const Index j : {3, 40, 77, 141}) X.row(j) *= static_cast<T>(factor);
+      const auto calibration = factor > 0 ? calibration_of(X) : Calibration<T>();
+      const auto error = [&](bool rotate) {
+        const auto op =
+            compress<Dense>(W, keep(1), calibration, {.storage = Storage::int4, .rotate = rotate});
+        CHECK(op.rotation().has_value() == rotate);
+        return relative_error(W, op, calibration);
+      };
+      INFO("inputs times " << factor);
+      CHECK(error(true) < 0.5 * error(false));
+    }
+  };
+  check(float{});
+  check(double{});
+}
+
+TEST_CASE("what is made in rotated inputs is the core of theirs, times the rotation",
+          "[rounding][rotation]") {
+  Random random(79);
+  const auto check = [&]<class T>(T) {
+    for (const auto& [m, n, block] :
+         {std::tuple<Index, Index, Index>{1, 1, 1}, {3, 7, 4}, {9, 131, 128}, {131, 67, 64}}) {
+      INFO(m << " x " << n);
+      const Matrix<T> W = random.matrix<T>(m, n);
+      const Matrix<T> X = correlated_inputs<T>(random, n, 3 * n);
+      const auto H = Hadamard<T>::with_random_signs(n, block, 5);
+      const Matrix<double> turn = H.to_dense().template cast<double>();
+      const Matrix<T> V = (W.template cast<double>() * turn.transpose()).template cast<T>();
+      const auto turned = exact_calibration((turn * X.template cast<double>()).template cast<T>());
+      const auto whole = exact_calibration(X);
+      const Storage storage = Storage::int4;
+      const auto same = [&, size = block](const auto& op, const auto& core) {
+        CHECK(op.bytes() == core.bytes() + H.bytes());
+        CHECK(op.structure() == core.structure());
+        CHECK(op.parameters() ==
+              core.parameters() + ", rotated by blocks of " + std::to_string(size));
+        CHECK(relative_error(W, op, whole) ==
+              Approx(relative_error(V, core, turned)).epsilon(0.02).margin(1e-3));
+      };
+      same(compress<Dense>(W, keep(9), whole, {.storage = storage, .rotate = true, .seed = 5}),
+           compress<Dense>(V, keep(9), turned, {.storage = storage}));
+      same(compress<SemiStructured>(
+               W, keep(9), whole,
+               {.pattern = {2, 4}, .storage = storage, .rotate = true, .seed = 5}),
+           compress<SemiStructured>(V, keep(9), turned, {.pattern = {2, 4}, .storage = storage}));
+      same(compress<LowRank>(W, keep(9), whole,
+                             {.rank = 1, .storage = storage, .rotate = true, .seed = 5}),
+           compress<LowRank>(V, keep(9), turned, {.rank = 1, .storage = storage}));
+      const auto plain =
+          compress<Dense>(W, keep(9), {.storage = Storage::int8, .rotate = true, .seed = 5});
+      CHECK(plain.to_dense().isApprox(Dense<T>(V, Storage::int8).rotated(H).to_dense(), T(2e-2)));
+    }
+  };
+  check(float{});
+  check(double{});
+}
+
+TEST_CASE("any calibration is rotated, of any number of samples", "[rounding][rotation]") {
+  Random random(80);
+  const Index n = 70;
+  const Matrix<float> W = random.matrix<float>(20, n);
+  const Matrix<float> all = correlated_inputs<float>(random, n, 500);
+  const Dense<float>::Options plain{.storage = Storage::int4};
+  const Dense<float>::Options options{.storage = Storage::int4, .rotate = true, .seed = 9};
+  const auto whole = calibration_of(all);
+  const auto check = [&](const Calibration<float>& calibration) {
+    const double rotated =
+        relative_error(W, compress<Dense>(W, keep(1), calibration, options), whole);
+    const double error = relative_error(W, compress<Dense>(W, keep(1), calibration, plain), whole);
+    CAPTURE(rotated / error);
+    CHECK(rotated < (calibration.samples() < 30 ? 2 : 1.3) * error);
+  };
+  for (const Index samples : {1, 2, 3, 30, 69, 70, 71, 500})
+    for (const Folds folds : {Folds::one, Folds::two}) {
+      CAPTURE(samples);
+      Calibration<float> calibration(n, folds);
+      calibration.add(all.leftCols(samples));
+      check(calibration);
+      calibration.row_weights(random.matrix<float>(20, 1).cwiseAbs() + Vector<float>::Ones(20));
+      check(calibration);
+      check(Calibration<float>::from_gram(calibration.gram(), samples));
+      Calibration<float> pairs(n, folds);
+      pairs.add(all.leftCols(samples), all.leftCols(samples) * 0.9F);
+      check(pairs);
+      if (folds == Folds::two && samples > 2) {
+        CHECK(cross_validate<Dense>(W, keep(1), calibration, options) <
+              1.5 * cross_validate<Dense>(W, keep(1), calibration, plain));
+      }
+    }
+  // Sums of samples that were let go say the same as the samples: but for fourth moments.
+  const Calibration<float>& calibration = whole;
+  const auto turned = detail::CalibrationAccess::rotated(calibration, [](const auto& A) {
+    Matrix<double> result(A.rows(), A.cols());
+    Hadamard<double>(n, 64).apply(Matrix<double>(A), result);
+    return result;
+  });
+  Matrix<float> direct(n, 500);
+  Hadamard<float>(n, 64).apply(all, direct);
+  const auto expected = calibration_of(direct);
+  CHECK(turned.samples() == 500);
+  CHECK(turned.gram().isApprox(expected.gram(), 1e-5));
+  CHECK(turned.gram() == turned.gram().transpose());
+  CHECK(turned.mean().isApprox(expected.mean(), 1e-4));
+  const auto folds = detail::CalibrationAccess::folds(turned);
+  const auto others = detail::CalibrationAccess::folds(expected);
+  for (const std::size_t k : {0U, 1U})
+    CHECK((*folds)[k].gram().isApprox((*others)[k].gram(), 1e-5));
+  const auto fourth = [](const auto& of) { return detail::CalibrationAccess::fourth(of); };
+  const auto quartic = [](const auto& of) { return detail::CalibrationAccess::quartic(of); };
+  CHECK(std::hypot(fourth(turned), quartic(turned)) ==
+        Approx(std::hypot(fourth(expected), quartic(expected))).epsilon(1e-4));
+  CHECK(fourth(turned) == Approx(fourth(expected)).epsilon(0.1));
+
+  // The scale of samples, threads, and the seed.
+  const Matrix<float> expected_op = compress<Dense>(W, keep(1), calibration, options).to_dense();
+  for (const float factor : {1e-6F, 1e6F})
+    CHECK(relative_error(W, compress<Dense>(W, keep(1), calibration_of(all * factor), options),
+                         calibration) ==
+          Approx(relative_error(W, Dense<float>(expected_op), calibration)).epsilon(0.01));
+  set_num_threads(2);
+  CHECK(compress<Dense>(W, keep(1), calibration, options).to_dense() == expected_op);
+  set_num_threads(1);
+  auto other = options;
+  other.seed = 10;
+  CHECK(compress<Dense>(W, keep(1), calibration, other).to_dense() != expected_op);
+}
+
+TEST_CASE("a rotation counts in budgets, and is refused where it is of no use",
+          "[rounding][rotation]") {
+  Random random(81);
+  const Matrix<float> W = random.matrix<float>(12, 70);
+  const auto calibration = calibration_of(correlated_inputs<float>(random, 70, 300));
+  const auto least = static_cast<std::int64_t>(12 * (35 + 2 * 3) + 9);
+  const Dense<float>::Options options{.storage = Storage::int4, .rotate = true};
+  CHECK(compress<Dense>(W, bytes(least), options).bytes() == static_cast<std::size_t>(least));
+  CHECK_THROWS_WITH(compress<Dense>(W, bytes(least - 1), options),
+                    Catch::Contains("allows 500 bytes, but the matrix needs 501, rotated"));
+  CHECK_THROWS_WITH(compress<Dense>(W, bytes(5), options), Catch::Contains("allows 5 bytes"));
+  CHECK_THROWS_WITH(
+      compress<SemiStructured>(W, keep(0.01), {.storage = Storage::int4, .rotate = true}),
+      Catch::Contains(", rotated"));
+  for (const double share : {0.05, 0.1, 0.2}) {
+    const auto op = compress<LowRank>(W, keep(share), {.storage = Storage::int8, .rotate = true});
+    CHECK(static_cast<double>(op.bytes()) <= share * 4 * 12 * 70);
+    CHECK(op.V().rotation().has_value());
+    CHECK(LowRank<float>::from_parts(op.parts()).to_dense() == op.to_dense());
+    const auto all = static_cast<std::int64_t>(op.bytes());
+    CHECK(recompress(op, bytes(all)).V().rotation().has_value());
+    CHECK(recompress(op, bytes(all - 1)).bytes() < op.bytes());
+    CHECK(op.parameters() ==
+          "rank " + std::to_string(op.rank()) + ", stored as int8, rotated by blocks of 64");
+  }
+  for (const double most : {0.5, 0.2, 0.1}) {
+    CHECK(relative_error(W,
+                         compress<LowRank>(W, error(most), calibration,
+                                           {.storage = Storage::int8, .rotate = true}),
+                         calibration) <= most);
+    CHECK(relative_error(W, compress<Dense>(W, error(most), calibration, options), calibration) <=
+          most);
+  }
+  CHECK_THROWS_WITH(compress<Dense>(W, error(0.001), calibration, options),
+                    Catch::Contains("error(0.001) cannot be met"));
+  CHECK_THROWS_WITH(compress<Dense>(W, keep(1), {.rotate = true}),
+                    Catch::Contains("compress<Dense>: rotate is for narrow storage, not f32"));
+  CHECK_THROWS_WITH(compress<LowRank>(W, keep(1), {.rotate = true}),
+                    Catch::Contains("compress<LowRank>: rotate is for narrow storage"));
+  CHECK_THROWS_WITH(compress_permuted(W, keep(1), {}, {.storage = Storage::int4, .rotate = true}),
+                    Catch::Contains("permuted or rotated"));
+  CHECK_THROWS_WITH(
+      compress<Dense>(Matrix<float>(W.cwiseAbs() * 0 + W.Ones(12, 70) * 3e38F), keep(1), options),
+      Catch::Contains("the rotated weights"));
+  // A stopped compression is what there was.
+  const auto stopped = compress<Dense>(
+      W, keep(1), calibration,
+      {.storage = Storage::int4, .rotate = true, .monitor = [](auto) { return false; }});
+  CHECK(relative_error(W, stopped, calibration) < 0.2);
 }
 
 }  // namespace pleat::test

@@ -176,9 +176,10 @@ class Recompressor {
     return storage;
   }
 
-  /// Whether the result is stored as the operator is.
+  /// Whether the operator, whose rotation takes bytes as well, may be the result as it is stored.
   [[nodiscard]] bool as_stored() const {
-    return op_.U().storage() == storage_ && op_.V().storage() == storage_;
+    return op_.U().storage() == storage_ && op_.V().storage() == storage_ &&
+           op_.bytes() <= budget_.max_bytes(op_.rows(), op_.cols(), sizeof(T));
   }
 
   /// The calibration with Q^T P Q for P: outputs are what Q takes them to. Nothing where outputs
