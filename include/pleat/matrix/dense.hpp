@@ -8,9 +8,9 @@
 #include "pleat/core/progress.hpp"
 #include "pleat/kernel/active.hpp"
 #include "pleat/matrix/detail/aligned_array.hpp"
-#include "pleat/matrix/detail/narrow_panels.hpp"
-#include "pleat/matrix/detail/narrow_product.hpp"
-#include "pleat/matrix/detail/power_of_two.hpp"
+#include "pleat/matrix/detail/narrow/narrow_panels.hpp"
+#include "pleat/matrix/detail/narrow/narrow_product.hpp"
+#include "pleat/matrix/detail/narrow/power_of_two.hpp"
 #include "pleat/matrix/detail/split.hpp"
 #include "pleat/matrix/hadamard.hpp"
 

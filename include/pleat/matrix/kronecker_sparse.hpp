@@ -118,8 +118,7 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
   [[nodiscard]] std::string structure() const { return std::string(name); }
   [[nodiscard]] std::string parameters() const {
     return "pattern " + detail::text_of(pattern()) +
-           (is_narrow(storage()) ? ", " + values_.description() : "") +
-           rotation_.text();
+           (is_narrow(storage()) ? ", " + values_.description() : "") + rotation_.text();
   }
 
   /// The matrix, bit for bit as it is stored, or the product of that and the rotation.
@@ -178,19 +177,7 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
       const Layout& layout,
       const Eigen::Ref<const Matrix<T>, 0, Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>>& entries)
       : values_(layout, [&](const Place& place) { return entries.coeff(place.row, place.col); }) {
-    const KroneckerPattern& pattern = layout.pattern;
-    const Index tall = pattern.b * pattern.d;
-    const Index wide = pattern.c * pattern.d;
-    for (Index row = 0; row < layout.rows; ++row)
-      for (Index col = 0; col < layout.cols; ++col)
-        detail::require((row / tall == col / wide && row % pattern.d == col % pattern.d) ||
-                            entries.coeff(row, col) == T(0),
-                        [&] {
-                          return "KroneckerSparse: the entry at row " + std::to_string(row) +
-                                 ", column " + std::to_string(col) +
-                                 " is not zero, but lies outside the pattern " +
-                                 detail::text_of(pattern);
-                        });
+    detail::require_pattern_of(layout, entries);
   }
 
   [[nodiscard]] const Layout& layout() const noexcept { return values_.layout(); }

@@ -162,6 +162,24 @@ struct KroneckerLayout {
   Index width = 0;
 };
 
+/// Throws `std::invalid_argument`, naming it, for an entry that is not zero and lies outside the
+/// pattern.
+template <class Entries>
+void require_pattern_of(const KroneckerLayout& layout, const Entries& entries) {
+  const KroneckerPattern& pattern = layout.pattern;
+  const Index tall = pattern.b * pattern.d;
+  const Index wide = pattern.c * pattern.d;
+  for (Index row = 0; row < layout.rows; ++row)
+    for (Index col = 0; col < layout.cols; ++col)
+      require((row / tall == col / wide && row % pattern.d == col % pattern.d) ||
+                  entries.coeff(row, col) == typename Entries::Scalar(0),
+              [&] {
+                return "KroneckerSparse: the entry at row " + std::to_string(row) + ", column " +
+                       std::to_string(col) + " is not zero, but lies outside the pattern " +
+                       text_of(pattern);
+              });
+}
+
 }  // namespace detail
 }  // namespace PLEAT_ABI
 }  // namespace pleat

@@ -6,9 +6,9 @@
 #include "pleat/kernel/active.hpp"
 #include "pleat/matrix/detail/aligned_array.hpp"
 #include "pleat/matrix/detail/kronecker_layout.hpp"
-#include "pleat/matrix/detail/narrow_panels.hpp"
-#include "pleat/matrix/detail/narrow_product.hpp"
-#include "pleat/matrix/detail/power_of_two.hpp"
+#include "pleat/matrix/detail/narrow/narrow_panels.hpp"
+#include "pleat/matrix/detail/narrow/narrow_product.hpp"
+#include "pleat/matrix/detail/narrow/power_of_two.hpp"
 #include "pleat/matrix/detail/split.hpp"
 
 #include <algorithm>

@@ -195,10 +195,10 @@ struct NarrowDot {
   }
 
   /// `count` panels from the first of `panels` on times a tile, several at once: neighbours, or
-  /// where `far`, some that lie apart, which keeps several streams of memory busy.
+  /// where `apart`, some that lie apart, which keeps several streams of memory busy.
   template <Pair P, std::size_t N>
   static void rows_by_tile(std::size_t rows, std::size_t cols, const std::uint8_t* panels,
-                           std::size_t first, std::size_t count, bool far, const Rounded& x,
+                           std::size_t first, std::size_t count, bool apart, const Rounded& x,
                            float* y, std::size_t ldy, bool add) {
     constexpr std::size_t most = is_wide ? 16 : vectors == 2 ? 6 : 4;
     constexpr std::size_t fitting = most / (N * vectors) < 1 ? 1 : most / (N * vectors);
@@ -211,7 +211,7 @@ struct NarrowDot {
       const std::uint8_t* panel[R];
       float* target[R];
       for (std::size_t r = 0; r < R; ++r) {
-        const std::size_t p = first + (far ? r * part + i : i * R + r);
+        const std::size_t p = first + (apart ? r * part + i : i * R + r);
         panel[r] = panels + p * stride;
         target[r] = y + p * panel_rows;
       }
@@ -245,13 +245,13 @@ struct NarrowDot {
   template <Pair P>
   static void any_samples(std::size_t samples, std::size_t rows, std::size_t cols,
                           const std::uint8_t* panels, std::size_t first, std::size_t count,
-                          bool far, const Rounded& x, float* y, std::size_t ldy, bool add) {
+                          bool apart, const Rounded& x, float* y, std::size_t ldy, bool add) {
     switch (samples) {
-      case 1: return rows_by_tile<P, 1>(rows, cols, panels, first, count, far, x, y, ldy, add);
-      case 2: return rows_by_tile<P, 2>(rows, cols, panels, first, count, far, x, y, ldy, add);
-      case 4: return rows_by_tile<P, 4>(rows, cols, panels, first, count, far, x, y, ldy, add);
+      case 1: return rows_by_tile<P, 1>(rows, cols, panels, first, count, apart, x, y, ldy, add);
+      case 2: return rows_by_tile<P, 2>(rows, cols, panels, first, count, apart, x, y, ldy, add);
+      case 4: return rows_by_tile<P, 4>(rows, cols, panels, first, count, apart, x, y, ldy, add);
       default:
-        return rows_by_tile<P, widest>(rows, cols, panels, first, count, far, x, y, ldy, add);
+        return rows_by_tile<P, widest>(rows, cols, panels, first, count, apart, x, y, ldy, add);
     }
   }
 
@@ -295,12 +295,12 @@ struct NarrowDot {
               to.offsets[(line * groups + g) * N + i] = owed[g];
           }
       }
-      const bool far = samples <= 4;
-      const std::size_t some = far ? count : 2;
+      const bool apart = samples <= 4;
+      const std::size_t some = apart ? count : 2;
       for (std::size_t p = 0; p < count; p += some)
         for (std::size_t j = 0, N = 0; j < samples; j += N) {
           N = tile_of(samples - j);
-          any_samples<P>(N, rows, cols, panels, p, count - p < some ? count - p : some, far,
+          any_samples<P>(N, rows, cols, panels, p, count - p < some ? count - p : some, apart,
                          tile_at(j), y + (begin + j) * ldy, ldy, add);
         }
     }

@@ -7,8 +7,6 @@
 #include "pleat/kernel/detail/simd/dot_products_x86.hpp"
 #include "pleat/kernel/detail/simd/xsimd.hpp"
 
-#include <type_traits>
-
 namespace pleat::kernel {
 inline namespace v0 {
 namespace detail {
@@ -44,20 +42,33 @@ using StaticArch = xsimd::sse2;
 using StaticDots = PortableDots;
 #endif
 
-/// The name of an instruction set and its dot products, as `Table::arch` and PLEAT_FORCE_ARCH have
-/// it.
+/// The name of an instruction set, as `Table::arch` and PLEAT_FORCE_ARCH have it: without dot
+/// products of its own, and with them.
+template <class Arch>
+struct ArchName {
+  static constexpr const char* plain = "sse2";
+  static constexpr const char* dots = "sse2";
+};
+template <>
+struct ArchName<xsimd::avx512bw> {
+  static constexpr const char* plain = "avx512";
+  static constexpr const char* dots = "avx512+vnni";
+};
+template <>
+struct ArchName<xsimd::fma3<xsimd::avx2>> {
+  static constexpr const char* plain = "fma3+avx2";
+  static constexpr const char* dots = "avx2+vnni";
+};
+template <>
+struct ArchName<xsimd::neon64> {
+  static constexpr const char* plain = "neon64";
+  static constexpr const char* dots = "neon64+dot+i8mm";
+};
 template <class Arch, class Dots>
-[[nodiscard]] constexpr const char* arch_name() noexcept {
-  constexpr DotProducts dots = Dots::kind;
-  if constexpr (std::is_same_v<Arch, xsimd::avx512bw>)
-    return dots == DotProducts::int8_bf16 ? "avx512+vnni+bf16"
-           : dots == DotProducts::int8    ? "avx512+vnni"
-                                          : "avx512";
-  else if constexpr (std::is_same_v<Arch, xsimd::fma3<xsimd::avx2>>)
-    return dots == DotProducts::int8 ? "avx2+vnni" : "fma3+avx2";
-  else if constexpr (std::is_same_v<Arch, xsimd::neon64>)
-    return dots == DotProducts::int8 ? "neon64+dot+i8mm" : "neon64";
-  else return "sse2";
+[[nodiscard, gnu::always_inline]] constexpr const char* arch_name() noexcept {
+  return Dots::kind == DotProducts::int8_bf16 ? "avx512+vnni+bf16"
+         : Dots::kind == DotProducts::int8    ? ArchName<Arch>::dots
+                                              : ArchName<Arch>::plain;
 }
 
 }  // namespace detail

@@ -280,7 +280,8 @@ struct Vnni512Dots {
     const __m512i four = _mm512_set1_epi32(value);
     if constexpr (P == Pair::bf16_bf16) {
 #if defined(__AVX512BF16__)
-      sum = _mm512_dpbf16_ps(sum, (__m512bh)operand, (__m512bh)four);
+      sum = _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(operand),
+                             reinterpret_cast<__m512bh>(four));
 #endif
     } else if constexpr (P == Pair::int8_int16) {
       sum = _mm512_dpwssd_epi32(sum, operand, four);
@@ -319,7 +320,8 @@ struct Vnni512Dots {
     if constexpr (P == Pair::bf16_bf16) {
 #if defined(__AVX512BF16__)
       for (std::size_t i = 0; i < 2; ++i)
-        _mm512_storeu_si512(to + 64 * i, (__m512i)_mm512_cvtne2ps_pbh(v[2 * i + 1], v[2 * i]));
+        _mm512_storeu_si512(to + 64 * i,
+                            reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(v[2 * i + 1], v[2 * i])));
 #endif
       return;
     }

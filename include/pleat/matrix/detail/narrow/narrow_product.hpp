@@ -5,8 +5,8 @@
 #include "pleat/core/scalar.hpp"
 #include "pleat/kernel/active.hpp"
 #include "pleat/kernel/regime.hpp"
-#include "pleat/matrix/detail/narrow_panels.hpp"
-#include "pleat/matrix/detail/power_of_two.hpp"
+#include "pleat/matrix/detail/narrow/narrow_panels.hpp"
+#include "pleat/matrix/detail/narrow/power_of_two.hpp"
 #include "pleat/matrix/detail/split.hpp"
 
 #include <algorithm>

@@ -5,9 +5,8 @@
 #include "pleat/core/error.hpp"
 #include "pleat/core/parts.hpp"
 #include "pleat/core/scalar.hpp"
-#include "pleat/matrix/detail/aligned_array.hpp"
-#include "pleat/matrix/detail/narrow_layout.hpp"
-#include "pleat/matrix/detail/rounding.hpp"
+#include "pleat/matrix/detail/narrow/narrow_memory.hpp"
+#include "pleat/matrix/detail/narrow/rounding.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -35,7 +34,7 @@ struct SamePlace {
 /// the panels hold is to be multiplied by `power()`, a power of two: 1 but where the largest value
 /// lies far from where the storage has its numbers.
 template <Real T>
-class NarrowPanels : public NarrowLayout {
+class NarrowPanels : public NarrowMemory {
  public:
   NarrowPanels() = default;
 
@@ -255,38 +254,8 @@ class NarrowPanels : public NarrowLayout {
   }
 
  private:
-  NarrowPanels(Storage storage, Index rows, Index cols)
-      : NarrowLayout(storage, rows, cols), bytes_(static_cast<std::size_t>(memory())) {}
+  NarrowPanels(Storage storage, Index rows, Index cols) : NarrowMemory(storage, rows, cols) {}
 
-  template <class V>
-  [[nodiscard]] V load(Index at) const {
-    V value;
-    std::memcpy(static_cast<void*>(&value), bytes_.data() + at, sizeof value);
-    return value;
-  }
-  template <class V>
-  void store(Index at, V value) {
-    std::memcpy(bytes_.data() + at, static_cast<const void*>(&value), sizeof value);
-  }
-
-  [[nodiscard]] float scale(Index row, Index col) const {
-    const Index at = scale_at(row, col);
-    return storage() == Storage::int8 ? load<float>(at) : static_cast<float>(load<Eigen::half>(at));
-  }
-  [[nodiscard]] int integer(Index row, Index col) const {
-    const int byte = load<std::uint8_t>(byte_at(row, col));
-    if (storage() == Storage::int8) return byte < 128 ? byte : byte - 256;
-    return (col % 2 == 0 ? byte & 15 : byte >> 4) - 8;
-  }
-  void set_scale(Index row, Index col, float value) {
-    if (storage() == Storage::int8) store(scale_at(row, col), value);
-    else store(scale_at(row, col), static_cast<Eigen::half>(value));
-  }
-  void set_integer(Index row, Index col, int value) {
-    std::uint8_t& byte = bytes_.data()[byte_at(row, col)];
-    if (storage() == Storage::int8) byte = static_cast<std::uint8_t>(value & 255);
-    else byte = static_cast<std::uint8_t>(byte | (value + 8) << (col % 2 == 0 ? 0 : 4));
-  }
   /// Whether there is a number near the value.
   bool set_half(Index row, Index col, double value) {
     const auto set = [&](auto rounded) {
@@ -303,10 +272,6 @@ class NarrowPanels : public NarrowLayout {
   [[nodiscard]] std::string no_place(std::pair<Index, Index> at) const {
     return std::string(to_string(storage())) + " holds no value near that of row " +
            std::to_string(at.first) + ", column " + std::to_string(at.second);
-  }
-
-  [[nodiscard]] auto half_as() const {
-    return [this](Index row, Index col) { return load<std::uint16_t>(half_at(row, col)); };
   }
 
   /// A tensor of V whose elements, or their bits, `entry` gives.
@@ -407,7 +372,6 @@ class NarrowPanels : public NarrowLayout {
   int exponent_ = 0;
   T power_ = T(1);
   Activations activations_ = Activations::native;
-  AlignedArray<std::uint8_t> bytes_ = {};
 };
 
 }  // namespace detail
