@@ -2,6 +2,7 @@
 // Prepares, checks and runs the contestants of each batch.
 #include "heat.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <stdexcept>
@@ -11,6 +12,9 @@ namespace pleat::bench {
 namespace {
 
 constexpr const char* dense_group = "dense";
+
+/// Of the libraries that multiply the same narrow numbers.
+std::string narrow_group(const std::string& numbers) { return "dense " + numbers; }
 
 }  // namespace
 
@@ -36,13 +40,13 @@ Heat::Heat(Shape shape, std::vector<Index> batches, int threads, const std::stri
     if (kernel.name.find(only) == std::string::npos) continue;
     if (kernel.only.rows > 0 && kernel.only != shape) continue;
     const Subject subject = kernel.make(shape);
-    entries_.push_back({&kernel, subject.op, subject.exact(sums)});
+    entries_.push_back({&kernel, subject.op, subject.exact(sums), subject.rounding});
     if (!kernel.sparse_matrix.empty()) refer(kernel.sparse_matrix, subject.op.to_dense());
   }
 }
 
 bool Heat::is_right(const Contestant& contestant, Samples& samples, bool side_by_side,
-                    const Columns& expected) const {
+                    const Columns& expected, double rounding) const {
   samples.Y.setConstant(std::nanf(""));
   samples.Y_rows.setConstant(std::nanf(""));
   contestant.run();
@@ -52,24 +56,26 @@ bool Heat::is_right(const Contestant& contestant, Samples& samples, bool side_by
   const Eigen::VectorXf signs = signs_.head(batch);
   const Eigen::VectorXf sum =
       side_by_side ? Eigen::VectorXf(samples.Y_rows * signs) : Eigen::VectorXf(samples.Y * signs);
-  // Arithmetic is in float, whatever the weights are stored as.
-  return (sum - expected.col(number)).norm() <= 1e-4F * expected.col(number).norm();
+  // Beside what is rounded, arithmetic is in float, whatever the weights are stored as.
+  return (sum - expected.col(number)).norm() <=
+         (1e-4F + static_cast<float>(rounding)) * expected.col(number).norm();
 }
 
 void Heat::add_peers(const std::string& group, const std::vector<Peer>& peers,
                      const Reference& reference, Samples& samples,
                      std::vector<Contestant>& contestants) const {
-  const double count = group == dense_group
-                           ? double(reference.weights.columns.size())
-                           : double((reference.weights.columns.array() != 0.0F).count());
+  const bool is_sparse = !group.starts_with(dense_group);  // which narrow ones do
+  const double count = is_sparse ? double((reference.weights.columns.array() != 0.0F).count())
+                                 : double(reference.weights.columns.size());
   const auto batch = double(samples.X.cols());
   for (const Peer& peer : peers) {
-    Contestant contestant{peer.name, group,
-                          sizeof(float) * (count + double(shape_.rows + shape_.cols) * batch),
-                          2 * count * batch, peer.prepare(reference.weights, samples)};
-    if (group != dense_group) contestant.name += " (" + group + ")";
+    Contestant contestant{
+        peer.name, group,
+        peer.bytes * count + sizeof(float) * double(shape_.rows + shape_.cols) * batch,
+        2 * count * batch, peer.prepare(reference.weights, samples)};
+    if (is_sparse) contestant.name += " (" + group + ")";
     const bool runs = contestant.run != nullptr;
-    if (runs && is_right(contestant, samples, peer.side_by_side, reference.expected))
+    if (runs && is_right(contestant, samples, peer.side_by_side, reference.expected, peer.rounding))
       contestants.push_back(std::move(contestant));
     else
       std::fprintf(stderr, "skipped: %s %s for %s, batch %td\n", contestant.name.c_str(),
@@ -77,8 +83,14 @@ void Heat::add_peers(const std::string& group, const std::vector<Peer>& peers,
   }
 }
 
-void Heat::run(const Peers& dense, const Peers& sparse, Race& race, std::vector<Cell>& cells) {
+void Heat::run(const Peers& dense, const Peers& narrow, const Peers& sparse, Race& race,
+               std::vector<Cell>& cells) {
   if (entries_.empty()) return;
+  std::map<std::string, std::vector<Peer>> wanted;  // of the narrow ones, by their numbers
+  for (const Peer& peer : narrow.peers)
+    if (std::any_of(entries_.begin(), entries_.end(),
+                    [&](const Entry& entry) { return entry.kernel->numbers == peer.numbers; }))
+      wanted[peer.numbers].push_back(peer);
   for (const Index batch : batches_) {
     Samples samples(inputs_.leftCols(batch), shape_.rows);
     std::vector<Contestant> contestants;
@@ -87,7 +99,7 @@ void Heat::run(const Peers& dense, const Peers& sparse, Race& race, std::vector<
       Contestant own{entry.kernel->name, "", double(entry.op.bytes()) + activations,
                      entry.op.flops() * double(batch),
                      [&] { entry.op.apply(samples.X, samples.Y, workspace_); }};
-      if (!is_right(own, samples, false, entry.expected))
+      if (!is_right(own, samples, false, entry.expected, entry.rounding))
         throw std::runtime_error(own.name + " is wrong for " + text_of(shape_) + ", batch " +
                                  std::to_string(batch));
       contestants.push_back(std::move(own));
@@ -95,6 +107,8 @@ void Heat::run(const Peers& dense, const Peers& sparse, Race& race, std::vector<
     for (const auto& [group, reference] : references_)
       add_peers(group, group == dense_group ? dense.peers : sparse.peers, reference, samples,
                 contestants);
+    for (const auto& [numbers, peers] : wanted)
+      add_peers(narrow_group(numbers), peers, references_.at(dense_group), samples, contestants);
 
     const std::string title = text_of(shape_) + ", batch " + std::to_string(batch);
     const Race::Result result = race.run(title, contestants);
@@ -109,9 +123,10 @@ void Heat::run(const Peers& dense, const Peers& sparse, Race& race, std::vector<
         const auto winner = result.winners.find(group);
         return winner == result.winners.end() ? 0 : result.seconds.at(winner->second);
       };
-      cells.push_back({entries_[i].kernel, shape_, batch, result.seconds.at(own.name),
-                       best_of(dense_group), best_of(entries_[i].kernel->sparse_matrix), own.bytes,
-                       own.flops});
+      const Kernel& kernel = *entries_[i].kernel;
+      cells.push_back({&kernel, shape_, batch, result.seconds.at(own.name), best_of(dense_group),
+                       best_of(narrow_group(kernel.numbers)), best_of(kernel.sparse_matrix),
+                       own.bytes, own.flops, entries_[i].rounding > 0});
     }
   }
 }

@@ -21,13 +21,15 @@ class Heat {
 
   /// The races of all batches, one after the other. Throws `std::runtime_error` if a kernel of
   /// pleat is wrong; other libraries that are wrong are said aloud, and left out.
-  void run(const Peers& dense, const Peers& sparse, Race& race, std::vector<Cell>& cells);
+  void run(const Peers& dense, const Peers& narrow, const Peers& sparse, Race& race,
+           std::vector<Cell>& cells);
 
  private:
   struct Entry {
     const Kernel* kernel;
     AnyOperator<float> op;
     Columns expected;
+    double rounding;
   };
   struct Reference {
     Weights weights;
@@ -35,7 +37,7 @@ class Heat {
   };
 
   [[nodiscard]] bool is_right(const Contestant& contestant, Samples& samples, bool side_by_side,
-                              const Columns& expected) const;
+                              const Columns& expected, double rounding) const;
   void add_peers(const std::string& group, const std::vector<Peer>& peers,
                  const Reference& reference, Samples& samples,
                  std::vector<Contestant>& contestants) const;

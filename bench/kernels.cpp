@@ -10,6 +10,7 @@
 #include "pleat/factor/low_rank.hpp"
 #include "pleat/factor/sparse_dictionary.hpp"
 #include "pleat/factor/sparse_low_rank.hpp"
+#include "pleat/kernel/active.hpp"
 #include "pleat/matrix/block_sparse.hpp"
 #include "pleat/matrix/csr.hpp"
 #include "pleat/matrix/dense.hpp"
@@ -24,6 +25,8 @@
 #include <cstdlib>
 #include <random>
 #include <stdexcept>
+#include <string>
+#include <string_view>
 #include <utility>
 
 namespace pleat::bench {
@@ -74,18 +77,37 @@ Subject subject(Op op, Factors... factors) {
 Subject dense(Shape shape) { return subject(Dense<float>(random_matrix(shape.rows, shape.cols))); }
 
 template <Storage storage>
-Subject narrow(Shape shape) {
+Dense<float> narrow_brick(Index rows, Index cols) {
   constexpr double most =  // relative error that rounding may cause
       storage == Storage::bf16   ? 4e-3
       : storage == Storage::f16  ? 5e-4
       : storage == Storage::int8 ? 1e-2
                                  : 0.15;
-  const MatrixXf W = random_matrix(shape.rows, shape.cols);
+  const MatrixXf W = random_matrix(rows, cols);
   const Dense<float> brick(W, storage);
   if (!((brick.to_dense() - W).norm() <= most * W.norm()))
     throw std::runtime_error("Dense is too far from its matrix in " +
                              std::string(to_string(storage)));
-  return subject(brick);
+  return brick;
+}
+
+template <Storage storage>
+Subject narrow(Shape shape) {
+  return subject(narrow_brick<storage>(shape.rows, shape.cols));
+}
+
+/// Half of a quantum is 1 / 254 of the largest of 64 inputs, or 2^-9 of each.
+constexpr double rounding_of(Activations activations) {
+  return activations == Activations::int8 ? 1e-2 : activations == Activations::bf16 ? 3e-3 : 1e-4;
+}
+
+/// The same, meeting activations that it rounds as it runs.
+template <Storage storage, Activations activations>
+Subject rounding(Shape shape) {
+  Subject result =
+      subject(narrow_brick<storage>(shape.rows, shape.cols).with_activations(activations));
+  result.rounding = rounding_of(activations);
+  return result;
 }
 
 /// N of every M columns, drawn at random.
@@ -128,6 +150,19 @@ Subject low_rank(Shape shape) {
   const Dense<float> U(random_matrix(shape.rows, rank));
   const Dense<float> V(random_matrix(rank, shape.cols));
   return subject(LowRank<float>(U, V), U, V);
+}
+
+/// As many parameters, in int8, both of whose factors round what they take.
+Subject low_rank_int8(Shape shape) {
+  const Index rank = shape.rows * shape.cols / (shape.rows + shape.cols) / 2;
+  const auto factor = [](Index rows, Index cols) {
+    return narrow_brick<Storage::int8>(rows, cols).with_activations(Activations::int8);
+  };
+  const Dense<float> U = factor(shape.rows, rank);
+  const Dense<float> V = factor(rank, shape.cols);
+  Subject result = subject(LowRank<float>(U, V), U, V);
+  result.rounding = 2 * rounding_of(Activations::int8);
+  return result;
 }
 
 Subject csr_90(Shape shape) {
@@ -309,20 +344,79 @@ Goal int4_goal(Shape shape, Index batch, double dense) {
   return integer_goal(shape, batch, dense, 4.5);
 }
 
+/// What rounded activations should reach with the dot products of the kernels: for one sample of
+/// weights in a cache and in memory, few samples, from 16 on, and many.
+struct DotGoal {
+  double one;
+  double one_from_memory;
+  double few;
+  double some;
+  double many;
+
+  [[nodiscard]] Goal of(Shape shape, Index batch) const {
+    if (batch == 1) return {from_memory(shape) ? one_from_memory : one};
+    return {batch < 16 ? few : batch < 512 ? some : many};
+  }
+};
+
+/// By the dot products of the kernels; of others than these nothing is asked.
+Goal integer_dot_goal(Shape shape, Index batch, const DotGoal& avx2, const DotGoal& avx512_vnni) {
+  const std::string_view arch = kernel::active<float>().arch;
+  if (arch == "fma3+avx2") return avx2.of(shape, batch);
+  return arch.starts_with("avx512+vnni") ? avx512_vnni.of(shape, batch) : Goal{};
+}
+
+constexpr DotGoal int8_on_avx2{2.4, 0, 1.5, 1.35, 1.35};
+
+Goal int8_int16_goal(Shape shape, Index batch, double) {
+  return integer_dot_goal(shape, batch, int8_on_avx2, {3.2, 3.7, 1.75, 1.7, 1.7});
+}
+Goal int8_int8_goal(Shape shape, Index batch, double) {
+  return integer_dot_goal(shape, batch, int8_on_avx2, {4.0, 3.7, 3.2, 3.2, 3.1});
+}
+Goal int4_int8_goal(Shape shape, Index batch, double) {
+  return integer_dot_goal(shape, batch, {3.6, 0, 2.2, 1.95, 1.95}, {5.5, 7.3, 2.9, 2.8, 2.8});
+}
+Goal bf16_bf16_goal(Shape shape, Index batch, double) {
+  constexpr DotGoal goal{1.9, 2.1, 1.95, 1.9, 1.85};
+  const bool has_bf16 = kernel::active<float>().dots == kernel::DotProducts::int8_bf16;
+  return has_bf16 ? goal.of(shape, batch) : Goal{};
+}
+Goal low_rank_int8_goal(Shape shape, Index batch, double) {
+  return integer_dot_goal(shape, batch, {}, {8.8, 0, 6.2, 5.9, 5.9});
+}
+
+/// A row of weights whose numbers other libraries multiply as well.
+Kernel narrow_kernel(const char* name, const char* numbers, decltype(Kernel::make) make,
+                     decltype(Kernel::goal) goal) {
+  return {name, make, goal, {}, {0, 0}, numbers};
+}
+
 }  // namespace
 
 const std::vector<Kernel>& kernels() {
+  using enum Storage;
   static const std::vector<Kernel> all = {
       {"Dense", dense, dense_goal},
-      {"Dense bf16", narrow<Storage::bf16>, half_goal},
-      {"Dense f16", narrow<Storage::f16>, half_goal},
-      {"Dense int8", narrow<Storage::int8>, int8_goal},
-      {"Dense int4", narrow<Storage::int4>, int4_goal},
+      narrow_kernel("Dense bf16, activations native", "bf16", narrow<bf16>, half_goal),
+      narrow_kernel("Dense bf16, activations bf16", "bf16", rounding<bf16, Activations::bf16>,
+                    bf16_bf16_goal),
+      {"Dense f16", narrow<f16>, half_goal},
+      narrow_kernel("Dense int8, activations native", "int8", narrow<int8>, int8_goal),
+      narrow_kernel("Dense int8, activations int16", "int8", rounding<int8, Activations::int16>,
+                    int8_int16_goal),
+      narrow_kernel("Dense int8, activations int8", "int8", rounding<int8, Activations::int8>,
+                    int8_int8_goal),
+      narrow_kernel("Dense int4, activations native", "int8", narrow<int4>, int4_goal),
+      narrow_kernel("Dense int4, activations int8", "int8", rounding<int4, Activations::int8>,
+                    int4_int8_goal),
       {"SemiStructured 2:4", semi_structured<2, 4>, semi_structured_goal, "2:4"},
       {"SemiStructured 4:8", semi_structured<4, 8>, semi_structured_goal, "2:4"},
       {"SemiStructured 8:16", semi_structured<8, 16>, semi_structured_goal, "2:4"},
       {"Armor 59 %", armor, armor_goal},
       {"LowRank 50 %", low_rank, low_rank_goal},
+      narrow_kernel("LowRank 50 %, int8, activations int8", "int8", low_rank_int8,
+                    low_rank_int8_goal),
       {"Csr 90 % zeros", csr_90, csr_90_goal, "90 % zeros"},
       {"Csr 50 % zeros", csr_50, sparse_50_goal, "50 % zeros"},
       {"RowSparse 50 % zeros", row_sparse_50, sparse_50_goal, "50 % zeros"},

@@ -20,6 +20,8 @@ struct Shape {
 struct Subject {
   AnyOperator<float> op;
   std::function<Matrix<float>(const Matrix<float>&)> exact;
+  /// The relative error that rounding activations may cause; 0 where they are not rounded.
+  double rounding = 0;
 };
 
 /// What a kernel should reach at least; 0 where nothing is asked.
@@ -37,6 +39,8 @@ struct Kernel {
   std::string sparse_matrix = {};
   /// The only shape that makes sense, if there is one.
   Shape only = {0, 0};
+  /// The narrow numbers that other libraries multiply as well: "int8" or "bf16"; empty: none.
+  std::string numbers = {};
 };
 
 [[nodiscard]] const std::vector<Kernel>& kernels();

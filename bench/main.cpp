@@ -51,13 +51,14 @@ void run(const Options& options) {
   const std::vector<Index> batches = quick ? std::vector<Index>{1, 4, 16, 64, 512}
                                            : std::vector<Index>{1, 2, 4, 8, 16, 64, 256, 512};
   const Peers dense = find_dense_peers(options.threads);
+  const Peers narrow = find_narrow_peers(options.threads);
   const Peers sparse = find_sparse_peers(options.threads);
   Race race(quick ? Race::Effort{0.005, 4, 3, 9} : Race::Effort{0.05, 40, 5, 15}, options.out);
 
   Limits limits(options.threads);
   std::vector<Cell> cells;
   for (const Shape shape : shapes) {
-    Heat(shape, batches, options.threads, options.only).run(dense, sparse, race, cells);
+    Heat(shape, batches, options.threads, options.only).run(dense, narrow, sparse, race, cells);
     limits.measure();
   }
 

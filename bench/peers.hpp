@@ -47,6 +47,12 @@ struct Peer {
   /// Prepares the product for one weight and batch, as an inference engine would once, and returns
   /// it; or nothing, if the library cannot do it.
   std::function<std::function<void()>(const Weights&, Samples&)> prepare;
+  /// What it rounds weights and inputs to, as `Kernel::numbers`; empty: it does not.
+  std::string numbers = {};
+  /// Of one weight, as it is stored,
+  double bytes = sizeof(float);
+  /// and the relative error that rounding may cause.
+  double rounding = 0;
 };
 
 struct Peers {
@@ -54,9 +60,10 @@ struct Peers {
   std::string versions;
 };
 
-/// The libraries found on this machine, on so many threads each; those that are missing are named
-/// on stderr.
+/// The libraries found on this machine, on so many threads each, and those of them that multiply
+/// narrow numbers; those that are missing are named on stderr.
 [[nodiscard]] Peers find_dense_peers(int threads);
+[[nodiscard]] Peers find_narrow_peers(int threads);
 [[nodiscard]] Peers find_sparse_peers(int threads);
 
 }  // namespace pleat::bench

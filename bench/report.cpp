@@ -82,12 +82,25 @@ void print_tables(const std::vector<Cell>& cells, const Limits& limits) {
               [&](const Cell& cell) {
                 return Entry{cell.best_dense / cell.own, goal(cell).ratio};
               });
+  print_table(
+      cells,
+      "Time of oneDNN's product in the narrow numbers of the weights (int4: in int8) over "
+      "time of pleat, by batch. In int8, oneDNN has one scale a row of the weights, and one "
+      "for all activations, which are rounded beforehand, outside the time; its bf16 rounds "
+      "them inside. pleat always does, and has a scale for each group.",
+      [](const Cell& cell) {
+        return cell.best_narrow > 0 ? std::optional(Entry{cell.best_narrow / cell.own, 0})
+                                    : std::nullopt;
+      });
   print_table(cells,
               "Fraction of the physical limit, by batch: the time that the bytes, read once, or "
               "the flops take at the measured limit, whichever is more, over the time of pleat. A "
-              "star: less than the goal.",
+              "star: less than the goal. Of products in narrow numbers the limit is not measured.",
               [&](const Cell& cell) {
-                return Entry{limits.seconds(cell.bytes, cell.flops) / cell.own, goal(cell).limit};
+                return cell.rounds
+                           ? std::nullopt
+                           : std::optional(Entry{limits.seconds(cell.bytes, cell.flops) / cell.own,
+                                                 goal(cell).limit});
               });
   print_table(cells,
               "Time of the best sparse library over time of pleat, by batch, for the same sparse "

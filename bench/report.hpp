@@ -17,9 +17,11 @@ struct Cell {
   Index batch;
   double own;
   double best_dense;
+  double best_narrow;  // 0 where no library multiplied its narrow numbers
   double best_sparse;  // 0 where no sparse library ran
   double bytes;        // of the operator, its inputs and outputs
   double flops;
+  bool rounds;  // activations, so that flops are not those of float
 };
 
 /// Prints the tables, of all shapes and batches that there are cells of.

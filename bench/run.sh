@@ -3,14 +3,16 @@
 # Times pleat against other libraries and prints the results as Markdown.
 #
 #   bench/run.sh                one core, all shapes and batches: most of an hour
-#   bench/run.sh --quick        some of them: under 4 minutes, and as much to build the first time
+#   bench/run.sh --quick        some of them: 5 minutes, and as much to build the first time
 #   bench/run.sh --only small   layers of 8 x 8 to 128 x 128 alone: seconds, and a minute to build
 #   bench/run.sh --only Csr     of the kernels, those with this in their names
 #   bench/run.sh --threads 2    on so many cores; small layers are on one
 #   bench/run.sh --arch avx512,fma3+avx2,sse2
 #                               all of it for each instruction set in turn, in place of the
 #                               machine's: Eigen and the loops are compiled for it, and the other
-#                               libraries are kept to it where they can be
+#                               libraries are kept to it where they can be; also
+#                               avx512+vnni+bf16, avx512+vnni, avx2+vnni, where avx512 and
+#                               fma3+avx2 have no dot products of bytes
 #
 # Raw results go to build/bench*.json, in the format of Google Benchmark.
 set -euo pipefail
@@ -39,19 +41,31 @@ declare -A flags=([native]=-march=native [avx512]=-march=x86-64-v4
   ['fma3+avx2']='-mavx2 -mfma -mf16c' [sse2]=)
 declare -A needs=([avx512]='avx512f avx512cd avx512dq avx512bw avx512vl'
   ['fma3+avx2']='avx2 fma f16c')
+flags+=(['avx512+vnni']=${flags[avx512]} ['avx512+vnni+bf16']=${flags[avx512]}
+  ['avx2+vnni']=${flags['fma3+avx2']})
+needs+=(['avx512+vnni']="${needs[avx512]} avx512_vnni"
+  ['avx512+vnni+bf16']="${needs[avx512]} avx512_vnni avx512_bf16"
+  ['avx2+vnni']="${needs['fma3+avx2']} avx_vnni|avx512_vnni")
 # What keeps a library to an instruction set, or to the next above it that it has. Nothing keeps
-# XNNPACK.
-declare -A limits=(
+# XNNPACK. What AVX-512 has besides changes no product in float, but those of oneDNN in int8 and
+# bf16.
+declare -A limits=([avx512]=DNNL_MAX_CPU_ISA=AVX512_CORE
+  ['avx512+vnni']=DNNL_MAX_CPU_ISA=AVX512_CORE_VNNI
+  ['avx512+vnni+bf16']=DNNL_MAX_CPU_ISA=AVX512_CORE_BF16
   ['fma3+avx2']='OPENBLAS_CORETYPE=Haswell BLIS_ARCH_TYPE=3 DNNL_MAX_CPU_ISA=AVX2
     LIBXSMM_TARGET=hsw'
   [sse2]='OPENBLAS_CORETYPE=Prescott BLIS_ARCH_TYPE=5 DNNL_MAX_CPU_ISA=SSE41
     LIBXSMM_TARGET=sse3')
-declare -A limited=(
+limits+=(['avx2+vnni']=${limits['fma3+avx2']/ISA=AVX2/ISA=AVX2_VNNI})
+declare -A limited=([avx512]='oneDNN to AVX-512 without VNNI'
+  ['avx512+vnni']='oneDNN to AVX-512 with VNNI' ['avx512+vnni+bf16']='oneDNN to AVX-512 with bf16'
+  ['avx2+vnni']='OpenBLAS to Haswell, BLIS to Haswell, oneDNN to AVX2 with VNNI, libxsmm to AVX2'
   ['fma3+avx2']='OpenBLAS to Haswell, BLIS to Haswell, oneDNN to AVX2, libxsmm to AVX2'
   [sse2]='OpenBLAS to SSE3, BLIS to SSSE3, oneDNN to SSE4.1, libxsmm to SSE3')
 for arch in "${archs[@]}"; do
   if [[ -z ${flags[$arch]+known} ]]; then
-    echo "--arch: \"$arch\" is none of avx512, fma3+avx2, sse2 and native"
+    echo "--arch: \"$arch\" is none of native, avx512+vnni+bf16, avx512+vnni, avx512," \
+      "avx2+vnni, fma3+avx2 and sse2"
     exit 1
   fi
 done
@@ -82,7 +96,7 @@ for arch in "${archs[@]}"; do
   directory=build/bench
   limit=()
   for feature in ${needs[$arch]-}; do
-    if ! grep --quiet --word-regexp "$feature" /proc/cpuinfo; then
+    if ! grep --quiet --extended-regexp --word-regexp "$feature" /proc/cpuinfo; then
       echo "Skipped $arch: this machine has no $feature"
       continue 2
     fi
