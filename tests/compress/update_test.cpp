@@ -365,6 +365,11 @@ TEST_CASE("recompress in narrow storage", "[update]") {
   CHECK(cut.bytes() == 2 * 5 * (64 + 96));
   const auto narrower = recompress(op, keep(1), {.storage = Storage::int8});
   CHECK(narrower.U().storage() == Storage::int8);
+  // How activations meet the factors is theirs to keep.
+  const auto rounds = recompress(narrower.with_activations(Activations::int8),
+                                 pleat::bytes(narrower.bytes() * 3 / 4));
+  CHECK(rounds.rank() < narrower.rank());
+  CHECK(rounds.V().activations() == Activations::int8);
   CHECK(narrower.rank() == 8);
   CHECK((product_of(narrower) - product_of(op)).norm() <= 0.02 * product_of(op).norm());
   const auto within = recompress(op, error(0.02), {.storage = Storage::int8});

@@ -85,6 +85,16 @@ template <Real T>
                     Dense<T>(V.template cast<T>(), storage));
 }
 
+/// Factors that round activations as those of an operator do, where they are stored so that they
+/// can.
+template <Real T>
+[[nodiscard]] LowRank<T> with_activations_of(const LowRank<T>& op, const LowRank<T>& made) {
+  const auto as = [](const Dense<T>& factor, Activations activations) {
+    return factor.meets(activations) ? factor.with_activations(activations) : factor;
+  };
+  return LowRank<T>(as(made.U(), op.U().activations()), as(made.V(), op.V().activations()));
+}
+
 /// The body of `recompress` for one operator and its metric.
 template <Real T>
 class Recompressor {
@@ -217,7 +227,7 @@ class Recompressor {
 ///
 /// The columns of one factor are orthonormal but for their common scale, so nothing drifts: in
 /// double, hundreds of changes that fit into the rank are as exact as one. Factors in narrow
-/// storage are read as they are, and the result is rounded anew.
+/// storage are read as they are, and the result is rounded anew; activations stay rounded.
 ///
 /// Cost: 4 m (r + s)^2 + 4 n (r + s)^2 multiply-adds, and an eigendecomposition of r + s; never an
 /// m x n matrix. Throws `std::invalid_argument` if the shapes do not fit, if a factor or the change
@@ -260,7 +270,7 @@ template <Real T, class Left, class Right>
   const Calibration<double> plain;
   detail::LowRankSolver<> solver(weight.E(), plain, 0,
                                  {SvdMethod::automatic, 0, 6, options.seed, stop.monitor()});
-  return detail::pack_factored<T>(weight, solver, rank, storage);
+  return detail::with_activations_of(op, detail::pack_factored<T>(weight, solver, rank, storage));
 }
 
 /// The operator with as much of its rank as a budget allows: of all factors of that rank the
@@ -286,7 +296,8 @@ template <Real T>
                                     const Calibration<T>& calibration = {},
                                     const RecompressOptions& options = {}) {
   [[maybe_unused]] const detail::SerialEigen serial;
-  return detail::Recompressor<T>(op, budget, calibration, options).run();
+  return detail::with_activations_of(
+      op, detail::Recompressor<T>(op, budget, calibration, options).run());
 }
 /// The same with options and no calibration.
 template <Real T>
