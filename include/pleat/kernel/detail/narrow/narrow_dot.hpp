@@ -3,6 +3,7 @@
 // bf16.
 #pragma once
 
+#include "pleat/kernel/detail/narrow/sample_tiles.hpp"
 #include "pleat/kernel/detail/simd/dot_products.hpp"
 #include "pleat/kernel/table.hpp"
 
@@ -19,28 +20,10 @@ namespace detail {
 /// of a group are exact, and are added up in the order of the groups.
 template <class Arch, class Dots>
 struct NarrowDot {
-  static constexpr std::size_t lanes = Dots::lanes;
-  static constexpr std::size_t vectors = panel_rows / lanes;
-  static constexpr bool is_wide = lanes == 16 && Dots::kind != DotProducts::none;
+  using Shape = TileShape<Dots>;
+  static constexpr std::size_t lanes = Shape::lanes;
+  static constexpr std::size_t vectors = Shape::vectors;
 
-  // Samples of the largest tile: sums of 16 vectors of 512 bits, or of 12 of 256.
-  static constexpr std::size_t widest = is_wide ? 8 : vectors == 2 ? 6 : 4;
-  // Sums in registers besides those of a group.
-  static constexpr std::size_t held = is_wide ? 12 : 4;
-  // Bytes of a block of rounded samples, and the most samples of one: the second-level cache.
-  static constexpr std::size_t block_bytes = (is_wide ? 512 : 256) * std::size_t{1024};
-  static constexpr std::size_t block_most = 96;
-
-  /// The rounded samples of a tile of N.
-  struct Rounded {
-    std::uint8_t* values;   // [line][sample][64 * value_bytes]
-    float* scales;          // [line][sample]
-    std::int32_t* offsets;  // [line][group][sample]
-  };
-
-  static constexpr std::size_t lines_of(std::size_t cols) {
-    return (cols + scale_line_cols - 1) / scale_line_cols;
-  }
   template <Pair P>
   static constexpr std::size_t line_bytes = scale_line_cols* Dots::template value_bytes<P>;
 
@@ -68,37 +51,16 @@ struct NarrowDot {
             Dots::template dot<P>(sum[j][r][v], w[r][v][part], x + j * line_bytes<P> + 4 * part);
   }
 
-  /// Totals of a tile: in registers where there are few.
-  template <bool Held, std::size_t N, std::size_t R>
-  struct Totals {
-    typename Dots::Floats total[N][R][vectors];
-    typename Dots::Floats get(std::size_t j, std::size_t r, std::size_t v) {
-      return total[j][r][v];
-    }
-    void set(std::size_t j, std::size_t r, std::size_t v, typename Dots::Floats value) {
-      total[j][r][v] = value;
-    }
-  };
-  template <std::size_t N, std::size_t R>
-  struct Totals<false, N, R> {
-    alignas(64) float total[N][R][vectors][lanes];
-    typename Dots::Floats get(std::size_t j, std::size_t r, std::size_t v) {
-      return Dots::load(total[j][r][v]);
-    }
-    void set(std::size_t j, std::size_t r, std::size_t v, typename Dots::Floats value) {
-      Dots::store(total[j][r][v], value);
-    }
-  };
-
   /// R panels times the N samples of a tile.
   template <Pair P, std::size_t R, std::size_t N>
   [[gnu::noinline]] static void tile(const std::uint8_t* const* panels, std::size_t cols,
-                                     const Rounded& x, float* const* y, std::size_t ldy, bool add) {
+                                     const RoundedTile& x, float* const* y, std::size_t ldy,
+                                     bool add) {
     constexpr Format format = weights_of(P);
     constexpr std::size_t groups = groups_of_line(P);
     constexpr std::size_t group = scale_line_cols / groups;
     using Sum = typename Dots::template Sums<P>;
-    Totals<(N * R * vectors <= held), N, R> totals;
+    TileTotals<Dots, (N * R * vectors <= Shape::held), N, R> totals;
     for (std::size_t j = 0; j < N; ++j)
       for (std::size_t r = 0; r < R; ++r)
         for (std::size_t v = 0; v < vectors; ++v) {
@@ -158,7 +120,7 @@ struct NarrowDot {
   /// The same for bf16, whose sums are floats and have no groups.
   template <std::size_t R, std::size_t N>
   [[gnu::noinline]] static void half_tile(const std::uint8_t* const* panels, std::size_t cols,
-                                          const Rounded& x, float* const* y, std::size_t ldy,
+                                          const RoundedTile& x, float* const* y, std::size_t ldy,
                                           bool add) {
     constexpr Pair P = Pair::bf16_bf16;
     typename Dots::template Sums<P> sum[N][R][vectors];
@@ -186,124 +148,38 @@ struct NarrowDot {
       for (std::size_t r = 0; r < R; ++r) Dots::store(y[r] + j * ldy, sum[j][r][0]);
   }
 
-  template <Pair P, std::size_t R, std::size_t N>
-  [[gnu::always_inline]] static void any_tile(const std::uint8_t* const* panels, std::size_t cols,
-                                              const Rounded& x, float* const* y, std::size_t ldy,
-                                              bool add) {
-    if constexpr (P == Pair::bf16_bf16) half_tile<R, N>(panels, cols, x, y, ldy, add);
-    else tile<P, R, N>(panels, cols, x, y, ldy, add);
-  }
-
-  /// `count` panels from the first of `panels` on times a tile, several at once: neighbours, or
-  /// where `apart`, some that lie apart, which keeps several streams of memory busy.
-  template <Pair P, std::size_t N>
-  static void rows_by_tile(std::size_t rows, std::size_t cols, const std::uint8_t* panels,
-                           std::size_t first, std::size_t count, bool apart, const Rounded& x,
-                           float* y, std::size_t ldy, bool add) {
-    constexpr std::size_t most = is_wide ? 16 : vectors == 2 ? 6 : 4;
-    constexpr std::size_t fitting = most / (N * vectors) < 1 ? 1 : most / (N * vectors);
-    constexpr std::size_t R = fitting > 4 ? 4 : fitting;
-    const std::size_t stride = narrow_panel_bytes(weights_of(P), cols);
-    const std::size_t full = rows / panel_rows;
-    const std::size_t last = first + count < full ? first + count : full;
-    const std::size_t part = (last - first) / R;
-    for (std::size_t i = 0; i < part; ++i) {
-      const std::uint8_t* panel[R];
-      float* target[R];
-      for (std::size_t r = 0; r < R; ++r) {
-        const std::size_t p = first + (apart ? r * part + i : i * R + r);
-        panel[r] = panels + p * stride;
-        target[r] = y + p * panel_rows;
-      }
-      any_tile<P, R, N>(panel, cols, x, target, ldy, add);
-    }
-    for (std::size_t p = first + part * R; p < first + count; ++p) {
-      const std::uint8_t* const panel = panels + p * stride;
-      float* target = y + p * panel_rows;
-      if (p < full) {
-        any_tile<P, 1, N>(&panel, cols, x, &target, ldy, add);
-        continue;
-      }
-      // The last panel is short of rows: through a copy, so that nothing past Y is touched.
-      const std::size_t height = rows - full * panel_rows;
-      float copy[N * panel_rows] = {};
-      float* whole = copy;
-      if (add)
-        for (std::size_t j = 0; j < N; ++j)
-          for (std::size_t i = 0; i < height; ++i) copy[j * panel_rows + i] = target[j * ldy + i];
-      any_tile<P, 1, N>(&panel, cols, x, &whole, panel_rows, add);
-      for (std::size_t j = 0; j < N; ++j)
-        for (std::size_t i = 0; i < height; ++i) target[j * ldy + i] = copy[j * panel_rows + i];
-    }
-  }
-
-  /// Samples of the next tile of so many that are left.
-  static constexpr std::size_t tile_of(std::size_t left) {
-    return left >= widest ? widest : left >= 4 ? 4 : left >= 2 ? 2 : 1;
-  }
-
+  /// Narrow panels, as `SampleTiles` wants them.
   template <Pair P>
-  static void any_samples(std::size_t samples, std::size_t rows, std::size_t cols,
-                          const std::uint8_t* panels, std::size_t first, std::size_t count,
-                          bool apart, const Rounded& x, float* y, std::size_t ldy, bool add) {
-    switch (samples) {
-      case 1: return rows_by_tile<P, 1>(rows, cols, panels, first, count, apart, x, y, ldy, add);
-      case 2: return rows_by_tile<P, 2>(rows, cols, panels, first, count, apart, x, y, ldy, add);
-      case 4: return rows_by_tile<P, 4>(rows, cols, panels, first, count, apart, x, y, ldy, add);
-      default:
-        return rows_by_tile<P, widest>(rows, cols, panels, first, count, apart, x, y, ldy, add);
-    }
-  }
+  struct Weights {
+    static constexpr std::size_t line_cols = scale_line_cols;
+    static constexpr std::size_t line_bytes = NarrowDot::line_bytes<P>;
+    static constexpr std::size_t groups = groups_of_line(P);
+    static constexpr std::size_t widest = Shape::widest;
 
-  /// Samples that are rounded at once.
-  template <Pair P>
-  static constexpr std::size_t block_of(std::size_t cols) {
-    const std::size_t fitting = block_bytes / (lines_of(cols) * line_bytes<P> + 1);
-    const std::size_t some = fitting < block_most ? fitting : block_most;
-    return some < widest ? widest : some / widest * widest;
-  }
+    [[gnu::always_inline]] static void round(const float* x, std::size_t count, std::uint8_t* to,
+                                             float& scale, std::int32_t* offsets) {
+      Dots::template round<P>(x, count, to, scale, offsets);
+    }
+    template <std::size_t R, std::size_t N>
+    [[gnu::always_inline]] void tile(const std::size_t (&panel)[R], const RoundedTile& x,
+                                     float* const* y, std::size_t ldy, bool add) const {
+      const std::uint8_t* at[R];
+      for (std::size_t r = 0; r < R; ++r)
+        at[r] = panels + panel[r] * narrow_panel_bytes(weights_of(P), cols);
+      if constexpr (P == Pair::bf16_bf16) half_tile<R, N>(at, cols, x, y, ldy, add);
+      else NarrowDot::tile<P, R, N>(at, cols, x, y, ldy, add);
+    }
+
+    const std::uint8_t* panels;
+    std::size_t cols;
+  };
 
   template <Pair P>
   static void multiply(std::size_t rows, std::size_t cols, const std::uint8_t* panels,
                        std::size_t batch, const float* x, std::size_t ldx, float* y,
                        std::size_t ldy, bool add, float* scratch) {
-    constexpr std::size_t groups = groups_of_line(P);
-    const std::size_t lines = lines_of(cols);
-    const std::size_t block = batch < block_of<P>(cols) ? batch : block_of<P>(cols);
-    auto* const values = reinterpret_cast<std::uint8_t*>(scratch);
-    float* const scales = scratch + block * lines * line_bytes<P> / sizeof(float);
-    auto* const offsets = reinterpret_cast<std::int32_t*>(scales + block * lines);
-    const std::size_t count = (rows + panel_rows - 1) / panel_rows;
-    const auto tile_at = [&](std::size_t j) {
-      return Rounded{values + j * lines * line_bytes<P>, scales + j * lines,
-                     offsets + j * lines * groups};
-    };
-    for (std::size_t begin = 0; begin < batch; begin += block) {
-      const std::size_t samples = batch - begin < block ? batch - begin : block;
-      for (std::size_t j = 0, N = 0; j < samples; j += N) {
-        N = tile_of(samples - j);
-        const Rounded to = tile_at(j);
-        for (std::size_t i = 0; i < N; ++i)
-          for (std::size_t line = 0; line < lines; ++line) {
-            const std::size_t at = line * N + i;
-            const std::size_t col = line * scale_line_cols;
-            std::int32_t owed[2] = {};
-            Dots::template round<P>(x + (begin + j + i) * ldx + col,
-                                    cols - col < scale_line_cols ? cols - col : scale_line_cols,
-                                    to.values + at * line_bytes<P>, to.scales[at], owed);
-            for (std::size_t g = 0; g < groups; ++g)
-              to.offsets[(line * groups + g) * N + i] = owed[g];
-          }
-      }
-      const bool apart = samples <= 4;
-      const std::size_t some = apart ? count : 2;
-      for (std::size_t p = 0; p < count; p += some)
-        for (std::size_t j = 0, N = 0; j < samples; j += N) {
-          N = tile_of(samples - j);
-          any_samples<P>(N, rows, cols, panels, p, count - p < some ? count - p : some, apart,
-                         tile_at(j), y + (begin + j) * ldy, ldy, add);
-        }
-    }
+    SampleTiles<Dots, Weights<P>>::multiply({panels, cols}, rows, batch, x, ldx, y, ldy, add,
+                                            scratch);
   }
 
   static void apply(Format format, Activations activations, std::size_t rows, std::size_t cols,
@@ -329,8 +205,7 @@ struct NarrowDot {
   }
   template <Pair P>
   static std::size_t scratch_of(std::size_t cols, std::size_t batch) {
-    const std::size_t block = batch < block_of<P>(cols) ? batch : block_of<P>(cols);
-    return block * lines_of(cols) * (line_bytes<P> / sizeof(float) + 1 + groups_of_line(P));
+    return SampleTiles<Dots, Weights<P>>::scratch(cols, batch);
   }
 };
 
