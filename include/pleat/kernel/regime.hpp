@@ -109,5 +109,31 @@ enum class Regime {
   return Activations::native;
 }
 
+/// Whether `semi_structured_dot_apply` serves kept values of a pattern with such activations: bf16
+/// only where there are dot products of it; integers may be slow, as for `has_narrow_dot`.
+[[nodiscard]] constexpr bool has_semi_structured_dot(DotProducts dots, Format format,
+                                                     SemiStructuredPattern pattern,
+                                                     Activations activations) noexcept {
+  const bool is_2_of_4 = pattern.kept == 2 && pattern.group == 4;
+  const bool is_4_of_8 = pattern.kept == 4 && pattern.group == 8;
+  switch (format) {
+    case Format::int8: return activations == Activations::int8 && (is_2_of_4 || is_4_of_8);
+    case Format::bf16:
+      return activations == Activations::bf16 && is_2_of_4 && dots == DotProducts::int8_bf16;
+    default: return false;
+  }
+}
+
+/// `automatic_activations` for kept values of a pattern: what there are instructions for.
+[[nodiscard]] constexpr Activations automatic_sparse_activations(DotProducts dots, Format format,
+                                                                 SemiStructuredPattern pattern,
+                                                                 std::size_t rows,
+                                                                 std::size_t cols) noexcept {
+  const Activations dense = automatic_activations(dots, format, rows, cols);
+  const bool is_bytes = dots == DotProducts::int8 || dots == DotProducts::int8_bf16;
+  return is_bytes && has_semi_structured_dot(dots, format, pattern, dense) ? dense
+                                                                           : Activations::native;
+}
+
 }  // namespace v0
 }  // namespace pleat::kernel

@@ -5,150 +5,13 @@
 // what the linker could choose for a program that runs on another.
 #pragma once
 
+#include "pleat/kernel/layout.hpp"
+
 #include <cstddef>
 #include <cstdint>
 
 namespace pleat::kernel {
 inline namespace v0 {
-
-/// Rows of a dense panel. Dense weights lie in panels of so many rows, rows in lanes: for each
-/// column in turn, the values of `panel_rows` consecutive rows. The last panel is filled up with
-/// zeros. One layout serves every instruction set (two AVX vectors of floats, one of AVX-512, four
-/// of SSE or NEON).
-inline constexpr std::size_t panel_rows = 16;
-
-/// Weights narrower than the scalar. `bf16` and `f16` are 16-bit floats; `int8` and `int4` are
-/// integers that a scale multiplies, one for so many columns of a row.
-enum class Format : std::uint8_t { bf16, f16, int8, int4 };
-
-/// What activations are rounded to before they meet narrow weights: nothing, integers with a scale
-/// for each `scale_line_cols` of a sample, or 16-bit floats.
-enum class Activations : std::uint8_t { native, int16, int8, bf16 };
-
-/// Which dot products of narrow numbers an instruction set has: none; of pairs of 16-bit integers;
-/// of four bytes; and of pairs of bf16 as well.
-enum class DotProducts : std::uint8_t { none, int16, int8, int8_bf16 };
-
-/// Columns that share a scale; 0 where there is none.
-[[nodiscard, gnu::always_inline]] constexpr std::size_t scale_group(Format format) noexcept {
-  return format == Format::int8 ? 64 : format == Format::int4 ? 32 : 0;
-}
-
-/// Columns whose scales lie side by side: a panel of int8 or int4 has 64 bytes of them before each
-/// so many columns, of which it fills up the last.
-inline constexpr std::size_t scale_line_cols = 64;
-
-/// Columns that share a word of 32 bits a row; 1 where each has 16 bits of its own.
-[[nodiscard, gnu::always_inline]] constexpr std::size_t word_cols(Format format) noexcept {
-  switch (format) {
-    case Format::bf16: return 2;
-    case Format::f16: return 1;
-    case Format::int8: return 4;
-    case Format::int4: return 8;
-  }
-  return 1;
-}
-
-/// Bytes of one panel of narrow weights, rows in lanes: words of 32 bits, one a row, that hold
-/// `word_cols` columns each, the first in the lowest bits; of f16, 16 bits a row for each column.
-/// int8 is in two's complement, and int4 has 8 added to it. Of int8 and int4, each
-/// `scale_line_cols` columns follow 64 bytes of scales: those of the 16 rows as f32; or as f16,
-/// for the first 32 columns and then for the others.
-[[nodiscard, gnu::always_inline]] constexpr std::size_t narrow_panel_bytes(
-    Format format, std::size_t cols) noexcept {
-  const std::size_t step = word_cols(format);
-  const std::size_t steps = (cols + step - 1) / step;
-  const std::size_t lines =
-      scale_group(format) == 0 ? 0 : (cols + scale_line_cols - 1) / scale_line_cols;
-  return (format == Format::f16 ? 2 : 4) * panel_rows * steps + 64 * lines;
-}
-
-/// Where in its panel a column lies: the byte at which the word of the first row begins, and that
-/// of the first row's scale.
-struct NarrowPlace {
-  std::size_t word;
-  std::size_t scale;
-};
-[[nodiscard, gnu::always_inline]] constexpr NarrowPlace narrow_place(Format format,
-                                                                     std::size_t col) noexcept {
-  if (scale_group(format) == 0)
-    return {(format == Format::f16 ? 2 : 4) * panel_rows * (col / word_cols(format)), 0};
-  const std::size_t first = col / scale_line_cols * scale_line_cols;
-  const std::size_t line = narrow_panel_bytes(format, first);
-  const std::size_t within = col - first;
-  return {line + 64 + 64 * (within / word_cols(format)),
-          line + (format == Format::int4 ? within / 32 * 32 : 0)};
-}
-
-/// Values of scratch that one `narrow_apply_transpose` needs: a tile of 64 columns, and the sums of
-/// as many for four samples.
-inline constexpr std::size_t narrow_transpose_scratch = 5 * 64 * panel_rows;
-
-/// Rows of a strip of interleaved matrices, which are computed together.
-inline constexpr std::size_t strip_rows = 4;
-
-/// Columns that one word of a bit mask stands for, the first in its lowest bit.
-inline constexpr std::size_t mask_cols = 32;
-
-/// N of every M: at most `kept` of every `group` consecutive columns of a row, which are 4, 8, 16
-/// or 32; kept < group. Columns past the last belong to the last group.
-struct SemiStructuredPattern {
-  std::size_t kept;
-  std::size_t group;
-};
-
-/// Bits of the code that says where in its group a kept value lies, as the kernels read them: three
-/// would do for groups of eight, but where four are, eight codes fill a word.
-[[nodiscard, gnu::always_inline]] constexpr unsigned code_bits(std::size_t group) noexcept {
-  return group == 4 ? 2 : group == 32 ? 5 : 4;
-}
-/// Codes in a word, the first in its lowest bits.
-[[nodiscard, gnu::always_inline]] constexpr std::size_t word_codes(std::size_t group) noexcept {
-  return 32 / code_bits(group);
-}
-/// Groups whose codes share a word; one where a group takes a word or more.
-[[nodiscard, gnu::always_inline]] constexpr std::size_t word_groups(
-    SemiStructuredPattern pattern) noexcept {
-  const std::size_t groups = word_codes(pattern.group) / pattern.kept;
-  return groups < 1 ? 1 : groups;
-}
-/// Words that the codes of a group take; one where some share it.
-[[nodiscard, gnu::always_inline]] constexpr std::size_t group_words(
-    SemiStructuredPattern pattern) noexcept {
-  return (pattern.kept + word_codes(pattern.group) - 1) / word_codes(pattern.group);
-}
-
-/// Where the code of a kept value of a row lies, of those counted through all its groups: in which
-/// of the row's words, and after how many others.
-struct CodePlace {
-  std::size_t word;
-  std::size_t before;
-};
-[[nodiscard, gnu::always_inline]] constexpr CodePlace code_place(SemiStructuredPattern pattern,
-                                                                 std::size_t value) noexcept {
-  const std::size_t group = value / pattern.kept;
-  const std::size_t within = value % pattern.kept;
-  const std::size_t groups = word_groups(pattern);
-  const std::size_t codes = word_codes(pattern.group);
-  return {group / groups * group_words(pattern) + within / codes,
-          group % groups * pattern.kept + within % codes};
-}
-
-/// Narrow values are widened in blocks of so many of a row.
-inline constexpr std::size_t block_values = 16;
-
-/// Kept values of a row.
-[[nodiscard, gnu::always_inline]] constexpr std::size_t row_values(SemiStructuredPattern pattern,
-                                                                   std::size_t cols) noexcept {
-  return (cols + pattern.group - 1) / pattern.group * pattern.kept;
-}
-/// Words of codes of one panel.
-[[nodiscard, gnu::always_inline]] constexpr std::size_t panel_words(SemiStructuredPattern pattern,
-                                                                    std::size_t cols) noexcept {
-  const std::size_t groups = (cols + pattern.group - 1) / pattern.group;
-  const std::size_t together = word_groups(pattern);
-  return (groups + together - 1) / together * group_words(pattern) * panel_rows;
-}
 
 /// Rows of a sparse matrix: values and columns row by row, the columns of a row ascending. The
 /// columns are one of three things; the pointers to the other two are null.
@@ -290,6 +153,22 @@ struct Table {
       std::size_t first, std::size_t last, const std::uint8_t* values, const std::uint32_t* codes,
       std::size_t batch, const T* y, std::size_t ldy, T* x, std::size_t ldx);
 
+  /// semi_structured_narrow_apply with the activations of each sample rounded, as
+  /// `narrow_dot_apply` does: for int8 values of 2:4 and 4:8 with int8 activations, one scale for
+  /// each `picked_line_cols` of a sample; and where `dots` has it, for bf16 values of 2:4 with
+  /// bf16. Null for double.
+  ///   controls          for each panel, `panel_controls` words
+  ///   sums              of int8, for each panel, `panel_sums` numbers: -128 times the sum of the
+  ///                     stored integers
+  ///   scratch           semi_structured_dot_scratch(...) values, aligned to 64 bytes
+  void (*semi_structured_dot_apply)(Format format, std::size_t rows, std::size_t cols,
+                                    const std::uint8_t* values, const std::uint32_t* controls,
+                                    const std::int32_t* sums, std::size_t batch, const T* x,
+                                    std::size_t ldx, T* y, std::size_t ldy, bool add, T* scratch);
+
+  /// How many values of scratch one `semi_structured_dot_apply` needs.
+  std::size_t (*semi_structured_dot_scratch)(Format format, std::size_t cols, std::size_t batch);
+
   /// Y = W X (or Y += W X where `add`) for `width` <= panel_rows matrices at once, whose rows and
   /// columns are interleaved: y[p distance + k] = sum_q w[p][q][k] x[q distance + k], k < width.
   ///   y_size, x_size    values of a sample from the first on. There are ceil(y_size / distance)
@@ -369,6 +248,8 @@ struct DotKernels {
   DotProducts dots;
   decltype(Table<float>::narrow_dot_apply) narrow_dot_apply;
   decltype(Table<float>::narrow_dot_scratch) narrow_dot_scratch;
+  decltype(Table<float>::semi_structured_dot_apply) semi_structured_dot_apply;
+  decltype(Table<float>::semi_structured_dot_scratch) semi_structured_dot_scratch;
 
   /// The table of the other one with these in their places.
   [[nodiscard]] constexpr Table<float> in(Table<float> table) const noexcept {
@@ -376,6 +257,8 @@ struct DotKernels {
     table.dots = dots;
     table.narrow_dot_apply = narrow_dot_apply;
     table.narrow_dot_scratch = narrow_dot_scratch;
+    table.semi_structured_dot_apply = semi_structured_dot_apply;
+    table.semi_structured_dot_scratch = semi_structured_dot_scratch;
     return table;
   }
   /// Doubles have none.

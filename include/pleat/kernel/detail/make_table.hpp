@@ -15,6 +15,7 @@
 #include "pleat/kernel/detail/dense/hadamard.hpp"
 #include "pleat/kernel/detail/dense/interleaved.hpp"
 #include "pleat/kernel/detail/narrow/narrow_dot.hpp"
+#include "pleat/kernel/detail/narrow/semi_structured_dot.hpp"
 #include "pleat/kernel/detail/simd/arch.hpp"
 #include "pleat/kernel/detail/sparse/block_sparse.hpp"
 #include "pleat/kernel/detail/sparse/semi_structured.hpp"
@@ -35,6 +36,17 @@ template <class Arch, class Dots, class T>
 template <class Arch, class Dots, class T>
 [[nodiscard]] constexpr decltype(Table<T>::narrow_dot_scratch) dot_scratch() noexcept {
   if constexpr (sizeof(T) == sizeof(float)) return &NarrowDot<Arch, Dots>::scratch;
+  else return nullptr;
+}
+
+template <class Arch, class Dots, class T>
+[[nodiscard]] constexpr decltype(Table<T>::semi_structured_dot_apply) picked_apply() noexcept {
+  if constexpr (sizeof(T) == sizeof(float)) return &SemiStructuredDot<Arch, Dots>::apply;
+  else return nullptr;
+}
+template <class Arch, class Dots, class T>
+[[nodiscard]] constexpr decltype(Table<T>::semi_structured_dot_scratch) picked_scratch() noexcept {
+  if constexpr (sizeof(T) == sizeof(float)) return &SemiStructuredDot<Arch, Dots>::scratch;
   else return nullptr;
 }
 
@@ -75,6 +87,11 @@ struct Kernels {
       &SemiStructured<Arch, T>::apply_narrow;
   static constexpr decltype(Contract::semi_structured_narrow_apply_transpose)
       semi_structured_narrow_apply_transpose = &SemiStructuredTranspose<Arch, T>::apply_narrow;
+
+  static constexpr decltype(Contract::semi_structured_dot_apply) semi_structured_dot_apply =
+      picked_apply<Arch, Dots, T>();
+  static constexpr decltype(Contract::semi_structured_dot_scratch) semi_structured_dot_scratch =
+      picked_scratch<Arch, Dots, T>();
 
   static constexpr decltype(Contract::interleaved_apply) interleaved_apply =
       &Interleaved<Arch, T>::apply;
@@ -118,6 +135,8 @@ template <class Arch, class Dots, class T>
       .semi_structured_apply_transpose = K::semi_structured_apply_transpose,
       .semi_structured_narrow_apply = K::semi_structured_narrow_apply,
       .semi_structured_narrow_apply_transpose = K::semi_structured_narrow_apply_transpose,
+      .semi_structured_dot_apply = K::semi_structured_dot_apply,
+      .semi_structured_dot_scratch = K::semi_structured_dot_scratch,
       .interleaved_apply = K::interleaved_apply,
       .interleaved_scratch = K::interleaved_scratch,
       .interleaved_apply_transpose = K::interleaved_apply_transpose,
@@ -138,6 +157,8 @@ template <class Arch, class Dots>
       .dots = Dots::kind,
       .narrow_dot_apply = &NarrowDot<Arch, Dots>::apply,
       .narrow_dot_scratch = &NarrowDot<Arch, Dots>::scratch,
+      .semi_structured_dot_apply = &SemiStructuredDot<Arch, Dots>::apply,
+      .semi_structured_dot_scratch = &SemiStructuredDot<Arch, Dots>::scratch,
   };
 }
 

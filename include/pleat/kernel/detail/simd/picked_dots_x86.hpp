@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: MIT
+// Dot products of kept values with activations that one instruction picks for all rows, on x86.
+#pragma once
+
+#include "pleat/kernel/detail/simd/dot_products_x86.hpp"
+#include "pleat/kernel/detail/simd/picked_dots.hpp"
+#include "pleat/kernel/detail/simd/xsimd.hpp"
+
+namespace pleat::kernel {
+inline namespace v0 {
+namespace detail {
+
+// A shuffle of bytes sees of each control its lowest four bits, and the highest, which is 0 as
+// codes are below 8: what lies between, the code of a step before or after, needs no mask. The 8
+// activations repeat, so that of the four bits only three matter; and of those that pick 16-bit
+// numbers, two.
+
+#if defined(__AVX2__) && defined(__FMA__) && \
+    (defined(__AVXVNNI__) || (defined(__AVX512VNNI__) && defined(__AVX512VL__)))
+template <int Encoding>
+struct PickedDots<Vnni256Dots<Encoding>> : Vnni256Dots<Encoding> {
+  static constexpr std::size_t widest = 4;
+  using Controls = __m256i;
+  using Activated = __m256i;
+
+  [[gnu::always_inline]] static __m256i begin(const std::int32_t* at) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at));
+  }
+  [[gnu::always_inline]] static __m256i values(const std::uint8_t* at) {
+    return Dots256::words(at);
+  }
+  [[gnu::always_inline]] static __m256i controls(const std::uint32_t* at) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at));
+  }
+  template <Pair P>
+  [[gnu::always_inline]] static void next(__m256i& controls) {
+    controls = _mm256_srli_epi32(controls, 4);
+  }
+  [[gnu::always_inline]] static __m256i activations(const std::uint8_t* at) {
+    long long eight;
+    __builtin_memcpy(&eight, at, sizeof eight);
+    return _mm256_set1_epi64x(eight);
+  }
+  template <Pair P>
+  [[gnu::always_inline]] static void pick(__m256i& sum, __m256i values, __m256i controls,
+                                          __m256i x) {
+    const __m256i picked = _mm256_shuffle_epi8(x, controls);
+#if defined(__AVX512VNNI__) && defined(__AVX512VL__)
+    sum = _mm256_dpbusd_epi32(sum, picked, values);
+#else
+    sum = _mm256_dpbusd_avx_epi32(sum, picked, values);
+#endif
+    keep_in_register(sum);
+  }
+
+  static void round_line(const float* x, std::size_t count, std::uint8_t* to, float& scale) {
+    alignas(32) float copy[picked_line_cols];
+    if (count < picked_line_cols) {
+      for (std::size_t k = 0; k < picked_line_cols; ++k) copy[k] = k < count ? x[k] : 0.0F;
+      x = copy;
+    }
+    const LineScale line =
+        LineScale::of(largest_bits(x, picked_line_cols), largest_of(Pair::int8_int8));
+    scale = line.scale;
+    // NaN times 0 is no integer; all of such a line is 0.
+    const __m256 inverse = _mm256_set1_ps(line.inverse);
+    const __m256i kept = _mm256_set1_epi32(line.inverse > 0 ? -1 : 0);
+    for (std::size_t k = 0; k < picked_line_cols; k += 32) {
+      __m256i q[4];
+      for (std::size_t i = 0; i < 4; ++i)
+        q[i] = _mm256_and_si256(
+            kept, _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + k + 8 * i), inverse)));
+      __m256i packed =
+          _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
+      packed = _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + k),
+                          _mm256_xor_si256(packed, _mm256_set1_epi8(-128)));
+    }
+  }
+};
+#endif
+
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VNNI__)
+template <bool Halves>
+struct PickedDots<Vnni512Dots<Halves>> : Vnni512Dots<Halves> {
+  static constexpr std::size_t widest = 8;
+  template <Pair P>
+  using Sums = typename Vnni512Dots<Halves>::template Sums<P>;
+  using Controls = __m512i;
+  using Activated = __m512i;
+
+  [[gnu::always_inline]] static __m512i begin(const std::int32_t* at) {
+    return _mm512_loadu_si512(at);
+  }
+  [[gnu::always_inline]] static __m512i values(const std::uint8_t* at) {
+    __m512i result = _mm512_loadu_si512(at);
+    keep_in_register(result);  // or every use of it is a load
+    return result;
+  }
+  [[gnu::always_inline]] static __m512i controls(const std::uint32_t* at) {
+    __m512i result = _mm512_loadu_si512(at);
+    keep_in_register(result);
+    return result;
+  }
+  template <Pair P>
+  [[gnu::always_inline]] static void next(__m512i& controls) {
+    controls = _mm512_srli_epi32(controls, P == Pair::bf16_bf16 ? 2 : 4);
+    keep_in_register(controls);
+  }
+  [[gnu::always_inline]] static __m512i activations(const std::uint8_t* at) {
+    long long eight;
+    __builtin_memcpy(&eight, at, sizeof eight);
+    return _mm512_set1_epi64(eight);
+  }
+  template <Pair P>
+  [[gnu::always_inline]] static void pick(Sums<P>& sum, __m512i values, __m512i controls,
+                                          __m512i x) {
+    if constexpr (P == Pair::bf16_bf16) {
+#if defined(__AVX512BF16__)
+      const __m512i picked = _mm512_permutexvar_epi16(controls, x);
+      sum = _mm512_dpbf16_ps(sum, (__m512bh)picked, (__m512bh)values);
+#endif
+    } else {
+      sum = _mm512_dpbusd_epi32(sum, _mm512_shuffle_epi8(x, controls), values);
+    }
+    keep_in_register(sum);
+  }
+
+  static void round_line(const float* x, std::size_t count, std::uint8_t* to, float& scale) {
+    __m512 v[8];
+    __m512i most = _mm512_setzero_si512();
+    for (std::size_t i = 0; i < 8; ++i) {
+      const std::size_t left = count > 16 * i ? count - 16 * i : 0;
+      v[i] = left >= 16
+                 ? _mm512_loadu_ps(x + 16 * i)
+                 : _mm512_maskz_loadu_ps(static_cast<__mmask16>((1U << left) - 1U), x + 16 * i);
+      most = _mm512_max_epu32(
+          most, _mm512_and_si512(_mm512_castps_si512(v[i]), _mm512_set1_epi32(0x7fff'ffff)));
+    }
+    const LineScale line =
+        LineScale::of(_mm512_reduce_max_epu32(most), largest_of(Pair::int8_int8));
+    scale = line.scale;
+    const __m512 inverse = _mm512_set1_ps(line.inverse);
+    const auto kept = static_cast<__mmask16>(line.inverse > 0 ? 0xffff : 0);
+    for (std::size_t i = 0; i < 8; ++i) {
+      const __m512i q = _mm512_maskz_cvtps_epi32(kept, _mm512_mul_ps(v[i], inverse));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(to + 16 * i),
+                       _mm_xor_si128(_mm512_cvtepi32_epi8(q), _mm_set1_epi8(-128)));
+    }
+  }
+};
+#endif
+
+}  // namespace detail
+}  // namespace v0
+}  // namespace pleat::kernel
