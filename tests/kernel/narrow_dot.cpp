@@ -5,6 +5,7 @@
 #include "pleat/kernel/regime.hpp"
 #include "pleat/matrix/dense.hpp"
 #include "pleat/matrix/kronecker_sparse.hpp"
+#include "pleat/matrix/semi_structured.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"
 
@@ -26,12 +27,12 @@ constexpr std::array combinations{
 
 double most(Activations activations) { return activations == Activations::int16 ? 32767 : 127; }
 
-/// Samples as the kernels round them, in plain loops.
-Matrix<double> rounded(const Matrix<float>& X, Activations activations) {
+/// Samples as the kernels round them, in plain loops; `line` activations share a scale.
+Matrix<double> rounded(const Matrix<float>& X, Activations activations, Index line = 64) {
   Matrix<double> result(X.rows(), X.cols());
   for (Index j = 0; j < X.cols(); ++j)
-    for (Index first = 0; first < X.rows(); first += 64) {
-      const auto group = X.col(j).segment(first, std::min<Index>(64, X.rows() - first));
+    for (Index first = 0; first < X.rows(); first += line) {
+      const auto group = X.col(j).segment(first, std::min<Index>(line, X.rows() - first));
       const float largest = group.cwiseAbs().maxCoeff();
       const auto limit = static_cast<float>(most(activations));
       const float inverse = largest > 0 ? limit / largest : 0.0F;
@@ -45,18 +46,43 @@ Matrix<double> rounded(const Matrix<float>& X, Activations activations) {
 }
 
 /// How far each output may be from that of activations as they are; see `Dense::with_activations`.
-Matrix<double> bound(const Matrix<float>& W, const Matrix<float>& X, Activations activations) {
+Matrix<double> bound(const Matrix<float>& W, const Matrix<float>& X, Activations activations,
+                     Index line = 64) {
   Matrix<double> result = Matrix<double>::Zero(W.rows(), X.cols());
   const Matrix<double> magnitude = W.cast<double>().cwiseAbs();
   if (activations == Activations::bf16)
     return std::ldexp(1.0, -8) * magnitude * X.cast<double>().cwiseAbs();
   for (Index j = 0; j < X.cols(); ++j)
-    for (Index first = 0; first < X.rows(); first += 64) {
-      const Index count = std::min<Index>(64, X.rows() - first);
+    for (Index first = 0; first < X.rows(); first += line) {
+      const Index count = std::min<Index>(line, X.rows() - first);
       const double step = X.col(j).segment(first, count).cwiseAbs().maxCoeff() / most(activations);
       result.col(j) += step / 2 * magnitude.middleCols(first, count).rowwise().sum();
     }
   return result;
+}
+
+/// Kept values, and the activations that they meet.
+struct Kept {
+  Storage storage;
+  SparsePattern pattern;
+  Activations activations;
+};
+constexpr std::array kept_combinations{Kept{Storage::int8, {2, 4}, Activations::int8},
+                                       Kept{Storage::int8, {4, 8}, Activations::int8},
+                                       Kept{Storage::bf16, {2, 4}, Activations::bf16}};
+
+/// Random values at random places of every group: now and then fewer than the pattern has.
+Matrix<float> with_pattern(Random& random, Index rows, Index cols, SparsePattern pattern) {
+  Matrix<float> W = random.matrix<float>(rows, cols);
+  for (Index i = 0; i < rows; ++i)
+    for (Index first = 0; first < cols; first += pattern.group) {
+      const Index width = std::min<Index>(pattern.group, cols - first);
+      const Vector<float> order = random.matrix<float>(width, 1);
+      const Index kept = pattern.kept - ((i + first / pattern.group) % 5 == 4 ? 1 : 0);
+      for (Index k = 0; k < width; ++k)
+        if ((order.array() < order(k)).count() >= kept) W(i, first + k) = 0;
+    }
+  return W;
 }
 
 }  // namespace
@@ -262,6 +288,191 @@ TEST_CASE("rounded activations: blocks of a Kronecker-sparse matrix", "[narrow_d
         CHECK(Y != expected);
       }
     }
+}
+
+TEST_CASE("rounded activations of N:M: the product of what was rounded, for any shape",
+          "[narrow_dot]") {
+  Random random(7);
+  for (const auto& [rows, cols] : std::vector<std::pair<Index, Index>>{
+           {1, 1}, {16, 128}, {37, 5}, {130, 65}, {33, 129}, {48, 523}, {200, 300}})
+    for (const auto& [storage, pattern, activations] : kept_combinations)
+      for (const float scale : {1.0F, 1e-30F}) {  // which a power of two makes up for
+        const Matrix<float> W = scale * with_pattern(random, rows, cols, pattern);
+        const SemiStructured<float> native(W, pattern, storage);
+        const SemiStructured<float> op = native.with_activations(activations);
+        REQUIRE(op.activations() == activations);
+        REQUIRE(native.activations() == Activations::native);
+        const Matrix<double> stored = op.to_dense().cast<double>();
+        for (const Index batch : {1, 2, 3, 4, 5, 6, 7, 8, 9, 64, 103}) {
+          if (scale < 1 && batch % 9 != 1) continue;
+          CAPTURE(rows, cols, to_string(storage), to_string(pattern), scale, batch);
+          const Matrix<float> X = random.matrix<float>(cols, batch);
+          const Matrix<double> expected = stored * rounded(X, activations, 128);
+          Matrix<float> Y =
+              Matrix<float>::Constant(rows, batch, std::numeric_limits<float>::quiet_NaN());
+          op.apply(X, Y);
+          CHECK((Y.cast<double>() - expected).norm() <= 1e-6 * expected.norm());
+          const Matrix<double> exact = stored * X.cast<double>();
+          const Matrix<double> allowed = 1.001 * bound(op.to_dense(), X, activations, 128) +
+                                         1e-6 * (stored.cwiseAbs() * X.cast<double>().cwiseAbs());
+          CHECK(((Y.cast<double>() - exact).cwiseAbs().array() <= allowed.array()).all());
+
+          Matrix<float> alone(rows, batch);
+          for (Index j = 0; j < batch; ++j) op.apply(X.col(j), alone.col(j));
+          CHECK(alone == Y);
+          const Matrix<float> before = scale * random.matrix<float>(rows, batch);
+          Matrix<float> sum = before;
+          op.apply_add(X, sum);
+          CHECK((sum - before - Y).norm() <= 1e-5F * (scale + before.norm() + Y.norm()));
+        }
+        Matrix<float> none(rows, 0);
+        op.apply(Matrix<float>(cols, 0), none);
+      }
+}
+
+TEST_CASE("rounded activations of N:M: threads change no bit, nor the transpose", "[narrow_dot]") {
+  Random random(8);
+  const Matrix<float> X = random.matrix<float>(300, 70);
+  for (const auto& [storage, pattern, activations] : kept_combinations) {
+    const Matrix<float> W = with_pattern(random, 611, 300, pattern);
+    const SemiStructured<float> op =
+        SemiStructured<float>(W, pattern, storage).with_activations(activations);
+    Matrix<float> serial(611, 70);
+    Matrix<float> split(611, 70);
+    op.apply(X, serial);
+    Workspace workspace([](Index tasks, const auto& task) {
+      for (Index i = tasks; i > 0; --i) task(i - 1);
+    });
+    op.reserve(workspace, 70);
+    const std::size_t reserved = workspace.bytes();
+    op.apply(X, split, workspace);
+    CHECK(workspace.bytes() == reserved);
+    CHECK(serial == split);
+    CHECK(op.stored_as(storage).activations() == Activations::native);
+    const SemiStructured<float> native = op.with_activations(Activations::native);
+    Matrix<float> exact(611, 70);
+    native.apply(X, exact);
+    CHECK(exact != serial);
+    Matrix<float> transposed(300, 70);
+    Matrix<float> same(300, 70);
+    op.apply_transpose(exact, transposed);
+    native.apply_transpose(exact, same);
+    CHECK(transposed == same);
+  }
+}
+
+TEST_CASE("rounded activations of N:M: the largest numbers, and what is no number",
+          "[narrow_dot]") {
+  Random random(9);
+  for (const auto& [storage, pattern, activations] : kept_combinations) {
+    CAPTURE(to_string(storage), to_string(pattern));
+    for (const Index cols : {128, 512}) {
+      const Matrix<float> ones =
+          with_pattern(random, 33, cols, pattern).cwiseAbs().cwiseMin(1e-30F) / 1e-30F;
+      for (const float sign : {1.0F, -1.0F})
+        for (const float x : {1.0F, -1.0F, 1e36F}) {
+          const SemiStructured<float> op =
+              SemiStructured<float>((sign * ones).eval(), pattern, storage)
+                  .with_activations(activations);
+          Matrix<float> Y(33, 9);
+          op.apply(Matrix<float>::Constant(cols, 9, x).eval(), Y);
+          const Matrix<float> expected = (sign * ones.rowwise().sum()).replicate(1, 9) * x;
+          CHECK((Y - expected).cwiseAbs().maxCoeff() <= 4e-3F * expected.cwiseAbs().maxCoeff());
+          if (x != 1e36F) CHECK((Y / x - expected / x).cwiseAbs().maxCoeff() < 1e-2F);
+        }
+    }
+    const SemiStructured<float> native(with_pattern(random, 45, 150, pattern), pattern, storage);
+    const SemiStructured<float> op = native.with_activations(activations);
+    for (const float bad :
+         {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+          -std::numeric_limits<float>::infinity()})
+      for (const Index at : {0, 70, 149}) {
+        Matrix<float> X = random.matrix<float>(150, 6);
+        Matrix<float> expected(45, 6);
+        Matrix<float> plain(45, 6);
+        Matrix<float> Y(45, 6);
+        op.apply(X, expected);
+        X(at, 2) = bad;
+        op.apply(X, Y);
+        native.apply(X, plain);  // bf16 reaches the rows that keep the column
+        CAPTURE(bad, at);
+        for (Index j = 0; j < 6; ++j)
+          for (Index i = 0; i < 45; ++i)
+            if (j != 2) CHECK(Y(i, j) == expected(i, j));
+            else if (activations == Activations::bf16)
+              CHECK(is_finite(Y(i, j)) == is_finite(plain(i, j)));
+            else CHECK(std::isnan(Y(i, j)));
+      }
+    Matrix<float> Y(45, 2);
+    op.apply(Matrix<float>::Constant(150, 2, 1e-38F).eval(), Y);
+    CHECK(Y.cwiseAbs().maxCoeff() < 1e-35F);
+  }
+}
+
+TEST_CASE("rounded activations of N:M: what does not fit is refused, files keep what does",
+          "[narrow_dot]") {
+  Random random(10);
+  const Matrix<float> X = random.matrix<float>(130, 5);
+  for (const SparsePattern pattern : {SparsePattern{2, 4}, {4, 8}, {1, 4}, {3, 8}, {8, 16}})
+    for (const Storage storage :
+         {Storage::f32, Storage::bf16, Storage::f16, Storage::int8, Storage::int4})
+      for (const Activations activations :
+           {Activations::int16, Activations::int8, Activations::bf16}) {
+        const SemiStructured<float> op(with_pattern(random, 40, 130, pattern), pattern, storage);
+        const bool meets =
+            std::any_of(kept_combinations.begin(), kept_combinations.end(), [&](const Kept& kept) {
+              return kept.storage == storage && kept.pattern == pattern &&
+                     kept.activations == activations;
+            });
+        CAPTURE(to_string(storage), to_string(pattern), to_string(activations));
+        CHECK(op.meets(activations) == meets);
+        CHECK_THROWS_AS(op.with_activations(static_cast<Activations>(9)), std::invalid_argument);
+        if (storage == Storage::f32) {
+          CHECK_THROWS_WITH(op.with_activations(activations), Catch::Contains("do not meet"));
+          continue;
+        }
+        Parts parts = op.parts();
+        parts.attributes["activations"] = to_string(activations);
+        if (!meets) {
+          CHECK_THROWS_WITH(op.with_activations(activations), Catch::Contains("of 2:4 and 4:8"));
+          CHECK_THROWS_AS(SemiStructured<float>::from_parts(parts), std::invalid_argument);
+          CHECK_THROWS_AS(SemiStructured<double>::from_parts(parts), std::invalid_argument);
+          continue;
+        }
+        const SemiStructured<float> rounding = op.with_activations(activations);
+        CHECK(rounding.parameters().find("activations as") != std::string::npos);
+        CHECK(rounding.parts().attributes.at("activations") == to_string(activations));
+        CHECK(rounding.bytes() == op.bytes());
+        const auto loaded = SemiStructured<float>::from_parts(rounding.parts());
+        CHECK(loaded.activations() == activations);
+        Matrix<float> expected(40, 5);
+        Matrix<float> Y(40, 5);
+        rounding.apply(X, expected);
+        loaded.apply(X, Y);
+        CHECK(Y == expected);
+        const auto wide = SemiStructured<double>::from_parts(parts);
+        CHECK(wide.activations() == Activations::native);
+        CHECK_THROWS_AS(wide.with_activations(activations), std::invalid_argument);
+        CHECK(wide.with_activations(Activations::automatic).activations() == Activations::native);
+      }
+
+  using kernel::DotProducts;
+  using kernel::Format;
+  using Kernel = kernel::Activations;
+  const auto for_large = [](DotProducts dots, Format format, std::size_t kept, std::size_t group) {
+    return kernel::automatic_sparse_activations(dots, format, {kept, group}, 512, 512);
+  };
+  CHECK(for_large(DotProducts::none, Format::int8, 2, 4) == Kernel::native);
+  CHECK(for_large(DotProducts::int16, Format::int8, 2, 4) == Kernel::native);
+  CHECK(for_large(DotProducts::int8, Format::int8, 2, 4) == Kernel::int8);
+  CHECK(for_large(DotProducts::int8_bf16, Format::int8, 4, 8) == Kernel::int8);
+  CHECK(for_large(DotProducts::int8_bf16, Format::int8, 8, 16) == Kernel::native);
+  CHECK(for_large(DotProducts::int8_bf16, Format::int4, 2, 4) == Kernel::native);
+  CHECK(for_large(DotProducts::int8, Format::bf16, 2, 4) == Kernel::native);
+  CHECK(for_large(DotProducts::int8_bf16, Format::bf16, 2, 4) == Kernel::bf16);
+  CHECK(for_large(DotProducts::int8_bf16, Format::bf16, 4, 8) == Kernel::native);
+  CHECK(kernel::automatic_sparse_activations(DotProducts::int8_bf16, Format::int8, {2, 4}, 8, 8) ==
+        Kernel::native);
 }
 
 }  // namespace pleat::test

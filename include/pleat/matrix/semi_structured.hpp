@@ -9,9 +9,9 @@
 #include "pleat/matrix/dense.hpp"
 #include "pleat/matrix/detail/aligned_array.hpp"
 #include "pleat/matrix/detail/narrow/narrow_panels.hpp"
-#include "pleat/matrix/detail/narrow/power_of_two.hpp"
 #include "pleat/matrix/detail/narrow/rounding.hpp"
 #include "pleat/matrix/detail/semi_structured_places.hpp"
+#include "pleat/matrix/detail/sparse/semi_structured_product.hpp"
 #include "pleat/matrix/detail/split.hpp"
 #include "pleat/matrix/hadamard.hpp"
 #include "pleat/matrix/sparse_pattern.hpp"
@@ -118,6 +118,7 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
     result.storage_ = detail::require_storage<T>(storage);
     rotation_.require_storage("SemiStructured", storage);
     result.narrow_ = {};
+    result.controls_ = {};
     if (is_narrow(storage)) {
       result.values_ = {};
       result.narrow_ = detail::NarrowPanels<T>(storage, rows(), places_.values(), stored_value(),
@@ -156,6 +157,22 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
     return result;
   }
 
+  /// This matrix, whose `apply` rounds activations as it runs, as `Dense::with_activations` does:
+  /// int8 values of 2:4 and 4:8 meet int8, with a scale for each 128 columns of a sample, bf16
+  /// values of 2:4 bf16. Memory has a quarter (bf16: an eighth) of a byte more for each column of a
+  /// row then, where the instruction set has such products. `automatic` is `native` where it has
+  /// not, and what was `stored_as` is native. Throws `std::invalid_argument` for other activations,
+  /// saying which meet.
+  [[nodiscard]] SemiStructured with_activations(Activations activations) const {
+    SemiStructured result = *this;
+    result.controls_ = detail::meet(activations, places_, storage_, result.narrow_);
+    return result;
+  }
+  /// Whether it can have such activations.
+  [[nodiscard]] bool meets(Activations activations) const noexcept {
+    return detail::sparse_meets<T>(storage_, pattern(), activations);
+  }
+
   // Copies only, sharing the memory: what was moved from stays as it was.
   SemiStructured(const SemiStructured&) = default;
   SemiStructured& operator=(const SemiStructured&) = default;
@@ -173,6 +190,8 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
   [[nodiscard]] Storage storage() const noexcept { return storage_; }
   /// All that is stored is multiplied by 2 to the power of this, as for `Dense`.
   [[nodiscard]] int exponent() const noexcept { return narrow_.exponent(); }
+  /// What activations are rounded to; never `automatic`.
+  [[nodiscard]] Activations activations() const noexcept { return narrow_.activations(); }
   /// H, where this is the product of what is stored and a rotation.
   [[nodiscard]] std::optional<Hadamard<T>> rotation() const { return rotation_.matrix(); }
   [[nodiscard]] double flops() const noexcept {
@@ -182,8 +201,7 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
   [[nodiscard]] std::string structure() const { return std::string(name); }
   [[nodiscard]] std::string parameters() const {
     return to_string(pattern()) + (stored_places_ == Places::masks ? " by masks" : "") +
-           (is_narrow(storage_) ? ", stored as " + std::string(to_string(storage_)) : "") +
-           rotation_.text();
+           (is_narrow(storage_) ? ", " + narrow_.description() : "") + rotation_.text();
   }
 
   /// The matrix, bit for bit as it is stored, or the product of that and the rotation.
@@ -200,8 +218,9 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
   /// "values": m x N ceil(n / M). "codes": bytes, the codes of a row one after another, of 2, 3, 4
   /// or 5 bits for M = 4, 8, 16 or 32, lowest bits first; or "masks": bytes, a bit for each column
   /// of a row, lowest first. Attributes "cols": n, and "pattern": "N:M" unless it is 2:4. In narrow
-  /// storage also "values_scales", and the attributes "storage" and, if it is not 0, "exponent";
-  /// see `detail::NarrowPanels`. Child "rotation": a `Hadamard`, or none.
+  /// storage also "values_scales", and the attributes "storage" and, if they are not 0 and native,
+  /// "exponent" and "activations"; see `detail::NarrowPanels`. Child "rotation": a `Hadamard`, or
+  /// none.
   [[nodiscard]] Parts parts() const {
     Parts parts{
         structure(),
@@ -216,12 +235,13 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
   }
 
   /// Throws `std::invalid_argument` unless shapes agree, the pattern is one that there is, places
-  /// are such, nothing is kept past the last column, and unused bits are 0.
+  /// are such, nothing is kept past the last column, unused bits are 0, and activations meet.
   [[nodiscard]] static SemiStructured from_parts(const Parts& parts) {
     const Index cols = detail::columns_of(parts);
     const SparsePattern pattern = detail::pattern_of(parts);
     const Index width = detail::row_values(pattern, cols);
     const bool is_stored_narrow = parts.attributes.contains("storage");
+    detail::require_sparse_activations(parts, pattern);
     const auto narrow = is_stored_narrow ? detail::NarrowPanels<T>::from(parts, "values", width)
                                          : detail::NarrowPanels<T>();
     const Matrix<T> values =
@@ -240,17 +260,14 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
     result.values_ = detail::AlignedArray<T>(result.places_.values_size());
     for (Index row = 0; row < values.rows() && width > 0; ++row)
       for (Index i = 0; i < width; ++i) {
-        const bool exists = result.places_.column(row, i) < cols;
-        detail::require(exists || detail::is_zero(values(row, i)), [&] {
-          return "SemiStructured: row " + std::to_string(row) + " keeps a value past column " +
-                 std::to_string(cols - 1);
-        });
+        if (!detail::is_zero(values(row, i))) result.places_.require_column(row, i);
         result.set(row, i, values(row, i));
       }
     if (is_stored_narrow) {
       result.storage_ = narrow.storage();
       result.narrow_ = narrow;
       result.values_ = {};
+      result.controls_ = detail::SemiStructuredControls(result.places_, narrow);
     }
     result.make_dense();
     return detail::Rotation<T>::read(result, parts);
@@ -297,14 +314,14 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
   [[nodiscard]] detail::Split split_rows(Index batch, const Workspace& workspace) const {
     return {rows(), Index{kernel::panel_rows}, flops() * static_cast<double>(batch), workspace};
   }
-  [[nodiscard]] std::size_t scratch(Index batch) const {
-    return kernel_scratch(static_cast<std::size_t>(batch)) +
-           detail::PowerOfTwo<T>(narrow_.power()).scratch(static_cast<std::size_t>(rows()));
+  [[nodiscard]] detail::SemiStructuredProduct<T> narrow_product() const {
+    return {places_, narrow_, controls_};
   }
-  /// What the kernel needs; scratch for what is multiplied by a power of two follows.
-  [[nodiscard]] std::size_t kernel_scratch(std::size_t samples) const {
-    return static_cast<std::size_t>(detail::task_scratch(
-        kernel::active<T>().semi_structured_scratch(static_cast<std::size_t>(cols()), samples)));
+  [[nodiscard]] std::size_t scratch(Index batch) const {
+    const auto samples = static_cast<std::size_t>(batch);
+    if (is_narrow(storage_))
+      return narrow_product().scratch(static_cast<std::size_t>(rows()), samples);
+    return kernel::active<T>().semi_structured_scratch(static_cast<std::size_t>(cols()), samples);
   }
   void reserve_scratch(Workspace& workspace, Index batch) const {
     if (dense_.rows() > 0) dense_.reserve(workspace, batch);
@@ -333,51 +350,34 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
   /// Some of the rows.
   void multiply(Index begin, Index end, const ConstMatrixView<T>& X, MatrixView<T> Y, Update update,
                 T* memory) const {
-    const auto& table = kernel::active<T>();
     const auto rows = static_cast<std::size_t>(end - begin);
-    const auto cols = static_cast<std::size_t>(this->cols());
     const auto batch = static_cast<std::size_t>(X.cols());
     const auto ldx = static_cast<std::size_t>(X.outerStride());
     const auto ldy = static_cast<std::size_t>(Y.outerStride());
-    const std::uint32_t* const codes = places_.data(begin);
     T* const y = Y.data() + begin;
     const bool add = update == Update::add;
     if (is_narrow(storage_)) [[unlikely]]
-      detail::PowerOfTwo<T>(narrow_.power())
-          .apply(rows, batch, y, ldy, add, memory + kernel_scratch(batch),
-                 [&, values = narrow_.data(begin)](std::size_t j, std::size_t samples, T* to,
-                                                   std::size_t ld, bool adds) {
-                   table.semi_structured_narrow_apply(
-                       narrow_.format(), kernel_pattern(), rows, cols, values, codes, samples,
-                       X.data() + j * ldx, ldx, to, ld, adds, memory);
-                 });
+      narrow_product().apply(begin, rows, batch, X.data(), ldx, y, ldy, add, memory);
     else
-      table.semi_structured_apply(kernel_pattern(), rows, cols,
-                                  values_.data() + begin * places_.values(), codes, batch, X.data(),
-                                  ldx, y, ldy, add, memory);
+      kernel::active<T>().semi_structured_apply(
+          kernel_pattern(), rows, static_cast<std::size_t>(cols()),
+          values_.data() + begin * places_.values(), places_.data(begin), batch, X.data(), ldx, y,
+          ldy, add, memory);
   }
 
   void evaluate_transpose(const ConstMatrixView<T>& Y, MatrixView<T> X,
                           Workspace& workspace) const {
-    const auto& table = kernel::active<T>();
     const auto size = [](Index value) { return static_cast<std::size_t>(value); };
     const auto core = [&](const auto& in, auto out) {
       const double work = flops() * static_cast<double>(in.cols());
       const detail::Split split(places_.groups(), 1, work, workspace);
       detail::in_tasks<T>(split, 0, workspace, [&](Index begin, Index end, T*) {
-        if (is_narrow(storage_)) {
-          table.semi_structured_narrow_apply_transpose(
-              narrow_.format(), kernel_pattern(), size(rows()), size(cols()), size(begin),
-              size(end), narrow_.data(0), places_.data(0), size(in.cols()), in.data(),
-              size(in.outerStride()), out.data(), size(out.outerStride()));
-          detail::PowerOfTwo<T>(narrow_.power())
-              .multiply(out, pattern().group * begin, (std::min)(pattern().group * end, cols()));
-        } else {
-          table.semi_structured_apply_transpose(
+        if (is_narrow(storage_)) narrow_product().apply_transpose(begin, end, in, out);
+        else
+          kernel::active<T>().semi_structured_apply_transpose(
               kernel_pattern(), size(rows()), size(cols()), size(begin), size(end), values_.data(),
               places_.data(0), size(in.cols()), in.data(), size(in.outerStride()), out.data(),
               size(out.outerStride()));
-        }
       });
     };
     rotation_.apply_transpose(Y, X, workspace, core);
@@ -386,10 +386,11 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
   Storage storage_ = native_storage<T>;
   Places stored_places_ = Places::codes;
   detail::SemiStructuredPlaces places_ = {};
-  detail::AlignedArray<T> values_ = {};  // in the native storage,
-  detail::NarrowPanels<T> narrow_ = {};  // and in any other,
-  detail::Rotation<T> rotation_ = {};    // where there may be one
-  Dense<T> dense_ = {};                  // empty, unless it is faster
+  detail::AlignedArray<T> values_ = {};           // in the native storage,
+  detail::NarrowPanels<T> narrow_ = {};           // and in any other,
+  detail::SemiStructuredControls controls_ = {};  // where activations are rounded,
+  detail::Rotation<T> rotation_ = {};             // where there may be one
+  Dense<T> dense_ = {};                           // empty, unless it is faster
 };
 
 template <class M>

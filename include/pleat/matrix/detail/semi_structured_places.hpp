@@ -151,6 +151,13 @@ class SemiStructuredPlaces {
   [[nodiscard]] Index column(Index row, Index value) const noexcept {
     return value / pattern_.kept * pattern_.group + code(row, value);
   }
+  /// Throws `std::invalid_argument` if it is.
+  void require_column(Index row, Index value) const {
+    require(column(row, value) < cols_, [&] {
+      return "SemiStructured: row " + std::to_string(row) + " keeps a value past column " +
+             std::to_string(cols_ - 1);
+    });
+  }
   /// What is 0 so far.
   void set(Index row, Index value, Index code) noexcept {
     const auto [word, shift] = place(row, value);

@@ -5,7 +5,7 @@
 
 #include "pleat/kernel/detail/narrow/sample_tiles.hpp"
 #include "pleat/kernel/detail/simd/picked_dots.hpp"
-#include "pleat/kernel/detail/simd/picked_dots_x86.hpp"
+#include "pleat/kernel/detail/simd/picked_dots_native.hpp"
 #include "pleat/kernel/table.hpp"
 
 #include <cstddef>

@@ -13,6 +13,19 @@ namespace pleat::kernel {
 inline namespace v0 {
 namespace detail {
 
+/// Up to 128 activations of a sample, rounded in plain loops, 128 added.
+[[gnu::always_inline]] inline void round_line_plainly(const float* x, std::size_t count,
+                                                      std::uint8_t* to, float& scale) {
+  const LineScale line = LineScale::of(largest_bits(x, count), largest_of(Pair::int8_int8));
+  scale = line.scale;
+  for (std::size_t k = 0; k < picked_line_cols; ++k) {
+    std::int32_t value = 0;
+    if (k < count && line.inverse > 0)
+      value = static_cast<std::int32_t>(__builtin_nearbyintf(x[k] * line.inverse));
+    to[k] = static_cast<std::uint8_t>(value + 128);
+  }
+}
+
 /// What a trait of dot products has besides where weights are N of every M columns. The values of
 /// `lanes` rows of one step are words of 32 bits; of the 8 bytes of activations that belong to the
 /// step, the controls of the rows say which meet them: four of eight bytes (P is int8_int8, the
@@ -112,14 +125,7 @@ struct PickedDots {
   }
 
   static void round_line(const float* x, std::size_t count, std::uint8_t* to, float& scale) {
-    const LineScale line = LineScale::of(largest_bits(x, count), largest_of(Pair::int8_int8));
-    scale = line.scale;
-    for (std::size_t k = 0; k < picked_line_cols; ++k) {
-      std::int32_t value = 0;
-      if (k < count && line.inverse > 0)
-        value = static_cast<std::int32_t>(__builtin_nearbyintf(x[k] * line.inverse));
-      to[k] = static_cast<std::uint8_t>(value + 128);
-    }
+    round_line_plainly(x, count, to, scale);
   }
 };
 

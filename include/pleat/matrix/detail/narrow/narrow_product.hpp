@@ -26,20 +26,49 @@ namespace detail {
   }
 }
 
-/// What `Activations::automatic` stands for on the active instruction set, for weights of a shape:
-/// see `kernel::automatic_activations`.
-template <Real T>
-[[nodiscard]] Activations automatic_activations(Storage storage, Index rows, Index cols) {
-  if (!std::same_as<T, float> || !is_narrow(storage)) return Activations::native;
-  switch (kernel::automatic_activations(kernel::active<T>().dots, format_of(storage),
-                                        static_cast<std::size_t>(rows),
-                                        static_cast<std::size_t>(cols))) {
+/// The same the other way.
+[[nodiscard]] constexpr Activations activations_of(kernel::Activations activations) noexcept {
+  switch (activations) {
     case kernel::Activations::int16: return Activations::int16;
     case kernel::Activations::int8: return Activations::int8;
     case kernel::Activations::bf16: return Activations::bf16;
     default: return Activations::native;
   }
 }
+
+/// What `Activations::automatic` stands for on the active instruction set, for weights of a shape:
+/// see `kernel::automatic_activations`.
+template <Real T>
+[[nodiscard]] Activations automatic_activations(Storage storage, Index rows, Index cols) {
+  if (!std::same_as<T, float> || !is_narrow(storage)) return Activations::native;
+  return activations_of(kernel::automatic_activations(kernel::active<T>().dots, format_of(storage),
+                                                      static_cast<std::size_t>(rows),
+                                                      static_cast<std::size_t>(cols)));
+}
+
+/// Samples rounded to bf16, some at a time, for kernels that take them as they are.
+template <Real T>
+struct RoundedSamples {
+  static constexpr std::size_t some = 64;
+
+  /// Values of memory that they need.
+  [[nodiscard]] static std::size_t scratch(std::size_t cols, std::size_t batch) {
+    return static_cast<std::size_t>(task_scratch(cols * (std::min)(batch, some)));
+  }
+  /// Calls `kernel(begin, samples, x)` with those from `begin` on, rounded, `cols` apart.
+  template <class Kernel>
+  static void apply(std::size_t cols, std::size_t batch, const T* x, std::size_t ldx, T* rounded,
+                    Kernel kernel) {
+    for (std::size_t begin = 0; begin < batch; begin += some) {
+      const std::size_t samples = (std::min)(some, batch - begin);
+      for (std::size_t j = 0; j < samples; ++j)
+        for (std::size_t k = 0; k < cols; ++k)
+          rounded[j * cols + k] =
+              T(static_cast<float>(nearest<Eigen::bfloat16>(x[(begin + j) * ldx + k])));
+      kernel(begin, samples, static_cast<const T*>(rounded));
+    }
+  }
+};
 
 /// Products with a matrix in narrow panels.
 template <Real T>
@@ -78,9 +107,6 @@ class NarrowProduct {
   }
 
  private:
-  // Samples that are rounded to bf16 at once where no instruction multiplies them so.
-  static constexpr std::size_t some = 64;
-
   [[nodiscard]] bool has_kernel() const {
     return kernel::has_narrow_dot(kernel::active<T>().dots, format_, activations_);
   }
@@ -89,26 +115,22 @@ class NarrowProduct {
     std::size_t values = 0;
     if (activations_ == kernel::Activations::native) values = table.narrow_scratch(cols, batch);
     else if (has_kernel()) values = table.narrow_dot_scratch(format_, activations_, cols, batch);
-    else values = table.narrow_scratch(cols, (std::min)(batch, some));
+    else values = table.narrow_scratch(cols, (std::min)(batch, RoundedSamples<T>::some));
     return static_cast<std::size_t>(task_scratch(values));
   }
   [[nodiscard]] std::size_t rounded_scratch(std::size_t cols, std::size_t batch) const {
     if (activations_ == kernel::Activations::native || has_kernel()) return 0;
-    return static_cast<std::size_t>(task_scratch(cols * (std::min)(batch, some)));
+    return RoundedSamples<T>::scratch(cols, batch);
   }
 
   void multiply_rounded(std::size_t rows, std::size_t cols, const std::uint8_t* data,
                         std::size_t batch, const T* x, std::size_t ldx, T* y, std::size_t ldy,
                         bool add, T* memory, T* rounded) const {
-    for (std::size_t begin = 0; begin < batch; begin += some) {
-      const std::size_t samples = (std::min)(some, batch - begin);
-      for (std::size_t j = 0; j < samples; ++j)
-        for (std::size_t k = 0; k < cols; ++k)
-          rounded[j * cols + k] =
-              T(static_cast<float>(nearest<Eigen::bfloat16>(x[(begin + j) * ldx + k])));
-      kernel::active<T>().narrow_apply(format_, rows, cols, data, samples, rounded, cols,
-                                       y + begin * ldy, ldy, add, memory);
-    }
+    RoundedSamples<T>::apply(
+        cols, batch, x, ldx, rounded, [&](std::size_t begin, std::size_t samples, const T* from) {
+          kernel::active<T>().narrow_apply(format_, rows, cols, data, samples, from, cols,
+                                           y + begin * ldy, ldy, add, memory);
+        });
   }
 
   const NarrowPanels<T>& panels_;

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Dot products of kept values with activations that one instruction picks for all rows, on x86.
+// Dot products of kept values with activations that one instruction picks for many rows, on x86
+// and on 64-bit ARM.
 #pragma once
 
+#include "pleat/kernel/detail/simd/dot_products_neon.hpp"
 #include "pleat/kernel/detail/simd/dot_products_x86.hpp"
 #include "pleat/kernel/detail/simd/picked_dots.hpp"
 #include "pleat/kernel/detail/simd/xsimd.hpp"
@@ -147,6 +149,42 @@ struct PickedDots<Vnni512Dots<Halves>> : Vnni512Dots<Halves> {
       _mm_storeu_si128(reinterpret_cast<__m128i*>(to + 16 * i),
                        _mm_xor_si128(_mm512_cvtepi32_epi8(q), _mm_set1_epi8(-128)));
     }
+  }
+};
+#endif
+
+#if defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD) && defined(__ARM_FEATURE_MATMUL_INT8)
+template <>
+struct PickedDots<NeonDots<true>> : NeonDots<true> {
+  static constexpr std::size_t widest = 4;
+  using Controls = uint8x16_t;
+  using Activated = uint8x16_t;
+
+  [[gnu::always_inline]] static int32x4_t begin(const std::int32_t* at) { return vld1q_s32(at); }
+  [[gnu::always_inline]] static int8x16_t values(const std::uint8_t* at) {
+    return vreinterpretq_s8_u8(vld1q_u8(at));
+  }
+  [[gnu::always_inline]] static uint8x16_t controls(const std::uint32_t* at) {
+    return vreinterpretq_u8_u32(vld1q_u32(at));
+  }
+  template <Pair P>
+  [[gnu::always_inline]] static void next(uint8x16_t& controls) {
+    controls = vshrq_n_u8(controls, 4);
+  }
+  [[gnu::always_inline]] static uint8x16_t activations(const std::uint8_t* at) {
+    std::uint64_t eight;
+    __builtin_memcpy(&eight, at, sizeof eight);
+    return vreinterpretq_u8_u64(vdupq_n_u64(eight));
+  }
+  /// A table of bytes takes what lies past its end for 0, so here controls are masked.
+  template <Pair P>
+  [[gnu::always_inline]] static void pick(int32x4_t& sum, int8x16_t values, uint8x16_t controls,
+                                          uint8x16_t x) {
+    sum = vusdotq_s32(sum, vqtbl1q_u8(x, vandq_u8(controls, vdupq_n_u8(7))), values);
+  }
+  [[gnu::always_inline]] static void round_line(const float* x, std::size_t count, std::uint8_t* to,
+                                                float& scale) {
+    round_line_plainly(x, count, to, scale);
   }
 };
 #endif
