@@ -67,4 +67,27 @@ TEST_CASE("activations: every maker gives its narrow parts what was asked for", 
   check_activations<Cur>(W, X);
 }
 
+TEST_CASE("activations: N:M, where the pattern has a kernel", "[activations]") {
+  Random random(62);
+  const Matrix<float> W = random.matrix<float>(96, 80);
+  using Options = SemiStructured<float>::Options;
+  const auto made = [&](SparsePattern pattern, Storage storage, Activations activations) {
+    return compress<SemiStructured>(
+        W, pleat::keep(1),
+        Options{.pattern = pattern, .storage = storage, .activations = activations});
+  };
+  CHECK(made({2, 4}, Storage::int8, Activations::int8).activations() == Activations::int8);
+  CHECK(made({4, 8}, Storage::int8, Activations::int8).activations() == Activations::int8);
+  CHECK(made({2, 4}, Storage::bf16, Activations::bf16).activations() == Activations::bf16);
+  CHECK(made({8, 16}, Storage::int8, Activations::automatic).activations() == Activations::native);
+  CHECK_THROWS_AS(made({8, 16}, Storage::int8, Activations::int8), std::invalid_argument);
+  CHECK_THROWS_AS(made({2, 4}, Storage::int8, Activations::bf16), std::invalid_argument);
+  const auto armor = compress<Armor>(
+      W, pleat::keep(1),
+      Armor<float>::Options{
+          .pattern = {2, 4}, .storage = Storage::int8, .activations = Activations::int8});
+  CHECK(armor.S().activations() == Activations::int8);
+  CHECK(describe(armor).find("activations as int8") != std::string::npos);
+}
+
 }  // namespace pleat::test

@@ -57,12 +57,13 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
     /// run at full speed, if the budget has room for it, else 2:4.
     SparsePattern pattern = {0, 0};
     Places places = Places::automatic;
-    /// The instruction set that the pattern is chosen for: "sse2", "fma3+avx2", "avx512" or
-    /// "neon64"; that in force if empty.
+    /// The instruction set that the pattern is chosen for, as `Table::arch`; that in force if
+    /// empty.
     std::string target = {};
     Storage storage = native_storage<T>;
-    bool rotate = false;     ///< whether inputs are rotated, as for `Dense`
-    std::uint64_t seed = 0;  ///< of the signs of the rotation
+    bool rotate = false;  ///< whether inputs are rotated, as for `Dense`
+    Activations activations = Activations::automatic;  ///< see `with_activations`
+    std::uint64_t seed = 0;                            ///< of the signs of the rotation
     Monitor monitor = {};
   };
 

@@ -3,8 +3,8 @@
 // bf16.
 #pragma once
 
+#include "pleat/kernel/detail/narrow/dot_products.hpp"
 #include "pleat/kernel/detail/narrow/sample_tiles.hpp"
-#include "pleat/kernel/detail/simd/dot_products.hpp"
 #include "pleat/kernel/table.hpp"
 
 #include <cstddef>

@@ -2,7 +2,7 @@
 // Products with samples that are rounded first: block by block of samples, tile by tile.
 #pragma once
 
-#include "pleat/kernel/detail/simd/dot_products.hpp"
+#include "pleat/kernel/detail/narrow/dot_products.hpp"
 #include "pleat/kernel/table.hpp"
 
 #include <cstddef>

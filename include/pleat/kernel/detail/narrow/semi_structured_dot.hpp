@@ -3,9 +3,9 @@
 // rounded on the way.
 #pragma once
 
+#include "pleat/kernel/detail/narrow/picked_dots.hpp"
+#include "pleat/kernel/detail/narrow/picked_dots_native.hpp"
 #include "pleat/kernel/detail/narrow/sample_tiles.hpp"
-#include "pleat/kernel/detail/simd/picked_dots.hpp"
-#include "pleat/kernel/detail/simd/picked_dots_native.hpp"
 #include "pleat/kernel/table.hpp"
 
 #include <cstddef>

@@ -2,9 +2,9 @@
 // The instruction sets that have kernels, as xsimd names them.
 #pragma once
 
-#include "pleat/kernel/detail/simd/dot_products.hpp"
-#include "pleat/kernel/detail/simd/dot_products_neon.hpp"
-#include "pleat/kernel/detail/simd/dot_products_x86.hpp"
+#include "pleat/kernel/detail/narrow/dot_products.hpp"
+#include "pleat/kernel/detail/narrow/dot_products_neon.hpp"
+#include "pleat/kernel/detail/narrow/dot_products_x86.hpp"
 #include "pleat/kernel/detail/simd/xsimd.hpp"
 
 namespace pleat::kernel {

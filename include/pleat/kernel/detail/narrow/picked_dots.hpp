@@ -3,7 +3,7 @@
 // instruction sets without dot products of bytes.
 #pragma once
 
-#include "pleat/kernel/detail/simd/dot_products.hpp"
+#include "pleat/kernel/detail/narrow/dot_products.hpp"
 #include "pleat/kernel/table.hpp"
 
 #include <cstddef>

@@ -2,7 +2,7 @@
 // Dot products of narrow numbers on x86: by the instructions of AVX2, and by those made for them.
 #pragma once
 
-#include "pleat/kernel/detail/simd/dot_products.hpp"
+#include "pleat/kernel/detail/narrow/dot_products.hpp"
 #include "pleat/kernel/detail/simd/xsimd.hpp"
 
 #if defined(__AVX2__) && defined(__FMA__)

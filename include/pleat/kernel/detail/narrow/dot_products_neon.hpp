@@ -2,7 +2,7 @@
 // Dot products of narrow numbers on 64-bit ARM: by widening multiplications, and by SDOT.
 #pragma once
 
-#include "pleat/kernel/detail/simd/dot_products.hpp"
+#include "pleat/kernel/detail/narrow/dot_products.hpp"
 #include "pleat/kernel/detail/simd/xsimd.hpp"
 
 #if defined(__aarch64__)

@@ -3,9 +3,9 @@
 // and on 64-bit ARM.
 #pragma once
 
-#include "pleat/kernel/detail/simd/dot_products_neon.hpp"
-#include "pleat/kernel/detail/simd/dot_products_x86.hpp"
-#include "pleat/kernel/detail/simd/picked_dots.hpp"
+#include "pleat/kernel/detail/narrow/dot_products_neon.hpp"
+#include "pleat/kernel/detail/narrow/dot_products_x86.hpp"
+#include "pleat/kernel/detail/narrow/picked_dots.hpp"
 #include "pleat/kernel/detail/simd/xsimd.hpp"
 
 namespace pleat::kernel {
