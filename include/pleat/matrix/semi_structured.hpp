@@ -165,11 +165,10 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
   /// not, and what was `stored_as` is native. Throws `std::invalid_argument` for other activations,
   /// saying which meet.
   [[nodiscard]] SemiStructured with_activations(Activations activations) const {
-    SemiStructured result = *this;
+    auto result = *this;
     result.controls_ = detail::meet(activations, places_, storage_, result.narrow_);
     return result;
   }
-  /// Whether it can have such activations.
   [[nodiscard]] bool meets(Activations activations) const noexcept {
     return detail::sparse_meets<T>(storage_, pattern(), activations);
   }
