@@ -12,10 +12,9 @@ namespace pleat::test {
 namespace {
 
 /// Rounded activations are close to native ones, and each is what describe says.
-template <template <Real> class Structure>
-void check_activations(const Matrix<float>& W, const Matrix<float>& X) {
+template <template <Real> class Structure, class Options>
+void check_activations(Options options, const Matrix<float>& W, const Matrix<float>& X) {
   for (const Storage storage : {Storage::int8, Storage::int4}) {
-    typename Structure<float>::Options options;
     options.storage = storage;
     options.activations = Activations::native;
     const auto native = compress<Structure>(W, pleat::keep(0.6), options);
@@ -45,7 +44,7 @@ void check_activations(const Matrix<float>& W, const Matrix<float>& X) {
     CHECK(Y != expected);
     CHECK(apply_error(W, rounded, X) != apply_error(W, native, X));
   }
-  typename Structure<float>::Options options;
+  options.storage = Storage::f32;
   options.activations = Activations::int8;
   CHECK_THROWS_WITH(compress<Structure>(W, pleat::keep(1.5), options), Catch::Contains("f32"));
 }
@@ -56,15 +55,15 @@ TEST_CASE("activations: every maker gives its narrow parts what was asked for", 
   Random random(61);
   const Matrix<float> W = random.matrix<float>(96, 80);
   const Matrix<float> X = random.matrix<float>(80, 5);
-  check_activations<Dense>(W, X);
-  check_activations<LowRank>(W, X);
-  check_activations<Monarch>(W, X);
-  check_activations<Kronecker>(W, X);
-  check_activations<Blast>(W, X);
-  check_activations<SparseLowRank>(W, X);
-  check_activations<BlockDictionary>(W, X);
-  check_activations<SparseDictionary>(W, X);
-  check_activations<Cur>(W, X);
+  check_activations<Dense>(Dense<float>::Options(), W, X);
+  check_activations<LowRank>(LowRank<float>::Options(), W, X);
+  check_activations<Monarch>(Monarch<float>::Options(), W, X);
+  check_activations<Kronecker>(Kronecker<float>::Options(), W, X);
+  check_activations<Blast>(Blast<float>::Options(), W, X);
+  check_activations<SparseLowRank>(SparseLowRank<float>::Options(), W, X);
+  check_activations<BlockDictionary>(BlockDictionary<float>::Options(), W, X);
+  check_activations<SparseDictionary>(SparseDictionary<float>::Options(), W, X);
+  check_activations<Cur>(Cur<float>::Options(), W, X);
 }
 
 TEST_CASE("activations: N:M, where the pattern has a kernel", "[activations]") {

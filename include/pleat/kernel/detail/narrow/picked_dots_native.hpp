@@ -120,7 +120,8 @@ struct PickedDots<Vnni512Dots<Halves>> : Vnni512Dots<Halves> {
     if constexpr (P == Pair::bf16_bf16) {
 #if defined(__AVX512BF16__)
       const __m512i picked = _mm512_permutexvar_epi16(controls, x);
-      sum = _mm512_dpbf16_ps(sum, (__m512bh)picked, (__m512bh)values);
+      sum = _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(picked),
+                             reinterpret_cast<__m512bh>(values));
 #endif
     } else {
       sum = _mm512_dpbusd_epi32(sum, _mm512_shuffle_epi8(x, controls), values);
