@@ -77,9 +77,12 @@ template <template <Real> class Structure, class Derived>
         stoppable.monitor = monitor;
         if constexpr (requires { options.rotate; })
           if (options.rotate)
-            return detail::rotated<Structure<T>, T>(target, within, seen, stoppable,
-                                                    Compressor<Structure<T>>::run);
-        return Compressor<Structure<T>>::run(target, within, seen, stoppable);
+            return detail::with_options(
+                detail::rotated<Structure<T>, T>(target, within, seen, stoppable,
+                                                 Compressor<Structure<T>>::run),
+                options);
+        return detail::with_options(Compressor<Structure<T>>::run(target, within, seen, stoppable),
+                                    options);
       });
 }
 
