@@ -56,9 +56,8 @@ struct NarrowColumns {
       if constexpr (F == Format::int4) {
         scale[v] = Narrow<Arch>::f16(at + 2 * v * lanes);
       } else {
-        float lane[lanes];
-        __builtin_memcpy(lane, at + 4 * v * lanes, sizeof lane);
-        scale[v] = Batch::load_unaligned(lane);
+        // Not through an array: what is stored in pieces is slow to load as a whole.
+        scale[v] = Batch::load_unaligned(reinterpret_cast<const float*>(at) + v * lanes);
       }
     }
   }

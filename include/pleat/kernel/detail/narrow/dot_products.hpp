@@ -102,20 +102,20 @@ template <Pair P, bool Wide>
 }
 
 /// The trait for an instruction set without such instructions. What it has, others have, for a pair
-/// P:
+/// P and as many rows as there are lanes:
 ///
-///     parts<P>              a word of each row is so many operands, for 4 bytes of activations
-///     each value_bytes<P>        bytes of a rounded activation Sums<P>, Operand      of as many
-///     rows as there are lanes operands<P>(word, to) the operands of the words of `lanes` rows
+///     parts<P>, value_bytes<P>       operands in a word of each row, which meet 4 bytes of
+///                                    activations each; bytes of an activation
+///     operand<P, part>(word)         one of them, of the words from one on
 ///     begin<P>(offset), dot<P>(sum, operand, x), end<P>(sum, offset)
-///                           the sums of one group; `offset` is what is owed where weights have
-///                           something added to them
-///     scales<P>(at, row)    those of the weights of `lanes` rows from `row` on, of a panel's
+///                                    the sums of a group; `offset` is what is owed where weights
+///                                    have something added to them
+///     scales<P>(at, row)             those of the weights from a row of the panel on
 ///     round<P>(x, count, to, scale, offsets)
-///                           up to 64 activations of one sample; all 64 are written, in the order
-///                           in which the parts of a word, taken out by shifts and masks, need
-///                           them: of each four for int16 0 2 1 3, of each eight for int4 0 2 4 6 1
-///                           3 5 7
+///                                    up to 64 activations of a sample; all 64 are written
+///
+/// Parts are taken out of a word by shifts and masks, so rounded activations follow each other as
+/// these need them: of each four for int16 0 2 1 3, of each eight for int4 0 2 4 6 1 3 5 7.
 struct PortableDots {
   static constexpr DotProducts kind = DotProducts::none;
   static constexpr std::size_t lanes = panel_rows;
@@ -135,16 +135,17 @@ struct PortableDots {
   template <Pair P>
   static constexpr std::size_t value_bytes = P == Pair::int8_int16 ? 2 : 1;
 
-  template <Pair P>
-  static void operands(const std::uint8_t* word, Operand (&to)[parts<P>]) {
-    for (std::size_t part = 0; part < parts<P>; ++part)
-      for (std::size_t b = 0; b < 4; ++b)
-        for (std::size_t i = 0; i < lanes; ++i) {
-          const int stored = word[4 * i + (P == Pair::int8_int16 ? b % 2 * 2 + part : b)];
-          if constexpr (P == Pair::int4_int8)
-            to[part].lane[b][i] = (part == 0 ? stored & 15 : stored >> 4) - 8;
-          else to[part].lane[b][i] = stored < 128 ? stored : stored - 256;
-        }
+  template <Pair P, std::size_t Part>
+  static Operand operand(const std::uint8_t* word) {
+    Operand result;
+    for (std::size_t b = 0; b < 4; ++b)
+      for (std::size_t i = 0; i < lanes; ++i) {
+        const int stored = word[4 * i + (P == Pair::int8_int16 ? b % 2 * 2 + Part : b)];
+        if constexpr (P == Pair::int4_int8)
+          result.lane[b][i] = (Part == 0 ? stored & 15 : stored >> 4) - 8;
+        else result.lane[b][i] = stored < 128 ? stored : stored - 256;
+      }
+    return result;
   }
   template <Pair P>
   static Integers begin(std::int32_t) {

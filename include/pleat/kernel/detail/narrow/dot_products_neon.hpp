@@ -31,20 +31,18 @@ struct NeonDots {
   template <Pair P>
   static constexpr std::size_t value_bytes = wide<P> ? 2 : 1;
 
-  template <Pair P>
-  [[gnu::always_inline]] static void operands(const std::uint8_t* word, int8x16_t (&to)[parts<P>]) {
+  template <Pair P, std::size_t Part>
+  [[gnu::always_inline]] static int8x16_t operand(const std::uint8_t* word) {
     const uint8x16_t w = vld1q_u8(word);
-    if constexpr (P == Pair::int4_int8) {
-      const int8x16_t eight = vdupq_n_s8(8);
-      to[0] = vsubq_s8(vreinterpretq_s8_u8(vandq_u8(w, vdupq_n_u8(15))), eight);
-      to[1] = vsubq_s8(vreinterpretq_s8_u8(vshrq_n_u8(w, 4)), eight);
-    } else if constexpr (wide<P>) {  // columns 0 and 2 of each word, and 1 and 3
+    if constexpr (P == Pair::int4_int8)
+      return vsubq_s8(
+          vreinterpretq_s8_u8(Part == 0 ? vandq_u8(w, vdupq_n_u8(15)) : vshrq_n_u8(w, 4)),
+          vdupq_n_s8(8));
+    if constexpr (wide<P>) {  // columns 0 and 2 of each word, or 1 and 3
       const int16x8_t halves = vreinterpretq_s16_u8(w);
-      to[0] = vreinterpretq_s8_s16(vshrq_n_s16(vshlq_n_s16(halves, 8), 8));
-      to[1] = vreinterpretq_s8_s16(vshrq_n_s16(halves, 8));
-    } else {
-      to[0] = vreinterpretq_s8_u8(w);
+      return vreinterpretq_s8_s16(vshrq_n_s16(Part == 0 ? vshlq_n_s16(halves, 8) : halves, 8));
     }
+    return vreinterpretq_s8_u8(w);
   }
   template <Pair P>
   [[gnu::always_inline]] static int32x4_t begin(std::int32_t) {

@@ -35,17 +35,16 @@ struct Dots256 {
     __builtin_memcpy(&four, x, sizeof four);
     return _mm256_set1_epi32(four);
   }
-  /// Columns 0 and 2 of each word, and 1 and 3, in 16 bits each.
-  [[gnu::always_inline]] static void halves(const std::uint8_t* word, __m256i (&to)[2]) {
+  /// Columns 0 and 2 of each word, or 1 and 3, in 16 bits each.
+  template <std::size_t Part>
+  [[gnu::always_inline]] static __m256i halves(const std::uint8_t* word) {
     const __m256i w = words(word);
-    to[0] = _mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8);
-    to[1] = _mm256_srai_epi16(w, 8);
+    return _mm256_srai_epi16(Part == 0 ? _mm256_slli_epi16(w, 8) : w, 8);
   }
-  [[gnu::always_inline]] static void nibbles(const std::uint8_t* word, __m256i (&to)[2]) {
+  template <std::size_t Part>
+  [[gnu::always_inline]] static __m256i nibbles(const std::uint8_t* word) {
     const __m256i w = words(word);
-    const __m256i low = _mm256_set1_epi8(15);
-    to[0] = _mm256_and_si256(w, low);
-    to[1] = _mm256_and_si256(_mm256_srli_epi16(w, 4), low);
+    return _mm256_and_si256(Part == 0 ? w : _mm256_srli_epi16(w, 4), _mm256_set1_epi8(15));
   }
   [[gnu::always_inline]] static Floats load(const float* from) { return _mm256_loadu_ps(from); }
   [[gnu::always_inline]] static void store(float* to, Floats value) { _mm256_storeu_ps(to, value); }
@@ -68,9 +67,7 @@ struct Dots256 {
       return load(lane);
 #endif
     } else {
-      float lane[lanes];
-      __builtin_memcpy(lane, at + 4 * row, sizeof lane);
-      return load(lane);
+      return _mm256_castsi256_ps(words(at + 4 * row));
     }
   }
 
@@ -144,10 +141,10 @@ struct Avx2Dots : Dots256 {
   template <Pair P>
   static constexpr std::size_t value_bytes = P == Pair::int4_int8 ? 1 : 2;
 
-  template <Pair P>
-  [[gnu::always_inline]] static void operands(const std::uint8_t* word, __m256i (&to)[2]) {
-    if constexpr (P == Pair::int4_int8) nibbles(word, to);
-    else halves(word, to);
+  template <Pair P, std::size_t Part>
+  [[gnu::always_inline]] static __m256i operand(const std::uint8_t* word) {
+    if constexpr (P == Pair::int4_int8) return nibbles<Part>(word);
+    else return halves<Part>(word);
   }
   template <Pair P>
   [[gnu::always_inline]] static __m256i begin(std::int32_t) {
@@ -190,12 +187,12 @@ struct Vnni256Dots : Dots256 {
   template <Pair P>
   static constexpr std::size_t value_bytes = P == Pair::int8_int16 ? 2 : 1;
 
-  template <Pair P>
-  [[gnu::always_inline]] static void operands(const std::uint8_t* word, __m256i (&to)[parts<P>]) {
+  template <Pair P, std::size_t Part>
+  [[gnu::always_inline]] static __m256i operand(const std::uint8_t* word) {
     if constexpr (P == Pair::int8_int8)
-      to[0] = _mm256_xor_si256(words(word), _mm256_set1_epi8(-128));
-    else if constexpr (P == Pair::int4_int8) nibbles(word, to);
-    else halves(word, to);
+      return _mm256_xor_si256(words(word), _mm256_set1_epi8(-128));
+    else if constexpr (P == Pair::int4_int8) return nibbles<Part>(word);
+    else return halves<Part>(word);
   }
   template <Pair P>
   [[gnu::always_inline]] static __m256i begin(std::int32_t offset) {
@@ -253,20 +250,15 @@ struct Vnni512Dots {
   template <Pair P>
   static constexpr std::size_t value_bytes = P == Pair::int8_int16 || P == Pair::bf16_bf16 ? 2 : 1;
 
-  template <Pair P>
-  [[gnu::always_inline]] static void operands(const std::uint8_t* word, __m512i (&to)[parts<P>]) {
+  template <Pair P, std::size_t Part>
+  [[gnu::always_inline]] static __m512i operand(const std::uint8_t* word) {
     const __m512i w = _mm512_loadu_si512(word);
-    if constexpr (P == Pair::int8_int8) {
-      to[0] = _mm512_xor_si512(w, _mm512_set1_epi8(-128));
-    } else if constexpr (P == Pair::int4_int8) {
-      to[0] = _mm512_and_si512(w, _mm512_set1_epi8(15));
-      to[1] = _mm512_and_si512(_mm512_srli_epi16(w, 4), _mm512_set1_epi8(15));
-    } else if constexpr (P == Pair::int8_int16) {
-      to[0] = _mm512_srai_epi16(_mm512_slli_epi16(w, 8), 8);
-      to[1] = _mm512_srai_epi16(w, 8);
-    } else {
-      to[0] = w;
-    }
+    if constexpr (P == Pair::int8_int8) return _mm512_xor_si512(w, _mm512_set1_epi8(-128));
+    else if constexpr (P == Pair::int4_int8)
+      return _mm512_and_si512(Part == 0 ? w : _mm512_srli_epi16(w, 4), _mm512_set1_epi8(15));
+    else if constexpr (P == Pair::int8_int16)
+      return _mm512_srai_epi16(Part == 0 ? _mm512_slli_epi16(w, 8) : w, 8);
+    else return w;
   }
   template <Pair P>
   [[gnu::always_inline]] static Sums<P> begin(std::int32_t offset) {

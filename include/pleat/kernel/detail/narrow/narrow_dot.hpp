@@ -27,28 +27,35 @@ struct NarrowDot {
   template <Pair P>
   static constexpr std::size_t line_bytes = scale_line_cols* Dots::template value_bytes<P>;
 
-  /// One word of R panels times N samples; `x` points at the first of them.
+  /// One part of a word of R panels times N samples; `x` points at what the first of them has for
+  /// it.
+  template <Pair P, std::size_t Part, std::size_t R, std::size_t N>
+  [[gnu::always_inline]] static void part(const std::uint8_t* const (&at)[R], std::size_t word,
+                                          const std::uint8_t* x,
+                                          typename Dots::template Sums<P> (&sum)[N][R][vectors]) {
+    typename Dots::Operand w[R][vectors];
+#pragma GCC unroll 4
+    for (std::size_t r = 0; r < R; ++r)
+#pragma GCC unroll 4
+      for (std::size_t v = 0; v < vectors; ++v)
+        w[r][v] = Dots::template operand<P, Part>(at[r] + 64 * word + 4 * v * lanes);
+#pragma GCC unroll 8
+    for (std::size_t j = 0; j < N; ++j)
+#pragma GCC unroll 4
+      for (std::size_t r = 0; r < R; ++r)
+#pragma GCC unroll 4
+        for (std::size_t v = 0; v < vectors; ++v)
+          Dots::template dot<P>(sum[j][r][v], w[r][v], x + j * line_bytes<P>);
+  }
+  /// All of the word; `x` points at the line of the first sample.
   template <Pair P, std::size_t R, std::size_t N>
   [[gnu::always_inline]] static void step(const std::uint8_t* const (&at)[R], std::size_t word,
                                           const std::uint8_t* x,
                                           typename Dots::template Sums<P> (&sum)[N][R][vectors]) {
     constexpr std::size_t parts = Dots::template parts<P>;
-    typename Dots::Operand w[R][vectors][parts];
-#pragma GCC unroll 4
-    for (std::size_t r = 0; r < R; ++r)
-#pragma GCC unroll 2
-      for (std::size_t v = 0; v < vectors; ++v)
-        Dots::template operands<P>(at[r] + 64 * word + 4 * v * lanes, w[r][v]);
     x += 4 * parts * word;
-#pragma GCC unroll 2
-    for (std::size_t part = 0; part < parts; ++part)
-#pragma GCC unroll 8
-      for (std::size_t j = 0; j < N; ++j)
-#pragma GCC unroll 4
-        for (std::size_t r = 0; r < R; ++r)
-#pragma GCC unroll 2
-          for (std::size_t v = 0; v < vectors; ++v)
-            Dots::template dot<P>(sum[j][r][v], w[r][v][part], x + j * line_bytes<P> + 4 * part);
+    part<P, 0, R, N>(at, word, x, sum);
+    if constexpr (parts == 2) part<P, 1, R, N>(at, word, x + 4, sum);
   }
 
   /// R panels times the N samples of a tile.
@@ -86,7 +93,7 @@ struct NarrowDot {
         for (std::size_t j = 0; j < N; ++j)
 #pragma GCC unroll 4
           for (std::size_t r = 0; r < R; ++r)
-#pragma GCC unroll 2
+#pragma GCC unroll 4
             for (std::size_t v = 0; v < vectors; ++v)
               sum[j][r][v] = Dots::template begin<P>(offsets[j]);
         const std::uint8_t* const from = values + g * group * Dots::template value_bytes<P>;
@@ -95,14 +102,14 @@ struct NarrowDot {
         typename Dots::Floats weight[R][vectors];
 #pragma GCC unroll 4
         for (std::size_t r = 0; r < R; ++r)
-#pragma GCC unroll 2
+#pragma GCC unroll 4
           for (std::size_t v = 0; v < vectors; ++v)
             weight[r][v] = Dots::template scales<P>(panels[r] + place.scale, v * lanes);
 #pragma GCC unroll 8
         for (std::size_t j = 0; j < N; ++j)
 #pragma GCC unroll 4
           for (std::size_t r = 0; r < R; ++r)
-#pragma GCC unroll 2
+#pragma GCC unroll 4
             for (std::size_t v = 0; v < vectors; ++v)
               totals.set(j, r, v,
                          Dots::multiply_add(Dots::template end<P>(sum[j][r][v], offsets[j]),
