@@ -3,6 +3,7 @@
 #include "pleat/compress/cross_validate.hpp"
 
 #include "compress/support.hpp"
+#include "pleat/compress/dense.hpp"
 #include "pleat/compress/low_rank.hpp"
 #include "support/catch.hpp"
 
@@ -66,6 +67,29 @@ TEST_CASE("what is expected of unseen inputs is what they show", "[cross_validat
     CHECK(expected == Approx(relative_error(W, op, all)).epsilon(0.2));
     // Nor does it depend on the sizes of things.
     CHECK(cross_validate<LowRank>(0x1p-30 * W, keep(0.5), calibration) == expected);
+  }
+}
+
+TEST_CASE("rounded activations are part of what is expected, where samples are held",
+          "[cross_validate]") {
+  Random random(703);
+  const Matrix<float> W = random.matrix<float>(60, 96);
+  const Matrix<float> X = random.matrix<float>(96, 40);
+  const Vector<double> weights = random.matrix<double>(60, 1).cwiseAbs();
+  using Options = Dense<float>::Options;
+  const auto expected = [&](const Calibration<float>& calibration, Activations activations) {
+    return cross_validate<Dense>(W, pleat::keep(1), calibration,
+                                 Options{.storage = Storage::int8, .activations = activations});
+  };
+  for (const bool weighted : {false, true}) {
+    auto calibration = calibration_of(X);
+    if (weighted) calibration.row_weights(weights);
+    REQUIRE(calibration.held_samples().size() > 0);
+    const double native = expected(calibration, Activations::native);
+    CHECK(expected(calibration, Activations::int16) == Approx(native).epsilon(1e-2));
+    const double rounded = expected(calibration, Activations::int8);
+    CHECK(rounded > 1.1 * native);
+    CHECK(rounded < 4 * native);
   }
 }
 
