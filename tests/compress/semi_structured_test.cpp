@@ -292,6 +292,21 @@ TEST_CASE("the pattern is what the target runs at full speed and the budget has 
   };
   CHECK(doubles("avx512") == SparsePattern{4, 8});
   CHECK(doubles("fma3+avx2") == SparsePattern{2, 4});
+  // Values that meet rounded activations have kernels of their own.
+  const auto narrow = [&](const char* target, Storage storage) {
+    const auto op =
+        compress<SemiStructured>(W, keep(1), Options{.target = target, .storage = storage});
+    return to_string(op.pattern());
+  };
+  CHECK(narrow("avx512", Storage::int8) == "8:16");
+  CHECK(narrow("avx512+vnni", Storage::int8) == "4:8");
+  CHECK(narrow("avx512+vnni+bf16", Storage::int8) == "4:8");
+  CHECK(narrow("avx2+vnni", Storage::int8) == "4:8");
+  CHECK(narrow("avx512+vnni", Storage::bf16) == "8:16");
+  CHECK(narrow("avx512+vnni+bf16", Storage::bf16) == "2:4");
+  CHECK(narrow("avx512+vnni+bf16", Storage::int4) == "8:16");
+  CHECK(narrow("neon64+dot+i8mm", Storage::f16) == "4:8");
+  CHECK(chosen("avx512+vnni+bf16", 1) == "8:16");
   // By default for the kernels that are in force.
   const auto here = compress<SemiStructured>(W, keep(1)).pattern();
   CHECK(here.group == detail::full_speed_group(detail::resolved_target<float>({}), 4));

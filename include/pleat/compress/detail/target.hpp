@@ -6,6 +6,7 @@
 #include "pleat/core/scalar.hpp"
 #include "pleat/kernel/active.hpp"
 
+#include <concepts>
 #include <cstddef>
 #include <string>
 #include <string_view>
@@ -34,12 +35,38 @@ template <Real T>
   return name;
 }
 
+/// The dot products of the instruction set that `Options::target` names, that in force if it is
+/// empty.
+template <Real T>
+[[nodiscard]] kernel::DotProducts target_dots(const std::string& target) {
+  if (target.empty()) return kernel::active<T>().dots;
+  if (target == "avx512+vnni+bf16") return kernel::DotProducts::int8_bf16;
+  if (target == "sse2") return kernel::DotProducts::none;
+  return target == "avx512+vnni" || target == "avx2+vnni" || target == "neon64+dot+i8mm"
+             ? kernel::DotProducts::int8
+             : kernel::DotProducts::int16;
+}
+
 /// The largest group, of which half is kept, that an instruction set runs at full speed.
 [[nodiscard]] inline Index full_speed_group(const std::string& target, std::size_t scalar_size) {
   const bool single = scalar_size == sizeof(float);
   if (target == "avx512") return single ? 16 : 8;
   if (target == "fma3+avx2" || target == "neon64") return single ? 8 : 4;
   return 4;
+}
+
+/// The same for values in some storage: those of int8 and bf16 run at full speed where they meet
+/// rounded activations, for which there are kernels of 4:8, and of 2:4.
+template <Real T>
+[[nodiscard]] Index full_speed_group_of(const std::string& target, Storage storage) {
+  if constexpr (std::same_as<T, float>) {
+    const kernel::DotProducts dots = target_dots<T>(target);
+    if (storage == Storage::int8 &&
+        (dots == kernel::DotProducts::int8 || dots == kernel::DotProducts::int8_bf16))
+      return 8;
+    if (storage == Storage::bf16 && dots == kernel::DotProducts::int8_bf16) return 4;
+  }
+  return full_speed_group(resolved_target<T>(target), sizeof(T));
 }
 
 /// The most inputs of which it picks one for every lane in one or two instructions.

@@ -40,7 +40,8 @@ template <Real T>
                                            const std::string& beside = {}) {
   require(places <= Places::masks,
           [&] { return "compress<" + std::string(structure) + ">: unknown form of places"; });
-  const Index group = full_speed_group(resolved_target<T>(target), sizeof(T));
+  (void)resolved_target<T>(target);
+  const Index group = full_speed_group_of<T>(target, storage);
   std::vector<SparsePattern> patterns{pattern};
   if (pattern == SparsePattern{0, 0}) {
     patterns = {{group / 2, group}};
@@ -94,8 +95,9 @@ template <Real T>
 /// one, their scales too; where N does not divide M, to the nearest.
 ///
 /// By default half of every M columns are kept: 16 where AVX-512 runs floats, 8 where AVX2 or NEON
-/// do, else 4 (of doubles half as many); by masks where codes do not fit the budget; and 2:4 where
-/// only that fits.
+/// do, else 4 (of doubles half as many); of int8 values 8 where they meet activations rounded to
+/// bytes (VNNI, SDOT), and of bf16 values 4 where there are dot products of bf16; by masks where
+/// codes do not fit the budget; and 2:4 where only that fits.
 ///
 /// The smallest budget is the bytes of the matrix. Row weights change nothing, because every row is
 /// fitted by itself; neither does an output metric, which would couple the rows: only errors are
