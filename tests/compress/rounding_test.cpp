@@ -367,12 +367,13 @@ TEST_CASE("any calibration is rotated, of any number of samples", "[rounding][ro
   const Dense<float>::Options plain{.storage = Storage::int4};
   const Dense<float>::Options options{.storage = Storage::int4, .rotate = true, .seed = 9};
   const auto whole = calibration_of(all);
+  // What it helps to know nothing is never lost.
+  const double blind = relative_error(W, compress<Dense>(W, keep(1), options), whole);
   const auto check = [&](const Calibration<float>& calibration) {
     const double rotated =
         relative_error(W, compress<Dense>(W, keep(1), calibration, options), whole);
-    const double error = relative_error(W, compress<Dense>(W, keep(1), calibration, plain), whole);
-    CAPTURE(rotated / error);
-    CHECK(rotated < (calibration.samples() < 30 ? 2 : 1.3) * error);
+    CAPTURE(rotated / blind);
+    CHECK(rotated < (calibration.samples() < 30 ? 1.05 : 0.8) * blind);
   };
   for (const Index samples : {1, 2, 3, 30, 69, 70, 71, 500})
     for (const Folds folds : {Folds::one, Folds::two}) {
@@ -385,7 +386,11 @@ TEST_CASE("any calibration is rotated, of any number of samples", "[rounding][ro
       check(Calibration<float>::from_gram(calibration.gram(), samples));
       Calibration<float> pairs(n, folds);
       pairs.add(all.leftCols(samples), all.leftCols(samples) * 0.9F);
-      check(pairs);
+      // Fitted to W x / 0.9, which is a ninth from W x for either.
+      const auto of_pairs = [&](const Dense<float>::Options& with) {
+        return relative_error(W, compress<Dense>(W, keep(1), pairs, with), pairs);
+      };
+      CHECK(of_pairs(options) < (samples < 30 ? 2 : 1.5) * of_pairs(plain));
       if (folds == Folds::two && samples > 2) {
         CHECK(cross_validate<Dense>(W, keep(1), calibration, options) <
               1.5 * cross_validate<Dense>(W, keep(1), calibration, plain));
