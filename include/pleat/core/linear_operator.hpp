@@ -193,18 +193,24 @@ class OperatorBase {
   /// that rounds activations, its transpose.
   [[nodiscard]] Matrix<T> to_dense() const {
     const bool transposed = detail::rounds_activations(self());
-    const Index size = transposed ? self().rows() : self().cols();
+    const Index m = self().rows();
+    const Index n = self().cols();
+    const Index size = transposed ? m : n;
     constexpr Index block = 64;
-    Matrix<T> dense(transposed ? self().cols() : self().rows(), size);
+    Matrix<T> dense(m, n);
     Matrix<T> identity = Matrix<T>::Zero(size, (std::min)(block, size));
+    Matrix<T> rows(transposed ? n : 0, identity.cols());
     for (Index first = 0; first < size; first += block) {
       const Index count = (std::min)(block, size - first);
       for (Index j = 0; j < count; ++j) identity(first + j, j) = T(1);
-      if (transposed) apply_transpose(identity.leftCols(count), dense.middleCols(first, count));
-      else apply(identity.leftCols(count), dense.middleCols(first, count));
+      if (transposed) {
+        apply_transpose(identity.leftCols(count), rows.leftCols(count));
+        dense.middleRows(first, count) = rows.leftCols(count).transpose();
+      } else {
+        apply(identity.leftCols(count), dense.middleCols(first, count));
+      }
       for (Index j = 0; j < count; ++j) identity(first + j, j) = T(0);
     }
-    if (transposed) dense.transposeInPlace();
     return dense;
   }
 
