@@ -161,7 +161,8 @@ TEST_CASE("ARMOR's core in narrow storage", "[armor]") {
   const auto with = [&](Storage storage) {
     return compress<Armor>(
         W, keep(1), calibration,
-        ArmorOptions{.block_rows = 8, .block_cols = 8, .rounds = 4, .storage = storage});
+        ArmorOptions{
+            .block_rows = 8, .block_cols = 8, .rounds = 4, .pattern = {4, 8}, .storage = storage});
   };
   const auto full = with(Storage::f32);
   const double error = relative_error(W, full, calibration);
