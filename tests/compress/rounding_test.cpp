@@ -367,7 +367,7 @@ TEST_CASE("any calibration is rotated, of any number of samples", "[rounding][ro
   const Dense<float>::Options plain{.storage = Storage::int4};
   const Dense<float>::Options options{.storage = Storage::int4, .rotate = true, .seed = 9};
   const auto whole = calibration_of(all);
-  // What it helps to know nothing is never lost.
+  // Of few samples at most a twentieth worse than without a calibration, of 30 a fifth better.
   const double blind = relative_error(W, compress<Dense>(W, keep(1), options), whole);
   const auto check = [&](const Calibration<float>& calibration) {
     const double rotated =

@@ -103,8 +103,8 @@ class Dense : public OperatorBase<Dense<T>, T> {
   /// This matrix, whose `apply` rounds activations as it runs so that narrow weights meet them as
   /// they are stored, in the arithmetic of narrow numbers: int8 weights int8 or int16, those of
   /// fewer bits int8, bf16 weights bf16. `automatic` takes what is fastest on the active
-  /// instruction set, and `native`, which every matrix is made with, where nothing is: for few
-  /// rows, or 4096 entries. A property of the matrix, kept in files; `to_dense` and
+  /// instruction set, and `native`, which every matrix is made with, where that is not faster: for
+  /// fewer than 32 rows, or 4096 entries. A property of the matrix, kept in files; `to_dense` and
   /// `apply_transpose` know nothing of it.
   ///
   /// Integers have a scale for each 64 columns of a sample, the largest magnitude over 127 (int16:
