@@ -29,11 +29,25 @@ bool lies_on(const Grid& grid, const Matrix<double>& Qt, const Matrix<double>& s
   for (Index row = 0; row < Qt.cols(); ++row)
     for (Index i = 0; i < Qt.rows(); ++i) {
       const double scale = scales(i / grid.span, row);
-      if (std::abs(scale * grid.integer(Qt(i, row), scale) - Qt(i, row)) >
+      if (std::abs(scale * grid.number(Qt(i, row), scale) - Qt(i, row)) >
           1e-12 * std::abs(Qt(i, row)))
         return false;
     }
   return true;
+}
+
+/// The errors with uniform and with fitted levels, at the same share of the bytes.
+template <template <Real> class Structure, class Options>
+std::pair<double, double> errors_of_levels(Options options, Storage storage, const Matrix<float>& W,
+                                           double share, const Calibration<float>& calibration) {
+  options.storage = storage;
+  const auto uniform = compress<Structure>(W, keep(share), calibration, options);
+  options.levels = Levels::fitted;
+  const auto fitted = compress<Structure>(W, keep(share), calibration, options);
+  CHECK(double(fitted.bytes()) <= share * 4 * double(W.size()));
+  CHECK(describe(fitted).find("_fitted") != std::string::npos);
+  CHECK(describe(uniform).find("_fitted") == std::string::npos);
+  return {relative_error(W, uniform, calibration), relative_error(W, fitted, calibration)};
 }
 
 }  // namespace
@@ -41,7 +55,8 @@ bool lies_on(const Grid& grid, const Matrix<double>& Qt, const Matrix<double>& s
 TEST_CASE("a sweep that rounds, or prunes and rounds, loses the sum of its squared errors",
           "[rounding]") {
   Random random(71);
-  for (const Storage storage : {Storage::int8, Storage::int4, Storage::int3, Storage::int2})
+  for (const Storage storage : {Storage::int8, Storage::int4, Storage::int3, Storage::int2,
+                                Storage::int4_fitted, Storage::int2_fitted})
     for (const auto& [m, n] : {std::pair{1, 1}, {2, 3}, {3, 33}, {4, 130}, {3, 300}}) {
       INFO(m << " x " << n << ", " << to_string(storage));
       Matrix<double> H = gram_of(random, n, n / 2 + 2);
@@ -80,7 +95,8 @@ TEST_CASE("scales of a sweep are those for the weights that errors have", "[roun
 
 TEST_CASE("the descent on integers and scales stays on its grid and never loses", "[rounding]") {
   Random random(72);
-  for (const Storage storage : {Storage::int8, Storage::int4, Storage::int3, Storage::int2})
+  for (const Storage storage : {Storage::int8, Storage::int4, Storage::int3, Storage::int2,
+                                Storage::int4_fitted, Storage::int3_fitted})
     for (const Index n : {1, 3, 31, 200}) {
       INFO(n << " inputs, " << to_string(storage));
       const Grid grid = Grid::of(storage);
@@ -100,12 +116,12 @@ TEST_CASE("the descent on integers and scales stays on its grid and never loses"
       (void)detail::grid_descent(H, Wt, grid, Q, nullptr, 200, {}, 0);
       loss = loss_of(H, Wt, Q.values);
       for (Index i = 0; i < n; ++i)
-        for (const double step : {-1.0, 1.0}) {
+        for (const int step : {-1, 1}) {
           Matrix<double> other = Q.values;
           const double scale = Q.scales(i / grid.span, 0);
-          const double q = grid.integer(other(i, 0), scale) + step;
-          if (grid.integer(q * scale, scale) != q) continue;
-          other(i, 0) = q * scale;
+          const int q = grid.numbers.nearest(other(i, 0) / scale) + step;
+          if (q < grid.numbers.integers().least || q > grid.numbers.integers().most) continue;
+          other(i, 0) = grid.numbers(q) * scale;
           CHECK(loss_of(H, Wt, other) >= loss * (1 - 1e-9) - 1e-14);
         }
     }
@@ -155,7 +171,8 @@ TEST_CASE("calibrated rounding of a dense weight beats the nearest", "[rounding]
   const auto check = [&]<class T>(T) {
     for (const auto& [m, n] : {std::pair{1, 1}, {3, 2}, {5, 37}, {24, 128}, {7, 131}, {131, 7}})
       for (const Index samples : {1, 20, 400})
-        for (const Storage storage : {Storage::int8, Storage::int4, Storage::int2, Storage::bf16}) {
+        for (const Storage storage :
+             {Storage::int8, Storage::int4, Storage::int2, Storage::int3_fitted, Storage::bf16}) {
           INFO(m << " x " << n << ", " << samples << " samples, " << to_string(storage));
           const Matrix<T> W = random.matrix<T>(m, n);
           const auto calibration = exact_calibration(correlated_inputs<T>(random, n, samples));
@@ -172,6 +189,89 @@ TEST_CASE("calibrated rounding of a dense weight beats the nearest", "[rounding]
   };
   check(float{});
   check(double{});
+}
+
+TEST_CASE("levels are fitted in the metric of the inputs, in every structure that rounds",
+          "[rounding]") {
+  Random random(77);
+  // What is heavily weighted has other numbers than the rest.
+  Matrix<float> W = random.matrix<float>(48, 128);
+  for (Index k = 0; k < 128; ++k)
+    for (Index i = 0; i < 48; ++i) {
+      const float w = W(i, k);
+      W(i, k) = k % 4 == 0 ? std::copysign(0.3F + 0.05F * std::abs(w), w) : w * w * w;
+    }
+  Matrix<float> X = random.matrix<float>(128, 600);
+  for (Index k = 0; k < 128; k += 4) X.row(k) *= 30;
+  const auto calibration = exact_calibration(X);
+  for (const Storage storage : {Storage::int4, Storage::int3, Storage::int2}) {
+    CAPTURE(to_string(storage));
+    const auto dense =
+        errors_of_levels<Dense>(Dense<float>::Options(), storage, W, 0.2, calibration);
+    CHECK(dense.second < (storage == Storage::int4 ? 0.9 : 1.02) * dense.first);
+    const auto sparse = errors_of_levels<SemiStructured>(SemiStructured<float>::Options(), storage,
+                                                         W, 0.3, calibration);
+    CHECK(sparse.second < 1.02 * sparse.first);
+    const auto low_rank =
+        errors_of_levels<LowRank>(LowRank<float>::Options(), storage, W, 0.1, calibration);
+    CHECK(low_rank.second < 1.05 * low_rank.first);
+    const auto permuted = compress_permuted(W, keep(0.3), calibration,
+                                            {.storage = storage, .levels = Levels::fitted});
+    CHECK(describe(permuted).find("_fitted") != std::string::npos);
+    CHECK(permuted.bytes() <= std::size_t(0.3 * 4 * 48 * 128));
+  }
+  // Named as a storage they are the same.
+  CHECK(
+      compress<Dense>(W, keep(1), calibration, {.storage = Storage::int3_fitted}).to_dense() ==
+      compress<Dense>(W, keep(1), calibration, {.storage = Storage::int3, .levels = Levels::fitted})
+          .to_dense());
+  for (const Storage storage : {Storage::int8, Storage::bf16, Storage::f16, Storage::f32})
+    CHECK_THROWS_WITH(compress<Dense>(W, keep(1), {.storage = storage, .levels = Levels::fitted}),
+                      Catch::Contains("levels are fitted for int4, int3 and int2"));
+  CHECK_THROWS_WITH(
+      compress<LowRank>(W, keep(1), {.storage = Storage::int4, .levels = static_cast<Levels>(7)}),
+      Catch::Contains("unknown levels"));
+}
+
+TEST_CASE("levels are closest where the metric is heavy", "[rounding]") {
+  Random random(79);
+  const Index n = 256;
+  Matrix<double> Wt = random.matrix<double>(n, 40);
+  Vector<double> metric = Vector<double>::Constant(n, 1e-3);
+  for (Index k = 0; k < n; k += 2) {
+    metric(k) = 1;
+    Wt.row(k) = Wt.row(k).array().cube();
+  }
+  for (const Storage storage : {Storage::int4_fitted, Storage::int3_fitted, Storage::int2_fitted}) {
+    CAPTURE(to_string(storage));
+    const Grid grid = Grid::of(storage);
+    const auto loss = [&](const Grid& fitted) {
+      double sum = 0;
+      for (Index row = 0; row < Wt.cols(); ++row)
+        for (Index first = 0; first < n; first += grid.span) {
+          Vector<double> values = Wt.col(row).segment(first, grid.span);
+          const double scale = fitted.scale_for(values.data(), metric.data() + first, grid.span);
+          for (Index i = 0; i < grid.span; ++i) {
+            const double e = values(i) - scale * fitted.number(values(i), scale);
+            sum += metric(first + i) * e * e;
+          }
+        }
+      return sum;
+    };
+    const double weighted = loss(grid.fitted_to(Wt, false, metric));
+    // Of few levels the steps end at one of several tables that are about as good.
+    CHECK(weighted < (storage == Storage::int4_fitted ? 0.95 : 1.05) *
+                         loss(grid.fitted_to(Wt, false, Vector<double>::Ones(n))));
+    CHECK(weighted < 0.95 * loss(grid));
+    CHECK(weighted < 0.95 * loss(Grid::of(storage == Storage::int4_fitted   ? Storage::int4
+                                          : storage == Storage::int3_fitted ? Storage::int3
+                                                                            : Storage::int2)));
+    // Only what is not zero counts where it is sparse.
+    Matrix<double> sparse = Wt;
+    for (Index k = 1; k < n; k += 2) sparse.row(k).setZero();
+    CHECK(grid.fitted_to(sparse, true, metric).numbers.levels() ==
+          grid.fitted_to(sparse, true, Vector<double>::Ones(n)).numbers.levels());
+  }
 }
 
 TEST_CASE("scales, threads and monitors of calibrated rounding", "[rounding]") {
@@ -218,7 +318,8 @@ TEST_CASE("weights of any size are rounded", "[rounding]") {
   Matrix<double> W = Matrix<double>::Ones(2, 40);
   const auto calibration = calibration_of(Matrix<double>::Ones(40, 3));
   for (const double largest : {4e5, 7e5, 1e7, 1e200})
-    for (const Storage storage : {Storage::int4, Storage::int3, Storage::int2, Storage::int8}) {
+    for (const Storage storage : {Storage::int4, Storage::int3, Storage::int2, Storage::int8,
+                                  Storage::int4_fitted, Storage::int2_fitted}) {
       CAPTURE(largest, to_string(storage));
       W(1, 3) = largest;
       const auto op = compress<Dense>(W, keep(1), calibration, {.storage = storage});
@@ -242,15 +343,17 @@ TEST_CASE("calibrated rounding is blind to the scale of the weight", "[rounding]
                                                   {.pattern = {2, 4}, .storage = storage}),
                          calibration)};
     };
-    for (const Storage storage :
-         {Storage::bf16, Storage::f16, Storage::int8, Storage::int4, Storage::int2}) {
+    for (const Storage storage : {Storage::bf16, Storage::f16, Storage::int8, Storage::int4,
+                                  Storage::int2, Storage::int4_fitted}) {
       const auto [dense, sparse] = errors(W, storage);
       // Powers of two: how far the numbers of a float type lie apart is then the same.
       for (const int exponent : {-100, -26, -13, 17, 26, 100, is_float ? 110 : -400}) {
         INFO(to_string(storage) << " times 2^" << exponent);
         const auto scaled = errors(Matrix<T>(W * std::ldexp(T(1), exponent)), storage);
-        CHECK(scaled.first == Approx(dense).epsilon(0.01));
-        CHECK(scaled.second == Approx(sparse).epsilon(0.01));
+        // Levels are fitted by steps that a scale rounded otherwise may lead elsewhere.
+        const double much = detail::has_fitted_levels(storage) ? 0.04 : 0.01;
+        CHECK(scaled.first == Approx(dense).epsilon(much));
+        CHECK(scaled.second == Approx(sparse).epsilon(much));
       }
     }
   };

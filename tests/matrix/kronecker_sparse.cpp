@@ -304,20 +304,18 @@ TEMPLATE_TEST_CASE("narrow Kronecker-sparse matrices come back, and are applied"
     const Matrix<T> W = random.matrix<T>(test.rows(), test.cols())
                             .cwiseProduct(pattern_of_one.cwiseAbs().cwiseMin(T(1)));
     const KroneckerSparse<T> exact(W, test.pattern);
-    for (const Storage storage :
-         {Storage::bf16, Storage::f16, Storage::int8, Storage::int4, Storage::int2}) {
+    for (const Storage storage : {Storage::bf16, Storage::f16, Storage::int8, Storage::int4,
+                                  Storage::int2, Storage::int4_fitted}) {
       CAPTURE(text(test), to_string(storage));
       const KroneckerSparse<T> op(W, test.pattern, storage);
       CHECK(op.storage() == storage);
       CHECK(op.pattern() == test.pattern);
       const Matrix<T> dense = op.to_dense();
       CHECK((W.array() == T(0) && dense.array() != T(0)).count() == 0);
-      CHECK((dense - W).norm() <= T(storage == Storage::int2   ? 0.6
-                                    : storage == Storage::int4 ? 0.15
-                                                               : 0.01) *
-                                      W.norm());
+      const int bits = detail::integer_bits(storage);
+      CHECK((dense - W).norm() <= T(bits == 2 ? 0.6 : bits == 4 ? 0.15 : 0.01) * W.norm());
       // Each row of each of the matrices has scales of its own.
-      std::size_t bytes = 0;
+      std::size_t bytes = level_bytes(storage);
       const auto& [a, b, c, d] = test.pattern;
       for (Index row = 0; row < W.rows(); ++row) {
         Index entries = 0;

@@ -23,10 +23,12 @@ namespace {
 
 using Catch::Matchers::Contains;
 
-constexpr std::array narrow_storages{Storage::bf16, Storage::f16,  Storage::int8,
-                                     Storage::int4, Storage::int3, Storage::int2};
+constexpr std::array narrow_storages{
+    Storage::bf16, Storage::f16,         Storage::int8,        Storage::int4,       Storage::int3,
+    Storage::int2, Storage::int4_fitted, Storage::int3_fitted, Storage::int2_fitted};
 /// One for each format of the kernels.
-constexpr std::array storages_of_formats{Storage::bf16, Storage::f16, Storage::int8, Storage::int4};
+constexpr std::array storages_of_formats{Storage::bf16, Storage::f16, Storage::int8, Storage::int4,
+                                         Storage::int4_fitted};
 
 template <Real T>
 Matrix<T> stored(const Matrix<T>& W, Storage storage) {
@@ -44,7 +46,7 @@ Vector<double> gaussian(Random& random, Index count) {
 /// The sum of w e^2 that a scale leaves of a group.
 double loss_of(Storage storage, double scale, const Vector<double>& values,
                const Vector<double>& weights) {
-  const detail::GroupScale group{scale, detail::integers_of(storage)};
+  const detail::GroupScale group{scale, detail::Numbers(storage)};
   return (values.unaryExpr([&](double v) { return v - scale * group.round(v); }).array().square() *
           weights.array())
       .sum();
@@ -66,6 +68,8 @@ double least_loss(Storage storage, const Vector<double>& values, const Vector<do
 }
 
 constexpr std::array few_bits{Storage::int4, Storage::int3, Storage::int2};
+constexpr std::array fitted_storages{Storage::int4_fitted, Storage::int3_fitted,
+                                     Storage::int2_fitted};
 
 }  // namespace
 
@@ -105,11 +109,15 @@ TEMPLATE_TEST_CASE("what a storage holds it gives back", "[matrix][storage]", fl
   for (const Storage storage : narrow_storages)
     for (const Index cols : {0, 1, 2, 7, 31, 32, 33, 64, 65, 129}) {
       CAPTURE(to_string(storage), cols);
-      const Matrix<T> W = stored<T>(random.matrix<T>(17, cols), storage);
-      CHECK(stored<T>(W, storage) == W);
-      const Dense<T> op(W, storage);
+      Matrix<T> W = random.matrix<T>(17, cols);
+      Dense<T> op(W, storage);
+      W = op.to_dense();
+      if (!detail::has_fitted_levels(storage)) {  // other levels may fit these as well
+        CHECK(stored<T>(W, storage) == W);
+        op = Dense<T>(W, storage);
+      }
       CHECK(op.storage() == storage);
-      CHECK(op.bytes() == 17 * row_bytes(storage, static_cast<std::size_t>(cols)));
+      CHECK(op.bytes() == matrix_bytes(storage, 17, static_cast<std::size_t>(cols)));
       CHECK(Dense<T>::from_parts(op.parts()).to_dense() == W);
       CHECK(Dense<T>::from_parts(op.parts()).storage() == storage);
     }
@@ -195,6 +203,104 @@ TEMPLATE_TEST_CASE("integers times a scale stay what they are", "[matrix][storag
   }
 }
 
+TEST_CASE("fitted levels leave less of the error than integers do", "[matrix][storage]") {
+  Random random(91);
+  for (const bool heavy : {false, true}) {
+    Matrix<double> W(48, 512);
+    for (Index i = 0; i < W.rows(); ++i) {
+      W.row(i) = gaussian(random, W.cols()).transpose();
+      if (heavy)  // Student's t of five degrees of freedom
+        for (Index k = 0; k < W.cols(); ++k)
+          W(i, k) /= std::sqrt(gaussian(random, 5).squaredNorm() / 5);
+    }
+    const auto loss = [&](Storage storage) {
+      return (stored<double>(W, storage) - W).squaredNorm() / W.squaredNorm();
+    };
+    const auto gain = [&](std::size_t i) { return loss(fitted_storages[i]) / loss(few_bits[i]); };
+    CAPTURE(heavy, gain(0), gain(1), gain(2));
+    CHECK(gain(0) < (heavy ? 0.8 : 0.9));
+    CHECK(gain(1) < (heavy ? 0.85 : 0.93));
+    CHECK(gain(2) < 0.95);
+  }
+}
+
+TEST_CASE("levels are fitted to what there is, and 0 stays 0", "[matrix][storage]") {
+  Random random(92);
+  for (const Storage storage : fitted_storages) {
+    CAPTURE(to_string(storage));
+    // Of three numbers and 0, which every storage has room for, nothing is lost.
+    const int least = detail::integers_of(storage).least;
+    Matrix<float> W(20, 96);
+    for (Index i = 0; i < W.rows(); ++i)
+      for (Index k = 0; k < W.cols(); ++k)
+        W(i, k) =
+            std::array{0.0F, -1.0F, -0.25F, 0.625F}[static_cast<std::size_t>(random.integer(0, 3))];
+    CHECK((stored<float>(W, storage) - W).cwiseAbs().maxCoeff() <= 0.02F);
+    CHECK(((W.array() == 0) == (stored<float>(W, storage).array() == 0)).all());
+    CHECK(stored<float>(Matrix<float>::Zero(17, 40), storage).isZero(0));
+
+    const Dense<float> op(W, storage);
+    const Tensor levels = op.parts().tensor("weight_levels");
+    CHECK(levels.type == DataType::i8);
+    CHECK(levels.shape == std::vector<std::int64_t>{-2 * least});
+    CHECK(std::to_integer<int>(levels.data[static_cast<std::size_t>(-least)]) == 0);
+    CHECK(op.parts().attributes.at("storage") == to_string(storage));
+
+    const auto refused = [&](const Parts& parts) {
+      CHECK_THROWS_AS(Dense<float>::from_parts(parts), std::invalid_argument);
+    };
+    Parts parts = op.parts();
+    parts.tensors.erase("weight_levels");
+    refused(parts);
+    parts = op.parts();
+    parts.tensors.at("weight_levels").type = DataType::u8;
+    refused(parts);
+    parts = op.parts();
+    parts.tensors.at("weight_levels").shape = {-2 * least, 1};
+    refused(parts);
+    parts = op.parts();
+    parts.tensors.at("weight_levels").data.pop_back();
+    refused(parts);
+    // One that is no level, those that do not ascend, and a 0 that is none.
+    for (const auto& [at, level] : {std::pair{0, 0x80}, {-2 * least - 1, 0xff}, {-least, 1}}) {
+      parts = op.parts();
+      parts.tensors.at("weight_levels").data[static_cast<std::size_t>(at)] =
+          static_cast<std::byte>(level);
+      refused(parts);
+    }
+    parts = op.parts();  // integers have none, and mean something else
+    parts.attributes["storage"] = to_string(least == -8   ? Storage::int4
+                                            : least == -4 ? Storage::int3
+                                                          : Storage::int2);
+    CHECK(Dense<float>::from_parts(parts).to_dense() != op.to_dense());
+  }
+}
+
+TEST_CASE("values on given levels are packed as they are", "[matrix][storage]") {
+  Random random(93);
+  detail::Numbers::Levels levels{};
+  for (int q = -8; q < 8; ++q)
+    levels[static_cast<std::size_t>(q + 8)] = static_cast<std::int8_t>(q * std::abs(q) * 127 / 64);
+  Matrix<float> scales(9, 3);
+  for (Index i = 0; i < scales.size(); ++i)
+    scales(i) = static_cast<float>(static_cast<Eigen::half>(
+        static_cast<float>(random.uniform(0.01, 2) * (random.integer(0, 1) == 0 ? -1 : 1))));
+  Matrix<float> W(9, 70);
+  for (Index i = 0; i < W.rows(); ++i)
+    for (Index k = 0; k < W.cols(); ++k)
+      W(i, k) = static_cast<float>(levels[static_cast<std::size_t>(random.integer(0, 15))]) / 128 *
+                scales(i, k / 32);
+  CHECK(Dense<float>(W, Storage::int4_fitted, scales, 0, levels).to_dense() == W);
+  CHECK(Dense<float>(W * 0x1p20F, Storage::int4_fitted, scales, 20, levels).to_dense() ==
+        W * 0x1p20F);
+  Matrix<float> sparse = Matrix<float>::Zero(9, 140);
+  for (Index i = 0; i < W.rows(); ++i)
+    for (Index k = 0; k < W.cols(); ++k) sparse(i, 4 * (k / 2) + (i % 2) + 2 * (k % 2)) = W(i, k);
+  CHECK(
+      SemiStructured<float>(sparse, {2, 4}, Storage::int4_fitted, scales, 0, Places::codes, levels)
+          .to_dense() == sparse);
+}
+
 TEST_CASE("bytes of a row are values and scales", "[matrix][storage]") {
   CHECK(row_bytes(Storage::f32, 100) == 400);
   CHECK(row_bytes(Storage::f64, 100) == 800);
@@ -211,6 +317,11 @@ TEST_CASE("bytes of a row are values and scales", "[matrix][storage]") {
   CHECK(row_bytes(Storage::int2, 65) == 17 + 3 * 2);
   CHECK(row_bytes(Storage::int2, 0) == 0);
   CHECK(row_bytes(Storage::int3, 0) == 0);
+  CHECK(row_bytes(Storage::int3_fitted, 67) == row_bytes(Storage::int3, 67));
+  CHECK(matrix_bytes(Storage::int8, 7, 129) == 7 * row_bytes(Storage::int8, 129));
+  CHECK(matrix_bytes(Storage::int4_fitted, 7, 65) == 7 * row_bytes(Storage::int4, 65) + 16);
+  CHECK(matrix_bytes(Storage::int3_fitted, 7, 65) == 7 * row_bytes(Storage::int3, 65) + 8);
+  CHECK(matrix_bytes(Storage::int2_fitted, 7, 65) == 7 * row_bytes(Storage::int2, 65) + 4);
 }
 
 TEST_CASE("the integers of a row lie one after another in a file, the lowest bit first",
@@ -302,7 +413,7 @@ TEST_CASE("what a storage cannot hold is refused by name and place", "[matrix][s
   CHECK(std::isnan(Dense<float>(W, Storage::f16).to_dense()(1, 36)));
   CHECK_THROWS_WITH(Dense<double>(Matrix<double>::Ones(2, 2), Storage::f32), Contains("f32"));
   CHECK_THROWS_WITH(Dense<float>(W, Storage::f64), Contains("f64"));
-  for (const int none : {8, 17, 255})
+  for (const int none : {11, 17, 255})
     CHECK_THROWS_AS(Dense<float>(W, static_cast<Storage>(none)), std::invalid_argument);
 }
 
@@ -440,13 +551,11 @@ TEMPLATE_TEST_CASE("2:4 in narrow storage keeps its pattern, and comes back", "[
       const SemiStructured<T> exact(W);
       const SemiStructured<T> op(W, storage);
       CHECK(op.storage() == storage);
-      CHECK(op.bytes() < exact.bytes() + 18 * 4);
+      CHECK(op.bytes() < exact.bytes() + 18 * 4 + level_bytes(storage));
       const Matrix<T> dense = op.to_dense();
       CHECK((W.array() == T(0) && dense.array() != T(0)).count() == 0);
-      CHECK((dense - W).norm() <= (storage == Storage::int2   ? T(0.35)
-                                   : storage == Storage::int3 ? T(0.2)
-                                                              : T(0.1)) *
-                                      W.norm());
+      const int bits = detail::integer_bits(storage);
+      CHECK((dense - W).norm() <= (bits == 2 ? T(0.35) : bits == 3 ? T(0.2) : T(0.1)) * W.norm());
       CHECK(SemiStructured<T>::from_parts(op.parts()).to_dense() == dense);
       CHECK(SemiStructured<T>::from_parts(op.parts()).storage() == storage);
       CHECK(op.stored_as(native_storage<T>).to_dense() == dense);

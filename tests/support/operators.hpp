@@ -54,7 +54,7 @@ template <Real T, Storage S>
 Specimen<Dense<T>> narrow(Source<T>& source, Index rows, Index cols) {
   const Dense<T> op(source.matrix(rows, cols).cwiseMax(T(-60000)).cwiseMin(T(60000)).eval(), S);
   return {op, Oracle<T>(op.to_dense()),
-          static_cast<std::size_t>(rows) * row_bytes(S, static_cast<std::size_t>(cols)),
+          matrix_bytes(S, static_cast<std::size_t>(rows), static_cast<std::size_t>(cols)),
           2.0 * static_cast<double>(rows) * static_cast<double>(cols), false};
 }
 
@@ -147,7 +147,7 @@ Specimen<KroneckerSparse<T>> narrow_kronecker_sparse(Source<T>& source, Index ro
   const KroneckerPattern& pattern = exact.op.pattern();
   const KroneckerSparse<T> op(exact.op.to_dense().cwiseMax(T(-60000)).cwiseMin(T(60000)).eval(),
                               pattern, S);
-  std::size_t bytes = 0;
+  std::size_t bytes = level_bytes(S);
   for (Index i = 0; i < rows; ++i) {
     std::size_t entries = 0;
     for (Index k = i % d; k < cols; k += d)
@@ -222,7 +222,8 @@ Specimen<SemiStructured<T>> narrow_semi_structured(Source<T>& source, Index rows
   const auto kept =
       static_cast<std::size_t>((cols + pattern.group - 1) / pattern.group * pattern.kept);
   return {op, Oracle<T>(op.to_dense()),
-          static_cast<std::size_t>(rows) * (row_bytes(S, kept) + code_bytes(cols, pattern)),
+          matrix_bytes(S, static_cast<std::size_t>(rows), kept) +
+              static_cast<std::size_t>(rows) * code_bytes(cols, pattern),
           2.0 * static_cast<double>(rows) * static_cast<double>(kept), false};
 }
 
@@ -595,6 +596,8 @@ auto operator_list() {
             [](S s, Index m, Index n) { return narrow<T, Storage::int3>(s, m, n); }},
       Entry{"Dense in int2",
             [](S s, Index m, Index n) { return narrow<T, Storage::int2>(s, m, n); }},
+      Entry{"Dense in int4 with fitted levels",
+            [](S s, Index m, Index n) { return narrow<T, Storage::int4_fitted>(s, m, n); }},
       Entry{"LowRank", [](S s, Index m, Index n) { return low_rank(s, m, n); }},
       Entry{"Armor", [](S s, Index m, Index n) { return armor(s, m, n, 2); }},
       Entry{"SemiStructured", [](S s, Index m, Index n) { return semi_structured(s, m, n); }},
@@ -612,6 +615,10 @@ auto operator_list() {
       Entry{
           "SemiStructured in int2",
           [](S s, Index m, Index n) { return narrow_semi_structured<T, Storage::int2>(s, m, n); }},
+      Entry{"SemiStructured in int2 with fitted levels",
+            [](S s, Index m, Index n) {
+              return narrow_semi_structured<T, Storage::int2_fitted>(s, m, n);
+            }},
       Entry{"SemiStructured 1:4",
             [](S s, Index m, Index n) {
               return semi_structured(s, m, n, {1, 4});

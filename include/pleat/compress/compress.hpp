@@ -26,15 +26,27 @@ struct Compressor;
 
 namespace detail {
 
-/// What is the same in all structures that have these options: said before any work is done,
+/// What is the same in all structures that have these options: said before any work is done, with
+/// the storage that their levels make of theirs,
 template <Real T, class Options>
-void require_options(const Options& options) {
+[[nodiscard]] Options checked(Options options) {
+  if constexpr (requires { options.levels; }) {
+    options.storage = with_levels(options.storage, options.levels);
+    options.levels = Levels::uniform;
+  }
   if constexpr (requires { options.activations; })
     require_activations<T>(options.storage, options.activations);
+  return options;
 }
-/// and done to what was made.
-template <class Op, class Options>
-[[nodiscard]] Op with_options(Op op, const Options& options) {
+/// and done as it is made, and to what was made, by `make(weight, budget, calibration, options)`.
+template <class Op, Real T, class Options, class Make>
+[[nodiscard]] Op made_with(const Options& options, const ConstMatrixRef<T>& W, const Budget& budget,
+                           const Calibration<T>& calibration, const Make& make) {
+  Op op = [&] {
+    if constexpr (requires { options.rotate; })
+      if (options.rotate) return rotated<Op, T>(W, budget, calibration, options, make);
+    return make(W, budget, calibration, options);
+  }();
   if constexpr (requires { options.activations; })
     if (is_narrow(options.storage)) return op.with_activations(options.activations);
   return op;
@@ -68,22 +80,14 @@ template <template <Real> class Structure, class Derived>
   const ConstMatrixRef<T> weight(W.derived());
   detail::require_weight<T>(weight, calibration);
   [[maybe_unused]] const detail::SerialEigen serial;
-  detail::require_options<T>(options);
-  return detail::propagated<T>(
-      weight, budget, calibration, options.monitor,
-      [&](const ConstMatrixRef<T>& target, const Budget& within, const Calibration<T>& seen,
-          const Monitor& monitor) {
-        auto stoppable = options;
-        stoppable.monitor = monitor;
-        if constexpr (requires { options.rotate; })
-          if (options.rotate)
-            return detail::with_options(
-                detail::rotated<Structure<T>, T>(target, within, seen, stoppable,
-                                                 Compressor<Structure<T>>::run),
-                options);
-        return detail::with_options(Compressor<Structure<T>>::run(target, within, seen, stoppable),
-                                    options);
-      });
+  auto checked = detail::checked<T>(options);
+  return detail::propagated<T>(weight, budget, calibration, options.monitor,
+                               [&](const ConstMatrixRef<T>& target, const Budget& within,
+                                   const Calibration<T>& seen, const Monitor& monitor) {
+                                 checked.monitor = monitor;
+                                 return detail::made_with<Structure<T>, T>(
+                                     checked, target, within, seen, Compressor<Structure<T>>::run);
+                               });
 }
 
 /// The same with options and no calibration.

@@ -96,7 +96,8 @@ template <class = void>
 template <Real T>
 [[nodiscard]] Product<SemiStructured<T>, Permutation<T>> permuted(
     const ConstMatrixRef<T>& weight, const Budget& budget, const Calibration<T>& calibration,
-    const typename SemiStructured<T>::Options& options, const Monitor& monitor) {
+    const typename SemiStructured<T>::Options& given, const Monitor& monitor) {
+  const auto options = checked<T>(given);
   require(!options.rotate, [] {
     return std::string("compress_permuted: inputs are permuted or rotated, but not both");
   });
@@ -107,7 +108,8 @@ template <Real T>
   const Permutation<T> as_given(identity);
   const PatternChoice choice = chosen_pattern<T>(
       "SemiStructured", weight.rows(), n, budget, as_given.bytes(), options.pattern, options.places,
-      options.target, require_storage<T>(options.storage), " with a permutation");
+      options.target, require_storage<T>(options.storage), options.activations,
+      " with a permutation");
   require_weight<T>(weight, calibration);
   StopMonitor stop(monitor);
   auto stoppable = options;

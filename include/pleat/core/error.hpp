@@ -54,12 +54,25 @@ void require(bool condition, Message&& message) {
 /// The storage, if an operator of T can have it; throws `std::invalid_argument` otherwise.
 template <Real T>
 Storage require_storage(Storage storage) {
-  require(storage <= Storage::int2, [] { return std::string("unknown storage"); });
+  require(storage <= Storage::int2_fitted, [] { return std::string("unknown storage"); });
   require(is_narrow(storage) || storage == native_storage<T>, [&] {
     return "an operator of " + std::string(to_string(native_storage<T>)) + " cannot store " +
            std::string(to_string(storage));
   });
   return storage;
+}
+
+/// Integers that stand for such levels; throws `std::invalid_argument` for others than int4, int3
+/// and int2 if they are to be fitted.
+[[nodiscard]] inline Storage with_levels(Storage storage, Levels levels) {
+  require(levels <= Levels::fitted, [] { return std::string("unknown levels"); });
+  if (levels == Levels::uniform || has_fitted_levels(storage)) return storage;
+  require(has_few_bits(storage), [&] {
+    return "levels are fitted for int4, int3 and int2, not for " + std::string(to_string(storage));
+  });
+  return storage == Storage::int4   ? Storage::int4_fitted
+         : storage == Storage::int3 ? Storage::int3_fitted
+                                    : Storage::int2_fitted;
 }
 
 /// Whether an operator of T whose weights are stored so can have them meet such activations: int8

@@ -26,14 +26,17 @@ concept Real = std::same_as<T, float> || std::same_as<T, double>;
 
 /// How the values of a brick are stored. Arithmetic is in the scalar of the operator in any case.
 enum class Storage : std::uint8_t {
-  f32,   ///< as they are, in an operator of float
-  f64,   ///< as they are, in an operator of double
-  bf16,  ///< 16 bits: the exponent of f32, 8 bits of precision
-  f16,   ///< IEEE half precision: 11 bits of precision, up to 65504
-  int8,  ///< 8 bits, times one f32 scale for each 64 values along a row
-  int4,  ///< 4 bits, -8 to 7, times one f16 scale for each 32 values along a row
-  int3,  ///< 3 bits, -4 to 3, the same
-  int2,  ///< 2 bits, -2 to 1, the same
+  f32,          ///< as they are, in an operator of float
+  f64,          ///< as they are, in an operator of double
+  bf16,         ///< 16 bits: the exponent of f32, 8 bits of precision
+  f16,          ///< IEEE half precision: 11 bits of precision, up to 65504
+  int8,         ///< 8 bits, times one f32 scale for each 64 values along a row
+  int4,         ///< 4 bits, -8 to 7, times one f16 scale for each 32 values along a row
+  int3,         ///< 3 bits, -4 to 3, the same
+  int2,         ///< 2 bits, -2 to 1, the same
+  int4_fitted,  ///< as int4, but each of its 16 integers stands for a number fitted to the matrix
+  int3_fitted,  ///< as int3, 8 numbers
+  int2_fitted,  ///< as int2, 4 numbers
 };
 
 /// The storage that changes no value.
@@ -47,10 +50,17 @@ inline constexpr Storage native_storage = std::same_as<T, float> ? Storage::f32 
 
 /// "f32", "int4", ...
 [[nodiscard]] constexpr std::string_view to_string(Storage storage) noexcept {
-  constexpr std::string_view names[] = {"f32",  "f64",  "bf16", "f16",
-                                        "int8", "int4", "int3", "int2"};
+  constexpr std::string_view names[] = {"f32",         "f64",         "bf16",       "f16",
+                                        "int8",        "int4",        "int3",       "int2",
+                                        "int4_fitted", "int3_fitted", "int2_fitted"};
   return names[static_cast<std::size_t>(storage)];
 }
+
+/// Which numbers, times a scale, the values of int4, int3 and int2 are rounded to.
+enum class Levels : std::uint8_t {
+  uniform,  ///< integers
+  fitted    ///< those closest to the matrix, in a table of its own: `Storage::int4_fitted`, ...
+};
 
 /// What activations are rounded to before they meet narrow weights, as the call runs.
 enum class Activations : std::uint8_t {
@@ -73,11 +83,19 @@ namespace detail {
 [[nodiscard]] constexpr int integer_bits(Storage storage) noexcept {
   switch (storage) {
     case Storage::int8: return 8;
-    case Storage::int4: return 4;
-    case Storage::int3: return 3;
-    case Storage::int2: return 2;
+    case Storage::int4:
+    case Storage::int4_fitted: return 4;
+    case Storage::int3:
+    case Storage::int3_fitted: return 3;
+    case Storage::int2:
+    case Storage::int2_fitted: return 2;
     default: return 0;
   }
+}
+
+/// Whether integers stand for numbers of a table.
+[[nodiscard]] constexpr bool has_fitted_levels(Storage storage) noexcept {
+  return storage >= Storage::int4_fitted;
 }
 
 /// The bytes of so many of them, one after another.
@@ -85,14 +103,14 @@ namespace detail {
   return (integer_bits(storage) * count + 7) / 8;
 }
 
-/// Whether a storage has integers with f16 scales: int4, int3, int2.
+/// Whether a storage has integers with f16 scales: int4, int3, int2, with any levels.
 [[nodiscard]] constexpr bool has_few_bits(Storage storage) noexcept {
   return integer_bits(storage) > 0 && storage != Storage::int8;
 }
 
 }  // namespace detail
 
-/// Bytes of one row of `cols` values, scales included.
+/// Bytes of one row of `cols` values, scales included; see `matrix_bytes` for those of a matrix.
 [[nodiscard]] constexpr std::size_t row_bytes(Storage storage, std::size_t cols) noexcept {
   switch (storage) {
     case Storage::f32: return 4 * cols;
@@ -103,10 +121,24 @@ namespace detail {
     case Storage::int4:
     case Storage::int3:
     case Storage::int2:
+    case Storage::int4_fitted:
+    case Storage::int3_fitted:
+    case Storage::int2_fitted:
       return static_cast<std::size_t>(detail::packed_bytes(storage, static_cast<Index>(cols))) +
              2 * ((cols + 31) / 32);
   }
   return 0;
+}
+
+/// Bytes of the table of fitted levels that a matrix has: one each; 0 in other storage.
+[[nodiscard]] constexpr std::size_t level_bytes(Storage storage) noexcept {
+  return detail::has_fitted_levels(storage) ? std::size_t{1} << detail::integer_bits(storage) : 0;
+}
+
+/// Bytes of a rows x cols matrix, scales and levels included.
+[[nodiscard]] constexpr std::size_t matrix_bytes(Storage storage, std::size_t rows,
+                                                 std::size_t cols) noexcept {
+  return rows * row_bytes(storage, cols) + level_bytes(storage);
 }
 
 /// A matrix of any size, column-major.

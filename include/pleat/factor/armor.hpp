@@ -57,6 +57,8 @@ class Armor : public detail::ProductStructure<Armor<T>, KroneckerSparse<T>, Semi
     std::string target = {};
     /// How the values of S are stored; A and B are in the native storage.
     Storage storage = native_storage<T>;
+    /// Of int4, int3 and int2: see `Dense::Options`.
+    Levels levels = Levels::uniform;
     /// How activations meet what is stored narrower; see `Dense::with_activations`.
     Activations activations = Activations::automatic;
     /// Without effect: nothing is random here.

@@ -68,6 +68,8 @@ class Blast : public detail::ProductStructure<Blast<T>, KroneckerSparse<T>, Kron
     Index iterations = 0;
     /// How U and V are stored; the coupling, which is small, in bf16 where those are in less.
     Storage storage = native_storage<T>;
+    /// Of int4, int3 and int2: see `Dense::Options`.
+    Levels levels = Levels::uniform;
     /// How activations meet what is stored narrower; see `Dense::with_activations`.
     Activations activations = Activations::automatic;
     /// Of the randomized method for singular vectors of large weights.

@@ -64,6 +64,8 @@ class BlockDictionary
     std::string target = {};
     /// How codes and dictionaries are stored. Narrow codes are N:M, of 4, 8, 16 or 32 atoms.
     Storage storage = native_storage<T>;
+    /// Of int4, int3 and int2: see `Dense::Options`.
+    Levels levels = Levels::uniform;
     /// How activations meet what is stored narrower; see `Dense::with_activations`.
     Activations activations = Activations::automatic;
     /// Nothing here is random: every seed gives the same.

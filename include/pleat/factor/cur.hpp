@@ -51,6 +51,8 @@ class Cur : public detail::ProductStructure<Cur<T>, Dense<T>, Dense<T>, Dense<T>
     CurSelection selection = CurSelection::pivoted_qr;
     /// How the values of C and R are stored; U is fitted to what they became, and native.
     Storage storage = native_storage<T>;
+    /// Of int4, int3 and int2: see `Dense::Options`.
+    Levels levels = Levels::uniform;
     /// How activations meet what is stored narrower; see `Dense::with_activations`.
     Activations activations = Activations::automatic;
     /// Seed of the randomized method by which large matrices are decomposed.
@@ -101,9 +103,9 @@ class Cur : public detail::ProductStructure<Cur<T>, Dense<T>, Dense<T>, Dense<T>
                                                 Storage storage = native_storage<T>) {
     const auto columns = static_cast<std::size_t>(c);
     const auto rows = static_cast<std::size_t>(r);
-    return static_cast<std::size_t>(m) * row_bytes(storage, columns) + columns * rows * sizeof(T) +
-           rows * row_bytes(storage, static_cast<std::size_t>(n)) + columns * index_bytes(n) +
-           rows * index_bytes(m);
+    return matrix_bytes(storage, static_cast<std::size_t>(m), columns) +
+           columns * rows * sizeof(T) + matrix_bytes(storage, rows, static_cast<std::size_t>(n)) +
+           columns * index_bytes(n) + rows * index_bytes(m);
   }
 
   [[nodiscard]] std::string parameters() const {

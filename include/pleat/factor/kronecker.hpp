@@ -52,6 +52,8 @@ class Kronecker : public OperatorBase<Kronecker<T>, T> {
     Index iterations = 0;
     /// How all A_r and B_r are stored.
     Storage storage = native_storage<T>;
+    /// Of int4, int3 and int2: see `Dense::Options`.
+    Levels levels = Levels::uniform;
     /// How activations meet what is stored narrower; see `Dense::with_activations`.
     Activations activations = Activations::automatic;
     /// Of the random vectors from which singular vectors of large weights are iterated.
@@ -126,8 +128,8 @@ class Kronecker : public OperatorBase<Kronecker<T>, T> {
   [[nodiscard]] static std::size_t stored_bytes(const KroneckerShape& shape,
                                                 Storage storage = native_storage<T>) {
     const auto bytes = [&](std::pair<Index, Index> size) {
-      return static_cast<std::size_t>(size.first) *
-             row_bytes(storage, static_cast<std::size_t>(size.second));
+      return matrix_bytes(storage, static_cast<std::size_t>(size.first),
+                          static_cast<std::size_t>(size.second));
     };
     return bytes(shape.left()) + bytes(shape.right());
   }

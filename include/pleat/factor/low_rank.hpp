@@ -56,6 +56,8 @@ class LowRank : public detail::ProductStructure<LowRank<T>, Dense<T>, Dense<T>> 
     Index power_iterations = 6;
     /// How both factors are stored.
     Storage storage = native_storage<T>;
+    /// Of int4, int3 and int2: see `Dense::Options`.
+    Levels levels = Levels::uniform;
     /// Whether V in narrow storage is of rotated inputs, as for `Dense`.
     bool rotate = false;
     /// How activations meet what is stored narrower; see `Dense::with_activations`.

@@ -65,6 +65,8 @@ class Monarch
     Index iterations = 8;
     /// How both factors are stored.
     Storage storage = native_storage<T>;
+    /// Of int4, int3 and int2: see `Dense::Options`.
+    Levels levels = Levels::uniform;
     /// How activations meet what is stored narrower; see `Dense::with_activations`.
     Activations activations = Activations::automatic;
     /// Which slices are looked at to choose K and J, and the randomized method for large slices.

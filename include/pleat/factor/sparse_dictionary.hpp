@@ -59,6 +59,8 @@ class SparseDictionary
     std::string target = {};
     /// How codes and dictionary are stored. Free positions need native storage.
     Storage storage = native_storage<T>;
+    /// Of int4, int3 and int2: see `Dense::Options`.
+    Levels levels = Levels::uniform;
     /// How activations meet what is stored narrower; see `Dense::with_activations`.
     Activations activations = Activations::automatic;
     /// Of the random vectors from which singular vectors of large weights are iterated.

@@ -70,6 +70,8 @@ class SparseLowRank : public OperatorBase<SparseLowRank<T>, T> {
     std::string target = {};
     /// How the values of S, but of a `Csr`, and both factors are stored.
     Storage storage = native_storage<T>;
+    /// Of int4, int3 and int2: see `Dense::Options`.
+    Levels levels = Levels::uniform;
     /// How activations meet what is stored narrower; see `Dense::with_activations`.
     Activations activations = Activations::automatic;
     /// Of the random vectors from which leading ones are iterated.

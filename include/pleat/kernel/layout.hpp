@@ -15,8 +15,14 @@ inline namespace v0 {
 inline constexpr std::size_t panel_rows = 16;
 
 /// Weights narrower than the scalar. `bf16` and `f16` are 16-bit floats; `int8` and `int4` are
-/// integers that a scale multiplies, one for so many columns of a row.
-enum class Format : std::uint8_t { bf16, f16, int8, int4 };
+/// integers that a scale multiplies, one for so many columns of a row; `levels` are the same four
+/// bits as `int4`, and stand for one of 16 signed bytes each, in 128ths of the scale.
+enum class Format : std::uint8_t { bf16, f16, int8, int4, levels };
+
+/// Whether weights have four bits each.
+[[nodiscard, gnu::always_inline]] constexpr bool is_of_four_bits(Format format) noexcept {
+  return format == Format::int4 || format == Format::levels;
+}
 
 /// What activations are rounded to before they meet narrow weights: nothing, integers with a scale
 /// for each `scale_line_cols` of a sample, or 16-bit floats.
@@ -28,7 +34,7 @@ enum class DotProducts : std::uint8_t { none, int16, int8, int8_bf16 };
 
 /// Columns that share a scale; 0 where there is none.
 [[nodiscard, gnu::always_inline]] constexpr std::size_t scale_group(Format format) noexcept {
-  return format == Format::int8 ? 64 : format == Format::int4 ? 32 : 0;
+  return format == Format::int8 ? 64 : is_of_four_bits(format) ? 32 : 0;
 }
 
 /// Columns whose scales lie side by side: a panel of int8 or int4 has 64 bytes of them before each
@@ -41,7 +47,8 @@ inline constexpr std::size_t scale_line_cols = 64;
     case Format::bf16: return 2;
     case Format::f16: return 1;
     case Format::int8: return 4;
-    case Format::int4: return 8;
+    case Format::int4:
+    case Format::levels: return 8;
   }
   return 1;
 }
@@ -50,14 +57,16 @@ inline constexpr std::size_t scale_line_cols = 64;
 /// `word_cols` columns each, the first in the lowest bits; of f16, 16 bits a row for each column.
 /// int8 is in two's complement, and int4 has 8 added to it. Of int8 and int4, each
 /// `scale_line_cols` columns follow 64 bytes of scales: those of the 16 rows as f32; or as f16,
-/// for the first 32 columns and then for the others.
+/// for the first 32 columns and then for the others. Of `levels`, which else are as int4, the 16
+/// levels lie before all that, four times over.
 [[nodiscard, gnu::always_inline]] constexpr std::size_t narrow_panel_bytes(
     Format format, std::size_t cols) noexcept {
   const std::size_t step = word_cols(format);
   const std::size_t steps = (cols + step - 1) / step;
   const std::size_t lines =
       scale_group(format) == 0 ? 0 : (cols + scale_line_cols - 1) / scale_line_cols;
-  return (format == Format::f16 ? 2 : 4) * panel_rows * steps + 64 * lines;
+  return (format == Format::levels ? 64 : 0) +
+         (format == Format::f16 ? 2 : 4) * panel_rows * steps + 64 * lines;
 }
 
 /// Where in its panel a column lies: the byte at which the word of the first row begins, and that
@@ -74,7 +83,7 @@ struct NarrowPlace {
   const std::size_t line = narrow_panel_bytes(format, first);
   const std::size_t within = col - first;
   return {line + 64 + 64 * (within / word_cols(format)),
-          line + (format == Format::int4 ? within / 32 * 32 : 0)};
+          line + (is_of_four_bits(format) ? within / 32 * 32 : 0)};
 }
 
 /// Values of scratch that one `narrow_apply_transpose` needs: a tile of 64 columns, and the sums of

@@ -85,7 +85,8 @@ enum class Regime {
                                             Activations activations) noexcept {
   switch (format) {
     case Format::int8: return activations == Activations::int8 || activations == Activations::int16;
-    case Format::int4: return activations == Activations::int8;
+    case Format::int4:
+    case Format::levels: return activations == Activations::int8;
     case Format::bf16: return activations == Activations::bf16 && dots == DotProducts::int8_bf16;
     case Format::f16: return false;
   }
@@ -101,7 +102,8 @@ enum class Regime {
   if (dots == DotProducts::none || rows * cols < 64 * 64 || rows < 32) return Activations::native;
   switch (format) {
     case Format::int8: return dots == DotProducts::int16 ? Activations::int16 : Activations::int8;
-    case Format::int4: return Activations::int8;
+    case Format::int4:
+    case Format::levels: return Activations::int8;
     case Format::bf16:
       return dots == DotProducts::int8_bf16 ? Activations::bf16 : Activations::native;
     case Format::f16: break;

@@ -101,8 +101,8 @@ struct Table {
 
   /// narrow_apply with the activations of each sample rounded: integers, or bf16. Sums of a group
   /// of integers are exact; a sample that is not finite has outputs that are NaN. There is a kernel
-  /// for int8 weights with int8 and int16 activations, for int4 with int8, and where `dots` has
-  /// it, for bf16 with bf16. Null for double.
+  /// for int8 weights with int8 and int16 activations, for int4 and levels with int8, and where
+  /// `dots` has it, for bf16 with bf16. Null for double.
   ///   scratch           narrow_dot_scratch(...) values, aligned to 64 bytes
   void (*narrow_dot_apply)(Format format, Activations activations, std::size_t rows,
                            std::size_t cols, const std::uint8_t* panels, std::size_t batch,

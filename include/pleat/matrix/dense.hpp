@@ -11,6 +11,7 @@
 #include "pleat/matrix/detail/narrow/narrow_panels.hpp"
 #include "pleat/matrix/detail/narrow/narrow_product.hpp"
 #include "pleat/matrix/detail/narrow/power_of_two.hpp"
+#include "pleat/matrix/detail/rotation.hpp"
 #include "pleat/matrix/detail/split.hpp"
 #include "pleat/matrix/hadamard.hpp"
 
@@ -42,6 +43,10 @@ class Dense : public OperatorBase<Dense<T>, T> {
   /// How `compress<Dense>` works.
   struct Options {
     Storage storage = native_storage<T>;
+    /// Whether int4, int3 or int2 stand for numbers fitted to the weight, `Storage::int4_fitted`
+    /// and so on, and not for themselves: a tenth of the error less, more where the tails of the
+    /// weight are heavy.
+    Levels levels = Levels::uniform;
     /// Whether narrow storage is of rotated inputs, see `rotated`: it spreads outliers, and pays
     /// where some weights of a row are far larger than the others.
     bool rotate = false;
@@ -90,15 +95,16 @@ class Dense : public OperatorBase<Dense<T>, T> {
   }
 
   /// The same in int8, or int4, int3 or int2, with the scales given, m x ceil(n / 64), or
-  /// m x ceil(n / 32), as calibrated rounding has them, times 2^exponent: a value that is an
-  /// integer times its scale stays what it is. Throws also if the scales have another shape, or one
-  /// is not finite or 0, or if 2^exponent is no normal number of T.
+  /// m x ceil(n / 32), and where they are fitted the levels, as calibrated rounding has them, times
+  /// 2^exponent: a value that is an integer or a level times its scale stays what it is. Throws
+  /// also if the scales have another shape, or one is not finite or 0, or if 2^exponent is no
+  /// normal number of T.
   template <class Derived>
   Dense(const Eigen::MatrixBase<Derived>& matrix, Storage storage, const Matrix<float>& scales,
-        int exponent = 0)
+        int exponent = 0, const detail::Numbers::Levels& levels = {})
       : Dense(matrix.rows(), matrix.cols(),
-              detail::NarrowPanels<T>(detail::require_storage<T>(storage), matrix, scales,
-                                      exponent)) {}
+              detail::NarrowPanels<T>(detail::require_storage<T>(storage), matrix, scales, exponent,
+                                      levels)) {}
 
   /// This matrix, whose `apply` rounds activations as it runs so that narrow weights meet them as
   /// they are stored, in the arithmetic of narrow numbers: int8 weights int8 or int16, those of
@@ -154,7 +160,8 @@ class Dense : public OperatorBase<Dense<T>, T> {
   /// H, where this is the product of what is stored and a rotation.
   [[nodiscard]] std::optional<Hadamard<T>> rotation() const { return rotation_.matrix(); }
   [[nodiscard]] std::size_t bytes() const noexcept {
-    return static_cast<std::size_t>(rows_) * row_bytes(storage_, static_cast<std::size_t>(cols_)) +
+    return matrix_bytes(storage_, static_cast<std::size_t>(rows_),
+                        static_cast<std::size_t>(cols_)) +
            rotation_.bytes();
   }
   [[nodiscard]] double flops() const noexcept {
@@ -181,9 +188,9 @@ class Dense : public OperatorBase<Dense<T>, T> {
     return dense;
   }
 
-  /// "weight": m x n. In narrow storage also "weight_scales", and the attributes "storage" and, if
-  /// they are not 0 and native, "exponent" and "activations"; see `detail::NarrowPanels`. Child
-  /// "rotation": a `Hadamard`, or none.
+  /// "weight": m x n. In narrow storage also "weight_scales" and "weight_levels", and the
+  /// attributes "storage" and, if they are not 0 and native, "exponent" and "activations"; see
+  /// `detail::NarrowPanels`. Child "rotation": a `Hadamard`, or none.
   [[nodiscard]] Parts parts() const {
     Parts parts{structure(), {}, {}, {}};
     rotation_.add_to(parts);

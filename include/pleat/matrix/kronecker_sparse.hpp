@@ -7,6 +7,7 @@
 #include "pleat/kernel/active.hpp"
 #include "pleat/matrix/detail/kronecker_layout.hpp"
 #include "pleat/matrix/detail/kronecker_values.hpp"
+#include "pleat/matrix/detail/rotation.hpp"
 #include "pleat/matrix/detail/split.hpp"
 #include "pleat/matrix/hadamard.hpp"
 

@@ -10,6 +10,7 @@
 #include "pleat/matrix/detail/aligned_array.hpp"
 #include "pleat/matrix/detail/narrow/narrow_panels.hpp"
 #include "pleat/matrix/detail/narrow/rounding.hpp"
+#include "pleat/matrix/detail/rotation.hpp"
 #include "pleat/matrix/detail/semi_structured_places.hpp"
 #include "pleat/matrix/detail/sparse/semi_structured_product.hpp"
 #include "pleat/matrix/detail/split.hpp"
@@ -57,11 +58,11 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
     /// run at full speed, if the budget has room for it, else 2:4.
     SparsePattern pattern = {0, 0};
     Places places = Places::automatic;
-    /// The instruction set that the pattern is chosen for, as `Table::arch`; that in force if
-    /// empty.
+    /// The instruction set of the pattern, as `Table::arch`; that in force if empty.
     std::string target = {};
     Storage storage = native_storage<T>;
-    bool rotate = false;  ///< whether inputs are rotated, as for `Dense`
+    Levels levels = Levels::uniform;  ///< of int4, int3 and int2, as for `Dense`
+    bool rotate = false;              ///< whether inputs are rotated, as for `Dense`
     Activations activations = Activations::automatic;  ///< see `with_activations`
     std::uint64_t seed = 0;                            ///< of the signs of the rotation
     Monitor monitor = {};
@@ -112,9 +113,10 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
                  Places places = Places::codes)
       : SemiStructured(SemiStructured(matrix, pattern, places).stored_as(storage)) {}
 
-  /// This matrix in another storage, the same pattern. A value that becomes 0 keeps its place.
+  /// This matrix in another storage, the same pattern; values that become 0 keep their places.
   /// Throws `std::invalid_argument` if it is rotated, and the storage the native one.
   [[nodiscard]] SemiStructured stored_as(Storage storage) const {
+    if (storage == storage_) return with_activations(Activations::native);
     SemiStructured result = *this;
     result.storage_ = detail::require_storage<T>(storage);
     rotation_.require_storage("SemiStructured", storage);
@@ -134,14 +136,14 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
   }
 
   /// The same in int8 to int2 with the scales given, one for each 64 (int8) or 32 stored values of
-  /// a row, of which a group of columns has N, times 2^exponent: integers times their scale stay
-  /// what they are. Throws also what `Dense(matrix, storage, scales, exponent)` throws.
+  /// a row, times 2^exponent, and levels: see `Dense(matrix, storage, scales, exponent, levels)`.
   template <class Derived>
   SemiStructured(const Eigen::MatrixBase<Derived>& matrix, SparsePattern pattern, Storage storage,
-                 const Matrix<float>& scales, int exponent = 0, Places places = Places::codes)
+                 const Matrix<float>& scales, int exponent = 0, Places places = Places::codes,
+                 const detail::Numbers::Levels& levels = {})
       : SemiStructured(matrix, pattern, places) {
     narrow_ = detail::NarrowPanels<T>(detail::require_storage<T>(storage), stored_values(), scales,
-                                      exponent, stored_place());
+                                      exponent, levels, stored_place());
     storage_ = storage;
     values_ = {};
     make_dense();
@@ -215,12 +217,10 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
     return rotation_.after(std::move(dense));
   }
 
-  /// "values": m x N ceil(n / M). "codes": bytes, the codes of a row one after another, of 2, 3, 4
-  /// or 5 bits for M = 4, 8, 16 or 32, lowest bits first; or "masks": bytes, a bit for each column
-  /// of a row, lowest first. Attributes "cols": n, and "pattern": "N:M" unless it is 2:4. In narrow
-  /// storage also "values_scales", and the attributes "storage" and, if they are not 0 and native,
-  /// "exponent" and "activations"; see `detail::NarrowPanels`. Child "rotation": a `Hadamard`, or
-  /// none.
+  /// "values": m x N ceil(n / M), narrow ones as `detail::NarrowPanels::add_to` has them. "codes":
+  /// bytes, the codes of a row one after another, of 2, 3, 4 or 5 bits for M = 4, 8, 16 or 32,
+  /// lowest bits first; or "masks": bytes, a bit for each column of a row, lowest first. Attributes
+  /// "cols": n, and "pattern": "N:M" unless it is 2:4. Child "rotation": a `Hadamard`, or none.
   [[nodiscard]] Parts parts() const {
     Parts parts{
         structure(),

@@ -56,10 +56,11 @@ template <Real T>
 }
 
 /// The same for values in some storage: those of int8 and bf16 run at full speed where they meet
-/// rounded activations, for which there are kernels of 4:8, and of 2:4.
+/// rounded activations, if they may, for which there are kernels of 4:8, and of 2:4.
 template <Real T>
-[[nodiscard]] Index full_speed_group_of(const std::string& target, Storage storage) {
-  if constexpr (std::same_as<T, float>) {
+[[nodiscard]] Index full_speed_group_of(const std::string& target, Storage storage,
+                                        Activations activations) {
+  if (std::same_as<T, float> && activations != Activations::native) {
     const kernel::DotProducts dots = target_dots<T>(target);
     if (storage == Storage::int8 &&
         (dots == kernel::DotProducts::int8 || dots == kernel::DotProducts::int8_bf16))

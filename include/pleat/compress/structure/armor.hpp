@@ -337,7 +337,7 @@ struct Compressor<Armor<T>> {
     detail::PatternChoice core = detail::chosen_pattern<T>(
         "Armor", m, n, budget, wrapper_bytes(m, least.rows) + wrapper_bytes(n, least.cols),
         options.pattern, is_open ? Places::masks : options.places, options.target, options.storage,
-        " between " + text(least));
+        options.activations, " between " + text(least));
     if (is_open && core.pattern.group == 4) core.places = Places::codes;
     return core;
   }

@@ -33,10 +33,10 @@ struct Compressor<Dense<T>> {
                       const Calibration<T>& calibration,
                       const typename Dense<T>::Options& options) {
     const Storage storage = detail::require_storage<T>(options.storage);
-    detail::require_budget(
-        "Dense", W.rows(), W.cols(), budget, sizeof(T),
-        static_cast<std::size_t>(W.rows()) * row_bytes(storage, static_cast<std::size_t>(W.cols())),
-        "the matrix");
+    detail::require_budget("Dense", W.rows(), W.cols(), budget, sizeof(T),
+                           matrix_bytes(storage, static_cast<std::size_t>(W.rows()),
+                                        static_cast<std::size_t>(W.cols())),
+                           "the matrix");
     Dense<T> dense(W, storage);
     detail::StopMonitor stop(options.monitor);
     bool told = false;

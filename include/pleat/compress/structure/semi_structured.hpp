@@ -37,11 +37,12 @@ template <Real T>
                                            const Budget& budget, std::size_t taken,
                                            SparsePattern pattern, Places places,
                                            const std::string& target, Storage storage,
+                                           Activations activations,
                                            const std::string& beside = {}) {
   require(places <= Places::masks,
           [&] { return "compress<" + std::string(structure) + ">: unknown form of places"; });
   (void)resolved_target<T>(target);
-  const Index group = full_speed_group_of<T>(target, storage);
+  const Index group = full_speed_group_of<T>(target, storage, activations);
   std::vector<SparsePattern> patterns{pattern};
   if (pattern == SparsePattern{0, 0}) {
     patterns = {{group / 2, group}};
@@ -49,9 +50,12 @@ template <Real T>
   } else {
     require_pattern(pattern);
   }
+  // What rounded activations do not meet, the largest pattern may be; the last is 2:4 or given.
+  require_sparse_activations<T>(storage, patterns.back(), activations);
   const std::size_t limit = budget.max_bytes(rows, cols, sizeof(T));
   std::size_t smallest = (std::numeric_limits<std::size_t>::max)();
-  for (const SparsePattern candidate : patterns)
+  for (const SparsePattern candidate : patterns) {
+    if (!sparse_meets<T>(storage, candidate, activations)) continue;
     for (const Places form : {Places::codes, Places::masks}) {
       if (places != Places::automatic && form != places) continue;
       const std::size_t needed =
@@ -59,6 +63,7 @@ template <Real T>
       if (needed <= limit) return {candidate, form};
       smallest = (std::min)(smallest, needed);
     }
+  }
   require_budget(structure, rows, cols, budget, sizeof(T), smallest,
                  (to_string(patterns.back()) + beside).c_str());
   return {patterns.back(), Places::codes};
@@ -118,7 +123,7 @@ struct Compressor<SemiStructured<T>> {
     (void)detail::resolve(options.criterion, false);
     const detail::PatternChoice choice =
         detail::chosen_pattern<T>("SemiStructured", W.rows(), W.cols(), budget, 0, options.pattern,
-                                  options.places, options.target, storage);
+                                  options.places, options.target, storage, options.activations);
 
     detail::StopMonitor stop(options.monitor);
     const detail::PruneMethod method{options.criterion, options.refit, options.sweeps,

@@ -105,8 +105,8 @@ struct Compressor<SparseDictionary<T>> {
                                     ? RowSparse<T>::stored_bytes(m_, size.atoms, size.pattern.kept)
                                     : detail::semi_structured_bytes(m_, size.atoms, size.pattern,
                                                                     options_.storage, places(size));
-      return codes + static_cast<std::size_t>(size.atoms) *
-                         row_bytes(options_.storage, static_cast<std::size_t>(n_));
+      return codes + matrix_bytes(options_.storage, static_cast<std::size_t>(size.atoms),
+                                  static_cast<std::size_t>(n_));
     }
 
     /// The smallest that the options allow.

@@ -143,7 +143,8 @@ struct Compressor<SparseLowRank<T>> {
     }
 
     static Index group(const Options& options) {
-      return detail::full_speed_group(detail::resolved_target<T>(options.target), sizeof(T));
+      (void)detail::resolved_target<T>(options.target);
+      return detail::full_speed_group_of<T>(options.target, options.storage, options.activations);
     }
 
     [[nodiscard]] Index full_rank() const { return (std::min)(W_.rows(), W_.cols()); }

@@ -86,7 +86,7 @@ class KroneckerValues {
   /// Of a file: what is counted, not what memory is padded with.
   [[nodiscard]] std::size_t bytes() const {
     if (!is_narrow(storage_)) return static_cast<std::size_t>(layout_.count()) * sizeof(T);
-    std::size_t sum = 0;
+    std::size_t sum = level_bytes(storage_);
     each_unit([&](const Layout::Unit& unit, Index) {
       sum += static_cast<std::size_t>(unit.rows) *
              row_bytes(storage_, static_cast<std::size_t>(unit.cols));

@@ -102,9 +102,9 @@ inline void require_pattern(SparsePattern pattern) {
 [[nodiscard]] inline std::size_t semi_structured_bytes(Index rows, Index cols,
                                                        SparsePattern pattern, Storage storage,
                                                        Places places = Places::codes) {
-  return static_cast<std::size_t>(rows) *
-         (row_bytes(storage, static_cast<std::size_t>(row_values(pattern, cols))) +
-          static_cast<std::size_t>(place_bytes(pattern, cols, places)));
+  return matrix_bytes(storage, static_cast<std::size_t>(rows),
+                      static_cast<std::size_t>(row_values(pattern, cols))) +
+         static_cast<std::size_t>(rows * place_bytes(pattern, cols, places));
 }
 
 /// For each row of an N:M matrix, and each kept value counted through all its groups, the code of

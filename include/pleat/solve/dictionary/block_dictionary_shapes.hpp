@@ -42,7 +42,7 @@ template <Real T>
            row_bytes(storage, static_cast<std::size_t>(width));
   };
   return codes + static_cast<std::size_t>(n / shape.block) * atoms_of(shape.block) +
-         atoms_of(n % shape.block);
+         atoms_of(n % shape.block) + level_bytes(storage);
 }
 
 /// Shapes within so many bytes that are worth a trial, those that `given` leaves open; none if not

@@ -37,7 +37,8 @@ template <Real T>
       size(n / q) * row_bytes(storage, size(q)) + row_bytes(storage, size(n % q)) +
       size(shape.row_blocks) *
           row_bytes(Blast<T>::coupling_storage(storage), size(shape.column_blocks));
-  return size(m) * row_bytes(storage, size(shape.rank)) + size(shape.rank) * of_rank;
+  return matrix_bytes(storage, size(m), size(shape.rank)) + level_bytes(storage) +
+         size(shape.rank) * of_rank;
 }
 
 /// Into how many blocks so many rows or columns are cut where `wanted` is wished for: the largest

@@ -35,7 +35,7 @@ template <Real T>
                                         Storage storage = native_storage<T>) {
   const auto size = [](Index count) { return static_cast<std::size_t>(count); };
   const Index p = shape.width(n);
-  return size(m) * row_bytes(storage, size(shape.blocks * shape.rank)) +
+  return matrix_bytes(storage, size(m), size(shape.blocks * shape.rank)) + level_bytes(storage) +
          size(shape.rank * shape.classes) *
              (size(n / p) * row_bytes(storage, size(p)) + row_bytes(storage, size(n % p)));
 }

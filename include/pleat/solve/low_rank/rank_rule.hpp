@@ -60,8 +60,8 @@ namespace detail {
 /// Bytes of two factors, m x rank and rank x n.
 [[nodiscard]] inline std::size_t low_rank_bytes(Index m, Index n, Index rank, Storage storage) {
   const auto r = static_cast<std::size_t>(rank);
-  return static_cast<std::size_t>(m) * row_bytes(storage, r) +
-         r * row_bytes(storage, static_cast<std::size_t>(n));
+  return matrix_bytes(storage, static_cast<std::size_t>(m), r) +
+         matrix_bytes(storage, r, static_cast<std::size_t>(n));
 }
 
 /// The largest rank of an m x n matrix whose factors take at most `limit` bytes; 0 if not even

@@ -121,7 +121,7 @@ template <class = void>
           if (i % group == 0) mark(w, row, i, marks.get());
           const bool keeps = marks[static_cast<std::size_t>(i % group)];
           double q = keeps ? w[i] : 0;
-          if (keeps && grid.span > 0) q = scale * grid.integer(q, scale);
+          if (keeps && grid.span > 0) q = scale * grid.number(q, scale);
           const double* const u = &rows(0, i);
           const double error = (w[i] - q) / u[i];
           w[i] = q;

@@ -8,22 +8,25 @@
 
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 namespace pleat {
 inline namespace PLEAT_ABI {
 namespace detail {
 
-/// Values that are integers times a scale, one for each `span` columns of a row. A span of 0 stands
-/// for no grid.
+/// Values that are numbers of a storage times a scale, one for each `span` columns of a row. A span
+/// of 0 stands for no grid.
 struct Grid {
   Storage storage = Storage::f32;
   Index span = 0;
+  Numbers numbers = {};
 
   /// The grid of a storage for a matrix that stores one in `sparsity` of its columns; none for
   /// floats.
   [[nodiscard]] static Grid of(Storage storage, Index sparsity = 1) {
     if (integer_bits(storage) == 0) return {};
-    return {storage, sparsity * static_cast<Index>(kernel::scale_group(format_of(storage)))};
+    return {storage, sparsity * static_cast<Index>(kernel::scale_group(format_of(storage))),
+            Numbers(storage)};
   }
   /// The same for N:M; none where values that share a scale are not those of whole groups of
   /// columns.
@@ -41,10 +44,10 @@ struct Grid {
   [[nodiscard]] double scale_for(double* values, const double* weights, Index count) const {
     if (has_few_bits(storage)) {
       // A sweep may carry a weight beyond what the largest scale reaches.
-      const double reach = 65504.0 * integers_of(storage).most;
+      const double reach = 65504.0 * numbers(numbers.integers().most);
       for (Index i = 0; i < count; ++i) values[i] = std::clamp(values[i], -reach, reach);
     }
-    return group_scale(storage, values, count, weights).scale;
+    return group_scale(storage, numbers, values, count, weights).scale;
   }
 
   /// The scale that storage has nearest; 0 where there is none.
@@ -56,10 +59,36 @@ struct Grid {
     return is_finite(rounded) && is_finite(127 * static_cast<float>(rounded)) ? rounded : 0;
   }
 
-  /// The integer that times the scale is nearest.
-  [[nodiscard]] double integer(double value, double scale) const {
-    const IntegerRange integers = integers_of(storage);
-    return std::clamp(std::nearbyint(value / scale), double(integers.least), double(integers.most));
+  /// The number that times the scale is nearest.
+  [[nodiscard]] double number(double value, double scale) const {
+    return numbers.rounded(value / scale);
+  }
+
+  /// The same grid with levels, if these are fitted, closest to a weight, transposed, in a metric
+  /// that is diagonal; only to what is not zero of it if it is `sparse`.
+  [[nodiscard]] Grid fitted_to(const Matrix<double>& Wt, bool sparse,
+                               const Vector<double>& metric) const {
+    if (!numbers.are_fitted()) return *this;
+    LevelFit fit(storage);
+    const Index count = Wt.cols() * spans(Wt.rows());
+    std::vector<double> values;
+    std::vector<double> weights;
+    for (Index i = 0; i < LevelFit::sampled(count); ++i) {
+      const Index at = LevelFit::sample(i, count);
+      const Index first = at % spans(Wt.rows()) * span;
+      values.clear();
+      weights.clear();
+      for (Index k = first; k < (std::min)(first + span, Wt.rows()); ++k) {
+        const double value = Wt(k, at / spans(Wt.rows()));
+        if (sparse && value == 0) continue;
+        values.push_back(value);
+        weights.push_back(metric(k));
+      }
+      fit.add(values.data(), weights.data(), static_cast<Index>(values.size()));
+    }
+    Grid result = *this;
+    result.numbers = fit.numbers();
+    return result;
   }
 };
 

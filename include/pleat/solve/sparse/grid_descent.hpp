@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Coordinate descent on the integers and scales of a rounded weight, in the metric of the inputs.
+// Coordinate descent on the numbers and scales of a rounded weight, in the metric of the inputs.
 #pragma once
 
 #include "pleat/solve/linear/multiply.hpp"
@@ -17,7 +17,7 @@ inline namespace PLEAT_ABI {
 namespace detail {
 
 /// Improves a Q on a grid as a stand-in for W in the metric H. In each span of each row, the scale
-/// moves to its least-squares optimum, and then each integer to the best, given all others. Takes
+/// moves to its least-squares optimum, and then each number to the best, given all others. Takes
 /// no step that increases the loss tr((W - Q) H (W - Q)^T); stops where a sweep gains less than
 /// `tolerance` of it. Only `places` that are not zero may change, all where it is null. Returns the
 /// loss. Cost: m n^2 multiply-adds at first, and as many a sweep.
@@ -61,19 +61,19 @@ double grid_descent(const Matrix<double>& H, const Matrix<double>& Wt, const Gri
             double curvature = 0;
             for (Index i = from; i < to; ++i) {
               if (s[i] == 0) continue;
-              const double c = std::nearbyint(s[i] / scale);
+              const double c = grid.number(s[i], scale);
               slope += c * z[i];
               const double* const h = &square(0, i);
               for (Index k = 0; k < count; ++k) Hc[k] += c * h[k];
             }
             for (Index i = from; i < to; ++i)
-              if (s[i] != 0) curvature += std::nearbyint(s[i] / scale) * Hc[i];
+              if (s[i] != 0) curvature += grid.number(s[i], scale) * Hc[i];
             if (curvature > 0) {
               const double rounded = grid.rounded_scale(scale + slope / curvature);
               const double d = rounded - scale;
               if (rounded != 0 && d * (2 * slope - d * curvature) > 0) {
                 for (Index k = 0; k < count; ++k) z[k] -= d * Hc[k];
-                for (Index i = from; i < to; ++i) s[i] = rounded * std::nearbyint(s[i] / scale);
+                for (Index i = from; i < to; ++i) s[i] = rounded * grid.number(s[i], scale);
                 scale = rounded;
               }
             }
@@ -81,7 +81,7 @@ double grid_descent(const Matrix<double>& H, const Matrix<double>& Wt, const Gri
               if (places != nullptr && (*places)(first + i, row) == 0) continue;
               const double h = square(i, i);
               if (!(h > 0)) continue;
-              const double q = scale * grid.integer(s[i] + z[i] / h, scale);
+              const double q = scale * grid.number(s[i] + z[i] / h, scale);
               const double d = q - s[i];
               if (!(d * (2 * z[i] - d * h) > 0)) continue;
               s[i] = q;

@@ -16,7 +16,7 @@ inline namespace PLEAT_ABI {
 namespace detail {
 
 /// W^T rounded to a grid: the column sweep from `start`, which rounds each column and lets the
-/// later ones make up for it, then descent on integers and scales. Only where `start` is not zero
+/// later ones make up for it, then descent on numbers and scales. Only where `start` is not zero
 /// if it is `sparse`. Nothing where that is not better than `nearest`, or was stopped before it
 /// could be.
 template <class = void>
@@ -52,16 +52,19 @@ template <class Op>
   const int exponent = nearest.exponent();
   const double power = std::ldexp(1.0, exponent);
   const double inverse = std::ldexp(1.0, -exponent);
+  const Matrix<double> begin = start * inverse;
+  const Grid own = grid.fitted_to(begin, sparse, H.diagonal());
   const std::optional<OnGrid> found = round_to_grid(
-      H, Wt * inverse, start * inverse, sparse, grid,
+      H, Wt * inverse, begin, sparse, own,
       Matrix<double>(nearest.to_dense().transpose().template cast<double>() * inverse), monitor);
   if (!found) return nearest;
   const Matrix<T> values = (found->values.transpose() * power).template cast<T>();
   const Matrix<float> scales =
       found->scales.transpose().unaryExpr([](double scale) { return to_single(scale); });
   if constexpr (requires { nearest.pattern(); })
-    return Op(values, nearest.pattern(), nearest.storage(), scales, exponent, nearest.places());
-  else return Op(values, nearest.storage(), scales, exponent);
+    return Op(values, nearest.pattern(), nearest.storage(), scales, exponent, nearest.places(),
+              own.numbers.levels());
+  else return Op(values, nearest.storage(), scales, exponent, own.numbers.levels());
 }
 
 }  // namespace detail

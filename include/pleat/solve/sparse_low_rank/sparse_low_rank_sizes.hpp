@@ -54,7 +54,7 @@ class SparseLowRankSizes {
       case SparseRule::Kind::entries: return count * entry + 8 * (static_cast<std::size_t>(m_) + 1);
       case SparseRule::Kind::columns: break;
     }
-    return static_cast<std::size_t>(m_) * row_bytes(options_.storage, count) + count * entry +
+    return matrix_bytes(options_.storage, static_cast<std::size_t>(m_), count) + count * entry +
            8 * (count + 1);
   }
 

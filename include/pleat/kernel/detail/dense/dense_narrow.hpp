@@ -59,6 +59,7 @@ struct DenseNarrow {
         for (std::size_t v = 0; v < vectors; ++v)
           sum[j][p][v] = add ? Batch::load_unaligned(y[p] + j * ldy + v * lanes) : Batch(T(0));
     const std::uint8_t* at[P];
+    const typename Columns::Head head(panels[0], cols);
 
     constexpr std::size_t group = Columns::group;
     for (std::size_t begin = 0; begin < cols;) {
@@ -77,14 +78,14 @@ struct DenseNarrow {
       for (; k + Columns::step <= end; k += Columns::step) {
         typename Columns::Step steps[P];
         for (std::size_t p = 0; p < P; ++p) {
-          steps[p].load(at[p]);
+          steps[p].load(at[p], head);
           at[p] += Columns::step_bytes;
         }
         columns<F, P, N, true>(steps, 0, x + k, ldx, part);
       }
       if (k < end) {
         typename Columns::Step steps[P];
-        for (std::size_t p = 0; p < P; ++p) steps[p].load(at[p]);
+        for (std::size_t p = 0; p < P; ++p) steps[p].load(at[p], head);
         columns<F, P, N, false>(steps, end - k, x + k, ldx, part);
       }
       for (std::size_t p = 0; p < P; ++p)
@@ -194,6 +195,7 @@ struct DenseNarrow {
     using Columns = NarrowColumns<Arch, F>;
     constexpr std::size_t group = Columns::group;
     const std::size_t last = first + count;
+    const typename Columns::Head head(panel, count);
     while (first < last) {
       std::size_t begin = first;
       if constexpr (group != 0) begin = first / group * group;
@@ -210,7 +212,7 @@ struct DenseNarrow {
       for (; first < end; first += Columns::step, at += Columns::step_bytes) {
         const std::size_t left = end - first < Columns::step ? end - first : Columns::step;
         typename Columns::Step step;
-        step.load(at);
+        step.load(at, head);
         store_columns<F, Scaled>(step, left, scale, to);
         to += left * panel_rows;
       }
@@ -229,6 +231,8 @@ struct DenseNarrow {
         return decode<Format::int8, Scaled>(panel, first, count, to, scales, pitch);
       case Format::int4:
         return decode<Format::int4, Scaled>(panel, first, count, to, scales, pitch);
+      case Format::levels:
+        return decode<Format::levels, Scaled>(panel, first, count, to, scales, pitch);
     }
   }
 
@@ -296,6 +300,8 @@ struct DenseNarrow {
         return few_samples<Format::int8>(samples, rows, cols, panels, x, ldx, y, ldy, add);
       case Format::int4:
         return few_samples<Format::int4>(samples, rows, cols, panels, x, ldx, y, ldy, add);
+      case Format::levels:
+        return few_samples<Format::levels>(samples, rows, cols, panels, x, ldx, y, ldy, add);
     }
   }
 

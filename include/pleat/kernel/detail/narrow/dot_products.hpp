@@ -14,12 +14,17 @@ inline namespace v0 {
 namespace detail {
 
 /// Stored weights, and the activations that they meet.
-enum class Pair : std::uint8_t { int8_int8, int8_int16, int4_int8, bf16_bf16 };
+enum class Pair : std::uint8_t { int8_int8, int8_int16, int4_int8, levels_int8, bf16_bf16 };
 
 [[nodiscard, gnu::always_inline]] constexpr Format weights_of(Pair pair) noexcept {
-  return pair == Pair::bf16_bf16   ? Format::bf16
-         : pair == Pair::int4_int8 ? Format::int4
-                                   : Format::int8;
+  return pair == Pair::bf16_bf16     ? Format::bf16
+         : pair == Pair::int4_int8   ? Format::int4
+         : pair == Pair::levels_int8 ? Format::levels
+                                     : Format::int8;
+}
+/// What stored integers are counted in, beside their scale.
+[[nodiscard, gnu::always_inline]] constexpr float unit_of(Pair pair) noexcept {
+  return pair == Pair::levels_int8 ? 1.0F / 128 : 1.0F;
 }
 /// The integer that the largest activation of a line of 64 columns becomes.
 [[nodiscard, gnu::always_inline]] constexpr float largest_of(Pair pair) noexcept {
@@ -27,7 +32,7 @@ enum class Pair : std::uint8_t { int8_int8, int8_int16, int4_int8, bf16_bf16 };
 }
 /// Groups of weights, each with scales of its own, in a line.
 [[nodiscard, gnu::always_inline]] constexpr std::size_t groups_of_line(Pair pair) noexcept {
-  return pair == Pair::int4_int8 ? 2 : 1;
+  return is_of_four_bits(weights_of(pair)) ? 2 : 1;
 }
 
 /// The largest magnitude of some floats: as an unsigned integer of its bits, so that what is not
@@ -88,14 +93,14 @@ template <Pair P, bool Wide>
 [[gnu::always_inline]] inline void round_plainly(const float* x, std::size_t count,
                                                  std::uint8_t* to, float& scale) {
   const LineScale line = LineScale::of(largest_bits(x, count), largest_of(P));
-  scale = line.scale;
+  scale = unit_of(P) * line.scale;
   for (std::size_t k = 0; k < scale_line_cols; ++k) {
     std::int32_t value = 0;
     if (k < count && line.inverse > 0)
       value = static_cast<std::int32_t>(__builtin_nearbyintf(x[k] * line.inverse));
-    const std::size_t at = Wide                   ? k / 4 * 4 + k % 2 * 2 + k % 4 / 2
-                           : P == Pair::int4_int8 ? k / 8 * 8 + k % 2 * 4 + k % 8 / 2
-                                                  : k;
+    const std::size_t at = Wide                     ? k / 4 * 4 + k % 2 * 2 + k % 4 / 2
+                           : groups_of_line(P) == 2 ? k / 8 * 8 + k % 2 * 4 + k % 8 / 2
+                                                    : k;
     const auto narrow = static_cast<std::int16_t>(value);
     __builtin_memcpy(to + (Wide ? 2 : 1) * at, &narrow, Wide ? 2 : 1);
   }
@@ -106,7 +111,7 @@ template <Pair P, bool Wide>
 ///
 ///     parts<P>, value_bytes<P>       operands in a word of each row, which meet 4 bytes of
 ///                                    activations each; bytes of an activation
-///     operand<P, part>(word)         one of them, of the words from one on
+///     operand<P, part>(word, panel)  one of them, of the words from one on of a panel
 ///     begin<P>(offset), dot<P>(sum, operand, x), end<P>(sum, offset)
 ///                                    the sums of a group; `offset` is what is owed where weights
 ///                                    have something added to them
@@ -115,7 +120,8 @@ template <Pair P, bool Wide>
 ///                                    up to 64 activations of a sample; all 64 are written
 ///
 /// Parts are taken out of a word by shifts and masks, so rounded activations follow each other as
-/// these need them: of each four for int16 0 2 1 3, of each eight for int4 0 2 4 6 1 3 5 7.
+/// these need them: of each four for int16 0 2 1 3, of each eight for int4 and levels
+/// 0 2 4 6 1 3 5 7, in 16 bits 0 4 2 6 1 5 3 7.
 struct PortableDots {
   static constexpr DotProducts kind = DotProducts::none;
   static constexpr std::size_t lanes = panel_rows;
@@ -136,13 +142,14 @@ struct PortableDots {
   static constexpr std::size_t value_bytes = P == Pair::int8_int16 ? 2 : 1;
 
   template <Pair P, std::size_t Part>
-  static Operand operand(const std::uint8_t* word) {
+  static Operand operand(const std::uint8_t* word, [[maybe_unused]] const std::uint8_t* panel) {
     Operand result;
     for (std::size_t b = 0; b < 4; ++b)
       for (std::size_t i = 0; i < lanes; ++i) {
-        const int stored = word[4 * i + (P == Pair::int8_int16 ? b % 2 * 2 + Part : b)];
-        if constexpr (P == Pair::int4_int8)
-          result.lane[b][i] = (Part == 0 ? stored & 15 : stored >> 4) - 8;
+        int stored = word[4 * i + (P == Pair::int8_int16 ? b % 2 * 2 + Part : b)];
+        if constexpr (groups_of_line(P) == 2) stored = Part == 0 ? stored & 15 : stored >> 4;
+        if constexpr (P == Pair::levels_int8) stored = panel[stored];
+        if constexpr (P == Pair::int4_int8) result.lane[b][i] = stored - 8;
         else result.lane[b][i] = stored < 128 ? stored : stored - 256;
       }
     return result;
@@ -192,7 +199,7 @@ struct PortableDots {
   template <Pair P>
   static Floats scales(const std::uint8_t* at, std::size_t) {
     Floats result;
-    if constexpr (P == Pair::int4_int8) {
+    if constexpr (groups_of_line(P) == 2) {
       std::uint16_t half[lanes];
       __builtin_memcpy(half, at, sizeof half);
       for (std::size_t i = 0; i < lanes; ++i) result.lane[i] = float_of_half(half[i]);

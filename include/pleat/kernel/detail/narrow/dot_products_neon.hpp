@@ -27,17 +27,20 @@ struct NeonDots {
   template <Pair P>
   static constexpr bool wide = P == Pair::int8_int16 || (P == Pair::int8_int8 && !Dot);
   template <Pair P>
-  static constexpr std::size_t parts = P == Pair::int4_int8 || wide<P> ? 2 : 1;
+  static constexpr std::size_t parts = groups_of_line(P) == 2 || wide<P> ? 2 : 1;
   template <Pair P>
   static constexpr std::size_t value_bytes = wide<P> ? 2 : 1;
 
   template <Pair P, std::size_t Part>
-  [[gnu::always_inline]] static int8x16_t operand(const std::uint8_t* word) {
+  [[gnu::always_inline]] static int8x16_t operand(const std::uint8_t* word,
+                                                  [[maybe_unused]] const std::uint8_t* panel) {
     const uint8x16_t w = vld1q_u8(word);
-    if constexpr (P == Pair::int4_int8)
-      return vsubq_s8(
-          vreinterpretq_s8_u8(Part == 0 ? vandq_u8(w, vdupq_n_u8(15)) : vshrq_n_u8(w, 4)),
-          vdupq_n_s8(8));
+    if constexpr (groups_of_line(P) == 2) {
+      const uint8x16_t nibbles = Part == 0 ? vandq_u8(w, vdupq_n_u8(15)) : vshrq_n_u8(w, 4);
+      if constexpr (P == Pair::int4_int8)
+        return vsubq_s8(vreinterpretq_s8_u8(nibbles), vdupq_n_s8(8));
+      else return vreinterpretq_s8_u8(vqtbl1q_u8(vld1q_u8(panel), nibbles));
+    }
     if constexpr (wide<P>) {  // columns 0 and 2 of each word, or 1 and 3
       const int16x8_t halves = vreinterpretq_s16_u8(w);
       return vreinterpretq_s8_s16(vshrq_n_s16(Part == 0 ? vshlq_n_s16(halves, 8) : halves, 8));
@@ -81,7 +84,7 @@ struct NeonDots {
   }
   template <Pair P>
   [[gnu::always_inline]] static float32x4_t scales(const std::uint8_t* at, std::size_t row) {
-    if constexpr (P == Pair::int4_int8)
+    if constexpr (groups_of_line(P) == 2)
       return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(at + 2 * row)));
     else return vreinterpretq_f32_u8(vld1q_u8(at + 4 * row));
   }

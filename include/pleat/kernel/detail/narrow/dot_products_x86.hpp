@@ -35,16 +35,21 @@ struct Dots256 {
     __builtin_memcpy(&four, x, sizeof four);
     return _mm256_set1_epi32(four);
   }
-  /// Columns 0 and 2 of each word, or 1 and 3, in 16 bits each.
+  /// Bytes 0 and 2 of each word, or 1 and 3, in 16 bits each.
   template <std::size_t Part>
-  [[gnu::always_inline]] static __m256i halves(const std::uint8_t* word) {
-    const __m256i w = words(word);
+  [[gnu::always_inline]] static __m256i halves(__m256i w) {
     return _mm256_srai_epi16(Part == 0 ? _mm256_slli_epi16(w, 8) : w, 8);
   }
   template <std::size_t Part>
   [[gnu::always_inline]] static __m256i nibbles(const std::uint8_t* word) {
     const __m256i w = words(word);
     return _mm256_and_si256(Part == 0 ? w : _mm256_srli_epi16(w, 4), _mm256_set1_epi8(15));
+  }
+  /// The levels that nibbles stand for, bytes.
+  template <std::size_t Part>
+  [[gnu::always_inline]] static __m256i levels(const std::uint8_t* word,
+                                               const std::uint8_t* panel) {
+    return _mm256_shuffle_epi8(words(panel), nibbles<Part>(word));
   }
   [[gnu::always_inline]] static Floats load(const float* from) { return _mm256_loadu_ps(from); }
   [[gnu::always_inline]] static void store(float* to, Floats value) { _mm256_storeu_ps(to, value); }
@@ -54,7 +59,7 @@ struct Dots256 {
 
   template <Pair P>
   [[gnu::always_inline]] static Floats scales(const std::uint8_t* at, std::size_t row) {
-    if constexpr (P == Pair::int4_int8) {
+    if constexpr (groups_of_line(P) == 2) {
 #if defined(__F16C__)
       return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at + 2 * row)));
 #else
@@ -90,7 +95,7 @@ struct Dots256 {
     best = _mm_max_epu32(best, _mm_shuffle_epi32(best, 0xb1));
     const LineScale line =
         LineScale::of(static_cast<std::uint32_t>(_mm_cvtsi128_si32(best)), largest_of(P));
-    scale = line.scale;
+    scale = unit_of(P) * line.scale;
     // NaN times 0 is no integer; all of such a line is 0.
     const __m256 inverse = _mm256_set1_ps(line.inverse);
     const __m256i kept = _mm256_set1_epi32(line.inverse > 0 ? -1 : 0);
@@ -106,9 +111,10 @@ struct Dots256 {
       total = _mm_add_epi32(total, _mm_shuffle_epi32(total, 0xb1));
       sums[half] = _mm_cvtsi128_si32(total);
       if constexpr (Wide) {
-        const __m256i order =
-            _mm256_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15, 0, 1, 4, 5, 2, 3,
-                             6, 7, 8, 9, 12, 13, 10, 11, 14, 15);
+        const __m256i order = _mm256_broadcastsi128_si256(
+            P == Pair::levels_int8
+                ? _mm_setr_epi8(0, 1, 8, 9, 4, 5, 12, 13, 2, 3, 10, 11, 6, 7, 14, 15)
+                : _mm_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15));
         for (std::size_t i = 0; i < 2; ++i) {
           const __m256i packed =
               _mm256_permute4x64_epi64(_mm256_packs_epi32(q[2 * i], q[2 * i + 1]), 0xd8);
@@ -119,7 +125,7 @@ struct Dots256 {
         __m256i packed =
             _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
         packed = _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-        if constexpr (P == Pair::int4_int8)
+        if constexpr (groups_of_line(P) == 2)
           packed = _mm256_shuffle_epi8(
               packed, _mm256_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15, 0, 2,
                                        4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15));
@@ -137,14 +143,17 @@ struct Avx2Dots : Dots256 {
   template <Pair P>
   using Sums = __m256i;
   template <Pair P>
-  static constexpr std::size_t parts = 2;
+  static constexpr std::size_t parts = P == Pair::levels_int8 ? 4 : 2;
   template <Pair P>
   static constexpr std::size_t value_bytes = P == Pair::int4_int8 ? 1 : 2;
 
   template <Pair P, std::size_t Part>
-  [[gnu::always_inline]] static __m256i operand(const std::uint8_t* word) {
+  [[gnu::always_inline]] static __m256i operand(const std::uint8_t* word,
+                                                [[maybe_unused]] const std::uint8_t* panel) {
     if constexpr (P == Pair::int4_int8) return nibbles<Part>(word);
-    else return halves<Part>(word);
+    else if constexpr (P == Pair::levels_int8)
+      return halves<Part % 2>(levels<Part / 2>(word, panel));
+    else return halves<Part>(words(word));
   }
   template <Pair P>
   [[gnu::always_inline]] static __m256i begin(std::int32_t) {
@@ -188,11 +197,14 @@ struct Vnni256Dots : Dots256 {
   static constexpr std::size_t value_bytes = P == Pair::int8_int16 ? 2 : 1;
 
   template <Pair P, std::size_t Part>
-  [[gnu::always_inline]] static __m256i operand(const std::uint8_t* word) {
-    if constexpr (P == Pair::int8_int8)
-      return _mm256_xor_si256(words(word), _mm256_set1_epi8(-128));
-    else if constexpr (P == Pair::int4_int8) return nibbles<Part>(word);
-    else return halves<Part>(word);
+  [[gnu::always_inline]] static __m256i operand(const std::uint8_t* word,
+                                                [[maybe_unused]] const std::uint8_t* panel) {
+    if constexpr (P == Pair::int4_int8) return nibbles<Part>(word);
+    else if constexpr (P == Pair::int8_int16) return halves<Part>(words(word));
+    else if constexpr (P == Pair::levels_int8)
+      return _mm256_shuffle_epi8(_mm256_xor_si256(words(panel), _mm256_set1_epi8(-128)),
+                                 nibbles<Part>(word));
+    else return _mm256_xor_si256(words(word), _mm256_set1_epi8(-128));
   }
   template <Pair P>
   [[gnu::always_inline]] static __m256i begin(std::int32_t offset) {
@@ -221,7 +233,8 @@ struct Vnni256Dots : Dots256 {
     round_to<P, P == Pair::int8_int16>(x, count, to, scale, sums);
     if constexpr (P == Pair::int8_int8) offsets[0] = -128 * (sums[0] + sums[1]);
     else
-      for (std::size_t i = 0; i < groups_of_line(P); ++i) offsets[i] = -8 * sums[i];
+      for (std::size_t i = 0; i < groups_of_line(P); ++i)
+        offsets[i] = (P == Pair::levels_int8 ? -128 : -8) * sums[i];
   }
 };
 #endif
@@ -250,12 +263,19 @@ struct Vnni512Dots {
   template <Pair P>
   static constexpr std::size_t value_bytes = P == Pair::int8_int16 || P == Pair::bf16_bf16 ? 2 : 1;
 
+  template <std::size_t Part>
+  [[gnu::always_inline]] static __m512i nibbles(__m512i w) {
+    return _mm512_and_si512(Part == 0 ? w : _mm512_srli_epi16(w, 4), _mm512_set1_epi8(15));
+  }
   template <Pair P, std::size_t Part>
-  [[gnu::always_inline]] static __m512i operand(const std::uint8_t* word) {
+  [[gnu::always_inline]] static __m512i operand(const std::uint8_t* word,
+                                                [[maybe_unused]] const std::uint8_t* panel) {
     const __m512i w = _mm512_loadu_si512(word);
     if constexpr (P == Pair::int8_int8) return _mm512_xor_si512(w, _mm512_set1_epi8(-128));
-    else if constexpr (P == Pair::int4_int8)
-      return _mm512_and_si512(Part == 0 ? w : _mm512_srli_epi16(w, 4), _mm512_set1_epi8(15));
+    else if constexpr (P == Pair::int4_int8) return nibbles<Part>(w);
+    else if constexpr (P == Pair::levels_int8)
+      return _mm512_shuffle_epi8(
+          _mm512_xor_si512(_mm512_loadu_si512(panel), _mm512_set1_epi8(-128)), nibbles<Part>(w));
     else if constexpr (P == Pair::int8_int16)
       return _mm512_srai_epi16(Part == 0 ? _mm512_slli_epi16(w, 8) : w, 8);
     else return w;
@@ -289,7 +309,7 @@ struct Vnni512Dots {
   }
   template <Pair P>
   [[gnu::always_inline]] static Floats scales(const std::uint8_t* at, std::size_t) {
-    if constexpr (P == Pair::int4_int8)
+    if constexpr (groups_of_line(P) == 2)
       return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)));
     else return _mm512_loadu_ps(at);
   }
@@ -322,7 +342,7 @@ struct Vnni512Dots {
       most = _mm512_max_epu32(
           most, _mm512_and_si512(_mm512_castps_si512(v[i]), _mm512_set1_epi32(0x7fff'ffff)));
     const LineScale line = LineScale::of(_mm512_reduce_max_epu32(most), largest_of(P));
-    scale = line.scale;
+    scale = unit_of(P) * line.scale;
     const __m512 inverse = _mm512_set1_ps(line.inverse);
     const auto kept = static_cast<__mmask16>(line.inverse > 0 ? 0xffff : 0);
     __m512i q[4];
@@ -347,8 +367,9 @@ struct Vnni512Dots {
       if constexpr (P == Pair::int8_int8) {
         offsets[0] = -128 * _mm512_reduce_add_epi32(_mm512_add_epi32(low, high));
       } else {
-        offsets[0] = -8 * _mm512_reduce_add_epi32(low);
-        offsets[1] = -8 * _mm512_reduce_add_epi32(high);
+        constexpr std::int32_t added = P == Pair::levels_int8 ? 128 : 8;
+        offsets[0] = -added * _mm512_reduce_add_epi32(low);
+        offsets[1] = -added * _mm512_reduce_add_epi32(high);
         packed =
             _mm512_shuffle_epi8(packed, _mm512_broadcast_i32x4(_mm_setr_epi8(
                                             0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15)));

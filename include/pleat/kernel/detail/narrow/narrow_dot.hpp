@@ -30,7 +30,8 @@ struct NarrowDot {
   /// One part of a word of R panels times N samples; `x` points at what the first of them has for
   /// it.
   template <Pair P, std::size_t Part, std::size_t R, std::size_t N>
-  [[gnu::always_inline]] static void part(const std::uint8_t* const (&at)[R], std::size_t word,
+  [[gnu::always_inline]] static void part(const std::uint8_t* panel,
+                                          const std::uint8_t* const (&at)[R], std::size_t word,
                                           const std::uint8_t* x,
                                           typename Dots::template Sums<P> (&sum)[N][R][vectors]) {
     typename Dots::Operand w[R][vectors];
@@ -38,7 +39,7 @@ struct NarrowDot {
     for (std::size_t r = 0; r < R; ++r)
 #pragma GCC unroll 4
       for (std::size_t v = 0; v < vectors; ++v)
-        w[r][v] = Dots::template operand<P, Part>(at[r] + 64 * word + 4 * v * lanes);
+        w[r][v] = Dots::template operand<P, Part>(at[r] + 64 * word + 4 * v * lanes, panel);
 #pragma GCC unroll 8
     for (std::size_t j = 0; j < N; ++j)
 #pragma GCC unroll 4
@@ -47,15 +48,20 @@ struct NarrowDot {
         for (std::size_t v = 0; v < vectors; ++v)
           Dots::template dot<P>(sum[j][r][v], w[r][v], x + j * line_bytes<P>);
   }
-  /// All of the word; `x` points at the line of the first sample.
+  /// All of the word; `x` points at the line of the first sample, `panel` at any of the panels.
   template <Pair P, std::size_t R, std::size_t N>
-  [[gnu::always_inline]] static void step(const std::uint8_t* const (&at)[R], std::size_t word,
+  [[gnu::always_inline]] static void step(const std::uint8_t* panel,
+                                          const std::uint8_t* const (&at)[R], std::size_t word,
                                           const std::uint8_t* x,
                                           typename Dots::template Sums<P> (&sum)[N][R][vectors]) {
     constexpr std::size_t parts = Dots::template parts<P>;
     x += 4 * parts * word;
-    part<P, 0, R, N>(at, word, x, sum);
-    if constexpr (parts == 2) part<P, 1, R, N>(at, word, x + 4, sum);
+    part<P, 0, R, N>(panel, at, word, x, sum);
+    if constexpr (parts > 1) part<P, 1, R, N>(panel, at, word, x + 4, sum);
+    if constexpr (parts > 2) {
+      part<P, 2, R, N>(panel, at, word, x + 8, sum);
+      part<P, 3, R, N>(panel, at, word, x + 12, sum);
+    }
   }
 
   /// R panels times the N samples of a tile.
@@ -67,13 +73,8 @@ struct NarrowDot {
     constexpr std::size_t groups = groups_of_line(P);
     constexpr std::size_t group = scale_line_cols / groups;
     using Sum = typename Dots::template Sums<P>;
-    TileTotals<Dots, (N * R * vectors <= Shape::held), N, R> totals;
-    for (std::size_t j = 0; j < N; ++j)
-      for (std::size_t r = 0; r < R; ++r)
-        for (std::size_t v = 0; v < vectors; ++v) {
-          alignas(64) static constexpr float none[lanes] = {};
-          totals.set(j, r, v, Dots::load(add ? y[r] + j * ldy + v * lanes : none));
-        }
+    TileTotals<Dots, N, R> totals;
+    totals.begin(y, ldy, add);
     const std::uint8_t* values = x.values;
     const float* scales = x.scales;
     const std::int32_t* offsets = x.offsets;
@@ -97,7 +98,8 @@ struct NarrowDot {
             for (std::size_t v = 0; v < vectors; ++v)
               sum[j][r][v] = Dots::template begin<P>(offsets[j]);
         const std::uint8_t* const from = values + g * group * Dots::template value_bytes<P>;
-        for (std::size_t word = 0; word < words; ++word) step<P, R, N>(at, word, from, sum);
+        for (std::size_t word = 0; word < words; ++word)
+          step<P, R, N>(panels[0], at, word, from, sum);
 
         typename Dots::Floats weight[R][vectors];
 #pragma GCC unroll 4
@@ -105,23 +107,14 @@ struct NarrowDot {
 #pragma GCC unroll 4
           for (std::size_t v = 0; v < vectors; ++v)
             weight[r][v] = Dots::template scales<P>(panels[r] + place.scale, v * lanes);
-#pragma GCC unroll 8
-        for (std::size_t j = 0; j < N; ++j)
-#pragma GCC unroll 4
-          for (std::size_t r = 0; r < R; ++r)
-#pragma GCC unroll 4
-            for (std::size_t v = 0; v < vectors; ++v)
-              totals.set(j, r, v,
-                         Dots::multiply_add(Dots::template end<P>(sum[j][r][v], offsets[j]),
-                                            weight[r][v], scales[j], totals.get(j, r, v)));
+        totals.add(weight, scales, [&](std::size_t j, std::size_t r, std::size_t v) {
+          return Dots::template end<P>(sum[j][r][v], offsets[j]);
+        });
       }
       values += N * line_bytes<P>;
       scales += N;
     }
-    for (std::size_t j = 0; j < N; ++j)
-      for (std::size_t r = 0; r < R; ++r)
-        for (std::size_t v = 0; v < vectors; ++v)
-          Dots::store(y[r] + j * ldy + v * lanes, totals.get(j, r, v));
+    totals.store(y, ldy);
   }
 
   /// The same for bf16, whose sums are floats and have no groups.
@@ -130,14 +123,8 @@ struct NarrowDot {
                                           const RoundedTile& x, float* const* y, std::size_t ldy,
                                           bool add) {
     constexpr Pair P = Pair::bf16_bf16;
-    typename Dots::template Sums<P> sum[N][R][vectors];
-#pragma GCC unroll 8
-    for (std::size_t j = 0; j < N; ++j)
-#pragma GCC unroll 4
-      for (std::size_t r = 0; r < R; ++r) {
-        if (add) sum[j][r][0] = Dots::load(y[r] + j * ldy);
-        else sum[j][r][0] = Dots::template begin<P>(0);
-      }
+    HalfSums<typename Dots::template Sums<P>, N, R> sums;
+    sums.template begin<Dots>(y, ldy, add);
     const std::uint8_t* values = x.values;
     for (std::size_t first = 0; first < cols; first += scale_line_cols) {
       const std::size_t count = cols - first < scale_line_cols ? cols - first : scale_line_cols;
@@ -146,13 +133,10 @@ struct NarrowDot {
       for (std::size_t r = 0; r < R; ++r)
         at[r] = panels[r] + narrow_place(Format::bf16, first).word;
       for (std::size_t word = 0; word < (count + 1) / 2; ++word)
-        step<P, R, N>(at, word, values, sum);
+        step<P, R, N>(panels[0], at, word, values, sums.sum);
       values += N * line_bytes<P>;
     }
-#pragma GCC unroll 8
-    for (std::size_t j = 0; j < N; ++j)
-#pragma GCC unroll 4
-      for (std::size_t r = 0; r < R; ++r) Dots::store(y[r] + j * ldy, sum[j][r][0]);
+    sums.template store<Dots>(y, ldy);
   }
 
   /// Narrow panels, as `SampleTiles` wants them.
@@ -194,6 +178,8 @@ struct NarrowDot {
                     float* y, std::size_t ldy, bool add, float* scratch) {
     if (format == Format::int4)
       return multiply<Pair::int4_int8>(rows, cols, panels, batch, x, ldx, y, ldy, add, scratch);
+    if (format == Format::levels)
+      return multiply<Pair::levels_int8>(rows, cols, panels, batch, x, ldx, y, ldy, add, scratch);
     if constexpr (Dots::kind == DotProducts::int8_bf16)
       if (format == Format::bf16)
         return multiply<Pair::bf16_bf16>(rows, cols, panels, batch, x, ldx, y, ldy, add, scratch);
@@ -205,6 +191,7 @@ struct NarrowDot {
   static std::size_t scratch(Format format, Activations activations, std::size_t cols,
                              std::size_t batch) {
     if (format == Format::int4) return scratch_of<Pair::int4_int8>(cols, batch);
+    if (format == Format::levels) return scratch_of<Pair::levels_int8>(cols, batch);
     if constexpr (Dots::kind == DotProducts::int8_bf16)
       if (format == Format::bf16) return scratch_of<Pair::bf16_bf16>(cols, batch);
     return activations == Activations::int16 ? scratch_of<Pair::int8_int16>(cols, batch)

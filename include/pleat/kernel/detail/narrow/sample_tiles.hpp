@@ -35,9 +35,9 @@ struct RoundedTile {
   std::int32_t* offsets;  // [line][group][sample]
 };
 
-/// Totals of a tile: in registers where there are few.
+/// Where the totals of a tile are kept: in registers where there are few.
 template <class Dots, bool Held, std::size_t N, std::size_t R>
-struct TileTotals {
+struct TileMemory {
   static constexpr std::size_t vectors = panel_rows / Dots::lanes;
   typename Dots::Floats total[N][R][vectors];
   typename Dots::Floats get(std::size_t j, std::size_t r, std::size_t v) { return total[j][r][v]; }
@@ -46,7 +46,7 @@ struct TileTotals {
   }
 };
 template <class Dots, std::size_t N, std::size_t R>
-struct TileTotals<Dots, false, N, R> {
+struct TileMemory<Dots, false, N, R> {
   static constexpr std::size_t vectors = panel_rows / Dots::lanes;
   alignas(64) float total[N][R][vectors][Dots::lanes];
   typename Dots::Floats get(std::size_t j, std::size_t r, std::size_t v) {
@@ -54,6 +54,64 @@ struct TileTotals<Dots, false, N, R> {
   }
   void set(std::size_t j, std::size_t r, std::size_t v, typename Dots::Floats value) {
     Dots::store(total[j][r][v], value);
+  }
+};
+
+/// The totals of a tile of R panels and N samples: from what Y holds, or 0, to Y.
+template <class Dots, std::size_t N, std::size_t R>
+struct TileTotals {
+  static constexpr std::size_t lanes = Dots::lanes;
+  static constexpr std::size_t vectors = panel_rows / lanes;
+  using Floats = typename Dots::Floats;
+  TileMemory<Dots, (N * R * vectors <= TileShape<Dots>::held), N, R> at;
+
+  [[gnu::always_inline]] void begin(float* const* y, std::size_t ldy, bool add) {
+    alignas(64) static constexpr float none[lanes] = {};
+    for (std::size_t j = 0; j < N; ++j)
+      for (std::size_t r = 0; r < R; ++r)
+        for (std::size_t v = 0; v < vectors; ++v)
+          at.set(j, r, v, Dots::load(add ? y[r] + j * ldy + v * lanes : none));
+  }
+  /// The sums of a group, `sum(j, r, v)`, times the scales of the weights and of each sample.
+  template <class Sum>
+  [[gnu::always_inline]] void add(const Floats (&weight)[R][vectors], const float* scales,
+                                  const Sum& sum) {
+#pragma GCC unroll 8
+    for (std::size_t j = 0; j < N; ++j)
+#pragma GCC unroll 4
+      for (std::size_t r = 0; r < R; ++r)
+#pragma GCC unroll 4
+        for (std::size_t v = 0; v < vectors; ++v)
+          at.set(j, r, v,
+                 Dots::multiply_add(sum(j, r, v), weight[r][v], scales[j], at.get(j, r, v)));
+  }
+  [[gnu::always_inline]] void store(float* const* y, std::size_t ldy) {
+    for (std::size_t j = 0; j < N; ++j)
+      for (std::size_t r = 0; r < R; ++r)
+        for (std::size_t v = 0; v < vectors; ++v)
+          Dots::store(y[r] + j * ldy + v * lanes, at.get(j, r, v));
+  }
+};
+
+/// The sums of a tile whose dot products are floats, which have no groups, and one vector a panel.
+template <class Sums, std::size_t N, std::size_t R>
+struct HalfSums {
+  Sums sum[N][R][1];
+
+  template <class Dots>
+  [[gnu::always_inline]] void begin(float* const* y, std::size_t ldy, bool add) {
+#pragma GCC unroll 8
+    for (std::size_t j = 0; j < N; ++j)
+#pragma GCC unroll 4
+      for (std::size_t r = 0; r < R; ++r)
+        sum[j][r][0] = add ? Dots::load(y[r] + j * ldy) : Dots::template begin<Pair::bf16_bf16>(0);
+  }
+  template <class Dots>
+  [[gnu::always_inline]] void store(float* const* y, std::size_t ldy) const {
+#pragma GCC unroll 8
+    for (std::size_t j = 0; j < N; ++j)
+#pragma GCC unroll 4
+      for (std::size_t r = 0; r < R; ++r) Dots::store(y[r] + j * ldy, sum[j][r][0]);
   }
 };
 

@@ -115,13 +115,8 @@ struct SemiStructuredDot {
                                      const RoundedTile& x, float* const* y, std::size_t ldy,
                                      bool add) {
     constexpr Pair P = Pair::int8_int8;
-    TileTotals<Dots, (N * R * vectors <= Shape::held), N, R> totals;
-    for (std::size_t j = 0; j < N; ++j)
-      for (std::size_t r = 0; r < R; ++r)
-        for (std::size_t v = 0; v < vectors; ++v) {
-          alignas(64) static constexpr float none[lanes] = {};
-          totals.set(j, r, v, Dots::load(add ? y[r] + j * ldy + v * lanes : none));
-        }
+    TileTotals<Dots, N, R> totals;
+    totals.begin(y, ldy, add);
     const std::uint8_t* values = x.values;
     const float* scales = x.scales;
     for (std::size_t first = 0; first < cols; first += line_cols<P>) {
@@ -143,22 +138,13 @@ struct SemiStructuredDot {
 #pragma GCC unroll 2
         for (std::size_t v = 0; v < vectors; ++v)  // which lie before the values
           weight[r][v] = Dots::template scales<P>(line.values[r] - 64 + 4 * v * lanes, 0);
-#pragma GCC unroll 8
-      for (std::size_t j = 0; j < N; ++j)
-#pragma GCC unroll 4
-        for (std::size_t r = 0; r < R; ++r)
-#pragma GCC unroll 2
-          for (std::size_t v = 0; v < vectors; ++v)
-            totals.set(j, r, v,
-                       Dots::multiply_add(Dots::template end<P>(sum[j][r][v], 0), weight[r][v],
-                                          scales[j], totals.get(j, r, v)));
+      totals.add(weight, scales, [&](std::size_t j, std::size_t r, std::size_t v) {
+        return Dots::template end<P>(sum[j][r][v], 0);
+      });
       values += N * line_bytes;
       scales += N;
     }
-    for (std::size_t j = 0; j < N; ++j)
-      for (std::size_t r = 0; r < R; ++r)
-        for (std::size_t v = 0; v < vectors; ++v)
-          Dots::store(y[r] + j * ldy + v * lanes, totals.get(j, r, v));
+    totals.store(y, ldy);
   }
 
   /// The same for bf16, whose sums are floats and have no groups.
@@ -167,21 +153,12 @@ struct SemiStructuredDot {
                                           const RoundedTile& x, float* const* y, std::size_t ldy,
                                           bool add) {
     constexpr Pair P = Pair::bf16_bf16;
-    typename Dots::template Sums<P> sum[N][R][vectors];
-#pragma GCC unroll 8
-    for (std::size_t j = 0; j < N; ++j)
-#pragma GCC unroll 4
-      for (std::size_t r = 0; r < R; ++r) {
-        if (add) sum[j][r][0] = Dots::load(y[r] + j * ldy);
-        else sum[j][r][0] = PlainDots::template begin<P>(0);
-      }
+    HalfSums<typename Dots::template Sums<P>, N, R> sums;
+    sums.template begin<PlainDots>(y, ldy, add);
     const std::uint8_t* values = x.values;
     for (std::size_t first = 0; first < cols; first += line_cols<P>, values += N * line_bytes)
-      multiply_line<P, R, N>(panels.template line<P>(first, cols), values, sum);
-#pragma GCC unroll 8
-    for (std::size_t j = 0; j < N; ++j)
-#pragma GCC unroll 4
-      for (std::size_t r = 0; r < R; ++r) Dots::store(y[r] + j * ldy, sum[j][r][0]);
+      multiply_line<P, R, N>(panels.template line<P>(first, cols), values, sums.sum);
+    sums.template store<PlainDots>(y, ldy);
   }
 
   /// Panels and what belongs to them, as `SampleTiles` wants them.

@@ -17,8 +17,11 @@ namespace detail {
 ///     Words words(const std::uint8_t*)    // 4 bytes a lane, of which these take a part:
 ///     Batch half<i>(Words)                // bf16 number i of 2
 ///     Batch byte<i>(Words)                // int8 number i of 4
-///     Batch nibble<bit>(Words)            // int4 number at a bit up to 16, which has 8 added to
-///     it Words high(Words)                   // what lies from bit 20 on, moved to the lowest
+///     Batch nibble<bit>(Words)            // int4 number at a bit up to 16, which has 8 added
+///     Words high(Words)                   // what lies from bit 20 on, moved to the lowest
+///     Words levels<i>(Words, Words table) // for each byte, that of the table which its low or
+///                                         // (i = 1) high half says; the table: the first 16
+///                                         // bytes, and all others if they repeat these
 template <class Arch>
 struct Narrow;
 
@@ -65,6 +68,16 @@ struct Narrow<xsimd::sse2> {
                                      _mm_set1_epi32((150 - bit) << 23));
     return Batch(_mm_sub_ps(_mm_castsi128_ps(one), _mm_set1_ps(float((1 << (23 - bit)) + 8))));
   }
+  template <int i>
+  static Words levels(Words words, Words table) {
+    alignas(16) std::uint8_t from[16];
+    alignas(16) std::uint8_t level[16];
+    _mm_store_si128(reinterpret_cast<__m128i*>(from), words);
+    _mm_store_si128(reinterpret_cast<__m128i*>(level), table);
+    alignas(16) std::uint8_t to[16];
+    for (std::size_t k = 0; k < 16; ++k) to[k] = level[from[k] >> 4U * i & 15U];
+    return _mm_load_si128(reinterpret_cast<const __m128i*>(to));
+  }
 };
 #endif
 
@@ -104,6 +117,11 @@ struct Narrow<xsimd::fma3<xsimd::avx2>> {
     return Batch(
         _mm256_sub_ps(_mm256_castsi256_ps(one), _mm256_set1_ps(float((1 << (23 - bit)) + 8))));
   }
+  template <int i>
+  static Words levels(Words words, Words table) {
+    return _mm256_shuffle_epi8(
+        table, _mm256_and_si256(_mm256_srli_epi16(words, 4 * i), _mm256_set1_epi8(15)));
+  }
 
  private:
   static __m128i load(const std::uint8_t* p) {
@@ -136,6 +154,11 @@ struct Narrow<xsimd::avx512bw> {
                                         _mm512_set1_epi32((150 - bit) << 23));
     return Batch(
         _mm512_sub_ps(_mm512_castsi512_ps(one), _mm512_set1_ps(float((1 << (23 - bit)) + 8))));
+  }
+  template <int i>
+  static Words levels(Words words, Words table) {
+    return _mm512_shuffle_epi8(
+        table, _mm512_and_si512(_mm512_srli_epi16(words, 4 * i), _mm512_set1_epi8(15)));
   }
 
  private:
@@ -172,6 +195,12 @@ struct Narrow<xsimd::neon64> {
     const uint32x4_t one =
         vorrq_u32(vandq_u32(words, vdupq_n_u32(15U << bit)), vdupq_n_u32((150U - bit) << 23U));
     return Batch(vsubq_f32(vreinterpretq_f32_u32(one), vdupq_n_f32(float((1 << (23 - bit)) + 8))));
+  }
+  template <int i>
+  static Words levels(Words words, Words table) {
+    const uint8x16_t bytes = vreinterpretq_u8_u32(words);
+    const uint8x16_t at = i == 0 ? vandq_u8(bytes, vdupq_n_u8(15)) : vshrq_n_u8(bytes, 4);
+    return vreinterpretq_u32_u8(vqtbl1q_u8(vreinterpretq_u8_u32(table), at));
   }
 };
 #endif

@@ -19,6 +19,9 @@ namespace detail {
     case Storage::int4:
     case Storage::int3:  // the same integers, fewer of them
     case Storage::int2: return kernel::Format::int4;
+    case Storage::int4_fitted:
+    case Storage::int3_fitted:
+    case Storage::int2_fitted: return kernel::Format::levels;
     default: return kernel::Format::bf16;
   }
 }
@@ -46,6 +49,7 @@ class NarrowLayout {
   [[nodiscard]] Index groups() const noexcept { return (cols_ + group() - 1) / group(); }
 
   [[nodiscard]] Index memory() const noexcept { return (rows_ + panel - 1) / panel * panel_bytes_; }
+  /// Of the panel in which a row lies; there its levels are, if it has any.
   [[nodiscard]] Index panel_at(Index row) const noexcept { return row / panel * panel_bytes_; }
   /// Of 16-bit numbers.
   [[nodiscard]] Index half_at(Index row, Index col) const noexcept {

@@ -5,6 +5,7 @@
 #include "pleat/core/scalar.hpp"
 #include "pleat/matrix/detail/aligned_array.hpp"
 #include "pleat/matrix/detail/narrow/narrow_layout.hpp"
+#include "pleat/matrix/detail/narrow/numbers.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -19,7 +20,17 @@ class NarrowMemory : public NarrowLayout {
  protected:
   NarrowMemory() = default;
   NarrowMemory(Storage storage, Index rows, Index cols)
-      : NarrowLayout(storage, rows, cols), bytes_(static_cast<std::size_t>(memory())) {}
+      : NarrowLayout(storage, rows, cols), bytes_(static_cast<std::size_t>(memory())) {
+    if (group() > 0) set_numbers(Numbers(storage));
+  }
+
+  /// What integers stand for.
+  void set_numbers(const Numbers& numbers) {
+    numbers_ = numbers;
+    if (!numbers.are_fitted()) return;
+    for (Index row = 0; row < rows(); row += Index{kernel::panel_rows})
+      for (Index copy = 0; copy < 4; ++copy) store(panel_at(row) + 16 * copy, numbers.levels());
+  }
 
   template <class V>
   [[nodiscard]] V load(Index at) const {
@@ -55,6 +66,7 @@ class NarrowMemory : public NarrowLayout {
   }
 
   AlignedArray<std::uint8_t> bytes_ = {};
+  Numbers numbers_ = {};
 };
 
 }  // namespace detail

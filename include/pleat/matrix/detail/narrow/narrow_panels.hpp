@@ -5,6 +5,7 @@
 #include "pleat/core/error.hpp"
 #include "pleat/core/parts.hpp"
 #include "pleat/core/scalar.hpp"
+#include "pleat/matrix/detail/narrow/fitted_levels.hpp"
 #include "pleat/matrix/detail/narrow/narrow_memory.hpp"
 #include "pleat/matrix/detail/narrow/rounding.hpp"
 
@@ -53,8 +54,12 @@ class NarrowPanels : public NarrowMemory {
     const double inverse = std::ldexp(1.0, -exponent_);
     power_ = std::ldexp(T(1), exponent_);
 
-    const auto group = static_cast<Index>(kernel::scale_group(format_of(storage)));
+    const Index group = this->group();
     std::vector<double> values(static_cast<std::size_t>(group));
+    if (has_fitted_levels(storage))
+      set_numbers(fitted_numbers(storage, rows, cols, [&](Index row, Index col) {
+        return to_double(entry(row, col)) * inverse;
+      }));
     for (Index row = 0; row < rows; ++row) {
       if (group == 0) {
         for (Index col = 0; col < cols; ++col)
@@ -70,7 +75,7 @@ class NarrowPanels : public NarrowMemory {
           require(is_finite(value), [&] { return no_place(place(row, first + i)); });
           values[static_cast<std::size_t>(i)] = to_double(value) * inverse;
         }
-        const GroupScale scale = group_scale(storage, values.data(), count);
+        const GroupScale scale = group_scale(storage, numbers_, values.data(), count);
         set_scale(row, first, to_single(scale.scale));
         for (Index i = 0; i < count; ++i)
           set_integer(row, first + i, scale.round(values[static_cast<std::size_t>(i)]));
@@ -80,12 +85,13 @@ class NarrowPanels : public NarrowMemory {
     }
   }
 
-  /// Integers times the scales given, rows x groups, and 2^exponent: each value rounded to the
-  /// nearest of them. Throws `std::invalid_argument` unless the storage has scales, of this shape,
-  /// for a scale or a value that it cannot hold, and unless 2^exponent is a normal number of T.
+  /// The numbers given times the scales given, rows x groups, and 2^exponent: each value rounded to
+  /// the nearest of them. Throws `std::invalid_argument` unless the storage has scales, of this
+  /// shape, for a scale or a value that it cannot hold, and unless 2^exponent is a normal number of
+  /// T.
   template <class Place = SamePlace>
   NarrowPanels(Storage storage, const Matrix<T>& values, const Matrix<float>& scales, int exponent,
-               Place place = {})
+               const Numbers::Levels& levels, Place place = {})
       : NarrowPanels(storage, values.rows(), values.cols()) {
     require(exponent >= std::numeric_limits<T>::min_exponent - 1 &&
                 exponent < std::numeric_limits<T>::max_exponent,
@@ -101,6 +107,7 @@ class NarrowPanels : public NarrowMemory {
              " matrix are " + shape_text(rows(), groups()) + ", not " +
              shape_text(scales.rows(), scales.cols());
     });
+    set_numbers(Numbers(storage, levels));
     for (Index row = 0; row < rows(); ++row)
       for (Index first = 0; first < cols(); first += group()) {
         set_scale(row, first, scales(row, first / group()));
@@ -109,7 +116,7 @@ class NarrowPanels : public NarrowMemory {
           return "the scale of row " + std::to_string(row) + ", group " +
                  std::to_string(first / group()) + " is not finite, or 0";
         });
-        const GroupScale grid{to_double(stored), integers_of(storage)};
+        const GroupScale grid{to_double(stored), numbers_};
         for (Index col = first; col < (std::min)(first + group(), cols()); ++col) {
           const T value = values(row, col);
           require(is_finite(value), [&] { return no_place(place(row, col)); });
@@ -151,7 +158,7 @@ class NarrowPanels : public NarrowMemory {
       return power_ * T(static_cast<float>(load<Eigen::bfloat16>(half_at(row, col))));
     if (storage() == Storage::f16)
       return power_ * T(static_cast<float>(load<Eigen::half>(half_at(row, col))));
-    return power_ * (T(integer(row, col)) * T(to_double(scale(row, col))));
+    return power_ * (T(numbers_(integer(row, col))) * T(to_double(scale(row, col))));
   }
 
   /// So many rows of the same columns, of which row i is number `from(i)` of these; empty where
@@ -159,6 +166,7 @@ class NarrowPanels : public NarrowMemory {
   template <class From>
   [[nodiscard]] NarrowPanels with_rows(Index rows, From from) const {
     NarrowPanels result(storage(), rows, cols());
+    result.set_numbers(numbers_);
     result.exponent_ = exponent_;
     result.power_ = power_;
     result.activations_ = activations_;
@@ -178,7 +186,8 @@ class NarrowPanels : public NarrowMemory {
 
   /// Adds tensors to the parts of an operator: `name`, rows x cols in the element type of the
   /// storage, and its scales, a group a column (int4, int3, int2: bytes, in which the integers of a
-  /// row, 8, 4 or 2 added to each, lie one after another, the lowest bit first); and the attributes
+  /// row, 8, 4 or 2 added to each, lie one after another, the lowest bit first), and where they are
+  /// fitted its levels, of 16, 8 or 4 integers in turn; and the attributes
   /// "storage" and, unless they are 0 and native, "exponent" and "activations".
   void add_to(Parts& parts, const std::string& name) const {
     parts.attributes["storage"] = to_string(storage());
@@ -207,11 +216,13 @@ class NarrowPanels : public NarrowMemory {
         return static_cast<Eigen::half>(scale(row, i * group()));
       });
     }
+    if (numbers_.are_fitted()) parts.tensors[name + "_levels"] = numbers_.tensor();
   }
 
   /// From what `add_to` added; of `expected` columns where the operator knows them. Throws
-  /// `std::invalid_argument` unless shapes agree, scales are finite and not 0, unused bits are 0,
-  /// and the exponent is one that doubles have and that takes no number beyond those of T.
+  /// `std::invalid_argument` unless shapes agree, scales are finite and not 0, levels are such,
+  /// unused bits are 0, and the exponent is one that doubles have and that takes no number beyond
+  /// those of T.
   [[nodiscard]] static NarrowPanels from(const Parts& parts, const std::string& name,
                                          std::optional<Index> expected) {
     const Storage storage = storage_named(parts.attributes.at("storage"));
@@ -239,6 +250,8 @@ class NarrowPanels : public NarrowMemory {
         : storage == Storage::f16
             ? from_halves<Eigen::half>(storage, rows, cols, stored)
             : from_integers(storage, rows, cols, stored, parts.tensor(name + "_scales"));
+    if (has_fitted_levels(storage))
+      result.set_numbers(Numbers::from(storage, parts.tensor(name + "_levels")));
     if (parts.attributes.contains("exponent")) result.read_exponent(parts.integer("exponent"));
     if (parts.attributes.contains("activations"))
       result.read_activations(parts.attributes.at("activations"));
@@ -248,7 +261,8 @@ class NarrowPanels : public NarrowMemory {
   /// The storage of a name in a file; throws `std::invalid_argument` for one that is not narrow.
   [[nodiscard]] static Storage storage_named(const std::string& name) {
     for (const Storage storage :
-         {Storage::bf16, Storage::f16, Storage::int8, Storage::int4, Storage::int3, Storage::int2})
+         {Storage::bf16, Storage::f16, Storage::int8, Storage::int4, Storage::int3, Storage::int2,
+          Storage::int4_fitted, Storage::int3_fitted, Storage::int2_fitted})
       if (name == to_string(storage)) return storage;
     throw std::invalid_argument("pleat: unknown storage \"" + name + '"');
   }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "pleat/core/scalar.hpp"
+#include "pleat/matrix/detail/narrow/numbers.hpp"
 
 #include <algorithm>
 #include <array>
@@ -44,16 +45,6 @@ namespace detail {
   return std::bit_cast<std::uint64_t>(value) << 1U == 0;
 }
 
-/// The integers of a storage that has any; one more of them is negative, but in int8.
-struct IntegerRange {
-  int least;
-  int most;
-};
-[[nodiscard]] constexpr IntegerRange integers_of(Storage storage) noexcept {
-  const int half = 1 << (integer_bits(storage) - 1);
-  return {storage == Storage::int8 ? 1 - half : -half, half - 1};
-}
-
 /// The power of two that takes numbers of at most `largest` > 0 to a storage of T, or 0 where they
 /// are at home there as they are. Otherwise the largest number becomes one of 2^14 to 2^15, so that
 /// in f16, and among scales in f16, as many smaller ones as can be are normal numbers.
@@ -61,48 +52,51 @@ template <Real T>
 [[nodiscard]] int storage_exponent(Storage storage, double largest) {
   const bool is_short = storage == Storage::f16 || has_few_bits(storage);
   const double least = is_short ? 0x1p-8 : 0x1p-100;
-  const double most = storage == Storage::f16    ? 65504
-                      : has_few_bits(storage)    ? integers_of(storage).most * 65504.0
-                      : storage == Storage::bf16 ? 0x1.fep127
-                                                 : double((std::numeric_limits<float>::max)());
+  const double most = storage == Storage::f16      ? 65504
+                      : has_fitted_levels(storage) ? 32768
+                      : has_few_bits(storage)      ? integers_of(storage).most * 65504.0
+                      : storage == Storage::bf16   ? 0x1.fep127
+                                                   : double((std::numeric_limits<float>::max)());
   if (largest >= least && largest <= most) return 0;
   // Its power of two must be a normal number of T.
   return (std::max)(std::ilogb(largest) - 14, std::numeric_limits<T>::min_exponent - 1);
 }
 
-/// A scale and what it makes of a group of values: q times the scale, q rounded to the integers.
+/// A scale and what it makes of a group of values: the numbers of integers times the scale.
 struct GroupScale {
   double scale;
-  IntegerRange integers;
+  Numbers numbers;
 
-  [[nodiscard]] int round(double value) const {
-    const double q = std::nearbyint(value / scale);
-    return static_cast<int>(std::clamp(q, double(integers.least), double(integers.most)));
-  }
+  /// The integer for a value.
+  [[nodiscard]] int round(double value) const { return numbers.nearest(value / scale); }
 };
 
 /// int8: the largest magnitude becomes 127.
 [[nodiscard]] inline GroupScale int8_scale(const double* values, Index count) {
   double largest = 0;
   for (Index i = 0; i < count; ++i) largest = (std::max)(largest, std::abs(values[i]));
-  if (largest == 0) return {1, integers_of(Storage::int8)};
+  if (largest == 0) return {1, Numbers(Storage::int8)};
   float scale = to_single(largest / 127);
   if (!is_finite(127 * scale)) scale = std::nextafter(scale, 0.0F);  // it was rounded up
-  return {(std::max)(to_double(scale), 0x1p-149), integers_of(Storage::int8)};
+  return {(std::max)(to_double(scale), 0x1p-149), Numbers(Storage::int8)};
 }
 
 /// The search for the scale of a group of values in int4, int3 or int2: that of the least squared
 /// error, weighted where there are weights. Scales are tried that take the largest value to either
 /// end of the range or around it; they may be negative, because the range has one step more below
 /// zero, and may clip the largest values. Each is judged by what is left once it is replaced by the
-/// best for the integers q that it makes, sum w q v / sum w q^2. The error is on average within a
+/// best for the numbers q that it makes, sum w q v / sum w q^2. The error is on average within a
 /// percent of the least that any scale leaves (with weights, a few). Of more than
 /// 32 values, the first ones decide what is tried, and all of them what is taken. Cost: 30
 /// roundings of the group in floats, and some in doubles.
 class ScaleSearch {
  public:
-  ScaleSearch(IntegerRange integers, const double* values, const double* weights, Index count)
-      : integers_(integers), values_(values), weights_(weights), count_(count) {}
+  ScaleSearch(const Numbers& numbers, const double* values, const double* weights, Index count)
+      : numbers_(numbers),
+        integers_(numbers.integers()),
+        values_(values),
+        weights_(weights),
+        count_(count) {}
 
   /// An f16 number, not 0; infinite where a value is beyond what f16 reaches.
   [[nodiscard]] double best() {
@@ -124,12 +118,13 @@ class ScaleSearch {
       weights(i) = static_cast<float>(weight(i));
       weighted(i) = values(i) * weights(i);
     }
+    const double reach = numbers_.reach();
     std::array<Candidate, 30> candidates{};
     float most = 0;
     int part = 8;  // sixteenths of the range's half: the upper half of it, and beyond
     for (std::size_t i = 0; i < candidates.size(); i += 2, part += part < 12 ? 2 : 1)
       for (const std::size_t k : {i, i + 1}) {
-        const double end = (k == i ? 1.0 : -1.0) * part / 16 * integers_.least;
+        const double end = (k == i ? -1.0 : 1.0) * part / 16 * reach;
         candidates[k] = candidate(end, values, weighted, weights);
         most = (std::max)(most, candidates[k].gain);
       }
@@ -143,7 +138,7 @@ class ScaleSearch {
     // Where f16 has few numbers, or no greater ones, these may be closer, or all that there is.
     if (std::abs(extreme) < 0x1p-9 || std::abs(extreme) > 0x1p13)
       for (int end = integers_.least; end <= integers_.most; ++end)
-        if (end != 0) descend(extreme / end);
+        if (numbers_(end) != 0) descend(extreme / numbers_(end));
     return best_;
   }
 
@@ -155,7 +150,7 @@ class ScaleSearch {
     return weights_ == nullptr ? 1.0 : unit_ * weights_[i];
   }
 
-  /// What the largest value is taken to; the sum of w q^2 of the integers, and by how much these
+  /// What the largest value is taken to; the sum of w q^2 of the numbers, and by how much these
   /// and their best scale lower the sum of squares: (sum w q v)^2 / sum w q^2.
   struct Candidate {
     double end;
@@ -165,6 +160,7 @@ class ScaleSearch {
   [[nodiscard]] Candidate candidate(double end, const Floats& values, const Floats& weighted,
                                     const Floats& weights) const {
     using Lanes = Eigen::Array<float, 8, 1>;
+    if (numbers_.are_fitted()) return fitted_candidate(end, values, weighted, weights);
     const auto least = static_cast<float>(integers_.least);
     const auto range = static_cast<float>(integers_.most) - least;
     Lanes along = Lanes::Zero();
@@ -181,7 +177,21 @@ class ScaleSearch {
     return {end, length, length > 0 ? product * product / length : 0.0F};
   }
 
-  /// Takes a scale, rounded to f16, if it is better; then the best for the integers that it makes.
+  /// The same for levels: one step up for each middle between two of them that a value is above.
+  [[nodiscard]] Candidate fitted_candidate(double end, const Floats& values, const Floats& weighted,
+                                           const Floats& weights) const {
+    Floats q = Floats::Constant(static_cast<float>(numbers_(integers_.least)));
+    for (int next = integers_.least + 1; next <= integers_.most; ++next) {
+      const double middle = (numbers_(next - 1) + numbers_(next)) / 2;
+      const auto step = static_cast<float>(numbers_(next) - numbers_(next - 1));
+      q += (values * static_cast<float>(end) > static_cast<float>(middle)).cast<float>() * step;
+    }
+    const float length = (q * q * weights).sum();
+    const float product = (q * weighted).sum();
+    return {end, length, length > 0 ? product * product / length : 0.0F};
+  }
+
+  /// Takes a scale, rounded to f16, if it is better; then the best for the numbers that it makes.
   void descend(double scale) {
     for (;;) {
       double rounded = double(static_cast<float>(nearest<Eigen::half>(scale)));
@@ -195,7 +205,7 @@ class ScaleSearch {
     }
   }
 
-  /// What the integers that a scale makes leave of the values, and the scale that is best for them.
+  /// What the numbers that a scale makes leave of the values, and the scale that is best for them.
   struct Fit {
     double error;
     double scale;
@@ -206,7 +216,7 @@ class ScaleSearch {
     double along = 0;
     double square = 0;
     for (Index i = 0; i < count_; ++i) {
-      const double q = integer(values_[i] * inverse);
+      const double q = number(values_[i] * inverse);
       const double e = values_[i] - scale * q;
       error += weight(i) * e * e;
       along += weight(i) * q * values_[i];
@@ -214,13 +224,15 @@ class ScaleSearch {
     }
     return {error, square > 0 ? along / square : scale};
   }
-  /// The nearest integer of the range.
-  [[nodiscard]] double integer(double value) const {
+  /// The nearest number.
+  [[nodiscard]] double number(double value) const {
+    if (numbers_.are_fitted()) return numbers_.rounded(value);
     const double at = value - integers_.least + 0.5;
     const double most = integers_.most - integers_.least;
     return integers_.least + static_cast<int>((std::min)((std::max)(0.0, at), most));
   }
 
+  const Numbers& numbers_;
   IntegerRange integers_;
   const double* values_;
   const double* weights_;
@@ -230,12 +242,17 @@ class ScaleSearch {
   double error_ = (std::numeric_limits<double>::max)();
 };
 
-/// The scale for a group of values in a storage that has one; in int8, weights change nothing.
-[[nodiscard]] inline GroupScale group_scale(Storage storage, const double* values, Index count,
+/// The scale for a group of values in a storage that has one, with these numbers; in int8, weights
+/// change nothing.
+[[nodiscard]] inline GroupScale group_scale(Storage storage, const Numbers& numbers,
+                                            const double* values, Index count,
                                             const double* weights = nullptr) {
   if (storage == Storage::int8) return int8_scale(values, count);
-  const IntegerRange integers = integers_of(storage);
-  return {ScaleSearch(integers, values, weights, count).best(), integers};
+  return {ScaleSearch(numbers, values, weights, count).best(), numbers};
+}
+[[nodiscard]] inline GroupScale group_scale(Storage storage, const double* values, Index count,
+                                            const double* weights = nullptr) {
+  return group_scale(storage, Numbers(storage), values, count, weights);
 }
 
 }  // namespace detail
