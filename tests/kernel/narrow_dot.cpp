@@ -4,6 +4,7 @@
 #include "pleat/kernel/active.hpp"
 #include "pleat/kernel/regime.hpp"
 #include "pleat/matrix/dense.hpp"
+#include "pleat/matrix/hadamard.hpp"
 #include "pleat/matrix/kronecker_sparse.hpp"
 #include "pleat/matrix/semi_structured.hpp"
 #include "support/catch.hpp"
@@ -70,9 +71,24 @@ struct Kept {
   SparsePattern pattern;
   Activations activations;
 };
+/// With a kernel of their own on some instruction sets, and as dense matrices.
 constexpr std::array kept_combinations{Kept{Storage::int8, {2, 4}, Activations::int8},
                                        Kept{Storage::int8, {4, 8}, Activations::int8},
-                                       Kept{Storage::bf16, {2, 4}, Activations::bf16}};
+                                       Kept{Storage::bf16, {2, 4}, Activations::bf16},
+                                       Kept{Storage::int8, {8, 16}, Activations::int8},
+                                       Kept{Storage::int8, {2, 4}, Activations::int16},
+                                       Kept{Storage::int4, {1, 8}, Activations::int8},
+                                       Kept{Storage::int4_fitted, {16, 32}, Activations::int8},
+                                       Kept{Storage::bf16, {3, 8}, Activations::bf16}};
+
+/// Activations that share a scale.
+Index line_of(const Kept& kept) {
+  return kernel::has_semi_structured_dot(
+             kernel::active<float>().dots, detail::format_of(kept.storage),
+             detail::kernel_pattern(kept.pattern), detail::kernel_activations(kept.activations))
+             ? 128
+             : 64;
+}
 
 /// Random values at random places of every group: now and then fewer than the pattern has.
 Matrix<float> with_pattern(Random& random, Index rows, Index cols, SparsePattern pattern) {
@@ -302,8 +318,10 @@ TEST_CASE("rounded activations of N:M: the product of what was rounded, for any 
   Random random(7);
   for (const auto& [rows, cols] : std::vector<std::pair<Index, Index>>{
            {1, 1}, {16, 128}, {37, 5}, {130, 65}, {33, 129}, {48, 523}, {200, 300}})
-    for (const auto& [storage, pattern, activations] : kept_combinations)
+    for (const Kept& kept : kept_combinations)
       for (const float scale : {1.0F, 1e-30F}) {  // which a power of two makes up for
+        const auto& [storage, pattern, activations] = kept;
+        const Index line = line_of(kept);
         const Matrix<float> W = scale * with_pattern(random, rows, cols, pattern);
         const SemiStructured<float> native(W, pattern, storage);
         const SemiStructured<float> op = native.with_activations(activations);
@@ -314,13 +332,13 @@ TEST_CASE("rounded activations of N:M: the product of what was rounded, for any 
           if (scale < 1 && batch % 9 != 1) continue;
           CAPTURE(rows, cols, to_string(storage), to_string(pattern), scale, batch);
           const Matrix<float> X = random.matrix<float>(cols, batch);
-          const Matrix<double> expected = stored * rounded(X, activations, 128);
+          const Matrix<double> expected = stored * rounded(X, activations, line);
           Matrix<float> Y =
               Matrix<float>::Constant(rows, batch, std::numeric_limits<float>::quiet_NaN());
           op.apply(X, Y);
           CHECK((Y.cast<double>() - expected).norm() <= 1e-6 * expected.norm());
           const Matrix<double> exact = stored * X.cast<double>();
-          const Matrix<double> allowed = 1.001 * bound(op.to_dense(), X, activations, 128) +
+          const Matrix<double> allowed = 1.001 * bound(op.to_dense(), X, activations, line) +
                                          1e-6 * (stored.cwiseAbs() * X.cast<double>().cwiseAbs());
           CHECK(((Y.cast<double>() - exact).cwiseAbs().array() <= allowed.array()).all());
 
@@ -335,6 +353,40 @@ TEST_CASE("rounded activations of N:M: the product of what was rounded, for any 
         Matrix<float> none(rows, 0);
         op.apply(Matrix<float>(cols, 0), none);
       }
+}
+
+TEST_CASE("rounded activations of N:M: without a kernel of its own it is a dense matrix",
+          "[narrow_dot]") {
+  Random random(11);
+  for (const auto& [storage, pattern, activations] :
+       {Kept{Storage::int8, {8, 16}, Activations::int8},
+        {Storage::int8, {1, 4}, Activations::int16},
+        {Storage::int3, {2, 8}, Activations::int8}}) {
+    CAPTURE(to_string(storage), to_string(pattern));
+    const SemiStructured<float> op(with_pattern(random, 50, 260, pattern), pattern, storage);
+    const Matrix<float> X = random.matrix<float>(260, 9);
+    const auto product = [&](const auto& of) {
+      Matrix<float> Y(50, 9);
+      of.apply(X, Y);
+      return Y;
+    };
+    const SemiStructured<float> rounding = op.with_activations(activations);
+    CHECK(rounding.bytes() == op.bytes());
+    CHECK(rounding.to_dense() == op.to_dense());
+    const Matrix<float> expected =
+        (op.to_dense().cast<double>() * rounded(X, activations)).cast<float>();
+    CHECK((product(rounding) - expected).norm() <= 1e-6F * expected.norm());
+    // Rotated before or after, and native again.
+    const auto H = Hadamard<float>::with_random_signs(260, 128, 7);
+    CHECK(product(op.rotated(H).with_activations(activations)) == product(rounding.rotated(H)));
+    Matrix<float> turned(260, 9);
+    H.apply(X, turned);
+    Matrix<float> Y(50, 9);
+    rounding.apply(turned, Y);
+    CHECK((product(rounding.rotated(H)) - Y).norm() <= 1e-6F * Y.norm());
+    CHECK(product(rounding.with_activations(Activations::native)) == product(op));
+    CHECK(product(SemiStructured<float>::from_parts(rounding.parts())) == product(rounding));
+  }
 }
 
 TEST_CASE("rounded activations of N:M: threads change no bit, nor the transpose", "[narrow_dot]") {
@@ -371,7 +423,8 @@ TEST_CASE("rounded activations of N:M: threads change no bit, nor the transpose"
 TEST_CASE("rounded activations of N:M: the largest numbers, and what is no number",
           "[narrow_dot]") {
   Random random(9);
-  for (const auto& [storage, pattern, activations] : kept_combinations) {
+  for (const Kept& kept : kept_combinations) {
+    const auto& [storage, pattern, activations] = kept;
     CAPTURE(to_string(storage), to_string(pattern));
     for (const Index cols : {128, 512}) {
       const Matrix<float> ones =
@@ -385,7 +438,7 @@ TEST_CASE("rounded activations of N:M: the largest numbers, and what is no numbe
           op.apply(Matrix<float>::Constant(cols, 9, x).eval(), Y);
           const Matrix<float> expected = (sign * ones.rowwise().sum()).replicate(1, 9) * x;
           CHECK((Y - expected).cwiseAbs().maxCoeff() <= 4e-3F * expected.cwiseAbs().maxCoeff());
-          if (x != 1e36F) CHECK((Y / x - expected / x).cwiseAbs().maxCoeff() < 1e-2F);
+          if (x != 1e36F) CHECK((Y / x - expected / x).cwiseAbs().maxCoeff() < 2e-2F);
         }
     }
     const SemiStructured<float> native(with_pattern(random, 45, 150, pattern), pattern, storage);
@@ -406,8 +459,10 @@ TEST_CASE("rounded activations of N:M: the largest numbers, and what is no numbe
         for (Index j = 0; j < 6; ++j)
           for (Index i = 0; i < 45; ++i)
             if (j != 2) CHECK(Y(i, j) == expected(i, j));
-            else if (activations == Activations::bf16)
+            else if (activations == Activations::bf16 && line_of(kept) == 128)
               CHECK(is_finite(Y(i, j)) == is_finite(plain(i, j)));
+            else if (activations == Activations::bf16)  // a dense matrix has every column
+              CHECK((is_finite(plain(i, j)) || !is_finite(Y(i, j))));
             else CHECK(std::isnan(Y(i, j)));
       }
     Matrix<float> Y(45, 2);
@@ -421,16 +476,17 @@ TEST_CASE("rounded activations of N:M: what does not fit is refused, files keep 
   Random random(10);
   const Matrix<float> X = random.matrix<float>(130, 5);
   for (const SparsePattern pattern : {SparsePattern{2, 4}, {4, 8}, {1, 4}, {3, 8}, {8, 16}})
-    for (const Storage storage :
-         {Storage::f32, Storage::bf16, Storage::f16, Storage::int8, Storage::int4})
+    for (const Storage storage : {Storage::f32, Storage::bf16, Storage::f16, Storage::int8,
+                                  Storage::int4, Storage::int3_fitted})
       for (const Activations activations :
            {Activations::int16, Activations::int8, Activations::bf16}) {
         const SemiStructured<float> op(with_pattern(random, 40, 130, pattern), pattern, storage);
         const bool meets =
-            std::any_of(kept_combinations.begin(), kept_combinations.end(), [&](const Kept& kept) {
-              return kept.storage == storage && kept.pattern == pattern &&
-                     kept.activations == activations;
-            });
+            activations == Activations::bf16
+                ? storage == Storage::bf16
+                : pattern.kept != 3 &&
+                      (storage == Storage::int8 ||
+                       (activations == Activations::int8 && detail::has_few_bits(storage)));
         CAPTURE(to_string(storage), to_string(pattern), to_string(activations));
         CHECK(op.meets(activations) == meets);
         CHECK_THROWS_AS(op.with_activations(static_cast<Activations>(9)), std::invalid_argument);
@@ -441,7 +497,7 @@ TEST_CASE("rounded activations of N:M: what does not fit is refused, files keep 
         Parts parts = op.parts();
         parts.attributes["activations"] = to_string(activations);
         if (!meets) {
-          CHECK_THROWS_WITH(op.with_activations(activations), Catch::Contains("of 2:4 and 4:8"));
+          CHECK_THROWS_WITH(op.with_activations(activations), Catch::Contains("do not meet"));
           CHECK_THROWS_AS(SemiStructured<float>::from_parts(parts), std::invalid_argument);
           CHECK_THROWS_AS(SemiStructured<double>::from_parts(parts), std::invalid_argument);
           continue;
@@ -470,14 +526,26 @@ TEST_CASE("rounded activations of N:M: what does not fit is refused, files keep 
     return kernel::automatic_sparse_activations(dots, format, {kept, group}, 512, 512);
   };
   CHECK(for_large(DotProducts::none, Format::int8, 2, 4) == Kernel::native);
-  CHECK(for_large(DotProducts::int16, Format::int8, 2, 4) == Kernel::native);
+  CHECK(for_large(DotProducts::int16, Format::int8, 2, 4) == Kernel::int16);
   CHECK(for_large(DotProducts::int8, Format::int8, 2, 4) == Kernel::int8);
   CHECK(for_large(DotProducts::int8_bf16, Format::int8, 4, 8) == Kernel::int8);
-  CHECK(for_large(DotProducts::int8_bf16, Format::int8, 8, 16) == Kernel::native);
-  CHECK(for_large(DotProducts::int8_bf16, Format::int4, 2, 4) == Kernel::native);
+  CHECK(for_large(DotProducts::int8_bf16, Format::int8, 8, 16) == Kernel::int8);
+  CHECK(for_large(DotProducts::int8_bf16, Format::int8, 6, 16) == Kernel::native);
+  CHECK(for_large(DotProducts::int8_bf16, Format::int8, 4, 32) == Kernel::native);
+  CHECK(for_large(DotProducts::int8_bf16, Format::int4, 2, 4) == Kernel::int8);
+  CHECK(for_large(DotProducts::int16, Format::levels, 8, 16) == Kernel::int8);
   CHECK(for_large(DotProducts::int8, Format::bf16, 2, 4) == Kernel::native);
   CHECK(for_large(DotProducts::int8_bf16, Format::bf16, 2, 4) == Kernel::bf16);
   CHECK(for_large(DotProducts::int8_bf16, Format::bf16, 4, 8) == Kernel::native);
+  using kernel::has_semi_structured_dot;
+  CHECK_FALSE(has_semi_structured_dot(DotProducts::int16, Format::int8, {2, 4}, Kernel::int8));
+  CHECK(has_semi_structured_dot(DotProducts::int8, Format::int8, {4, 8}, Kernel::int8));
+  CHECK_FALSE(has_semi_structured_dot(DotProducts::int8, Format::int8, {8, 16}, Kernel::int8));
+  CHECK_FALSE(has_semi_structured_dot(DotProducts::int8, Format::int8, {2, 4}, Kernel::int16));
+  CHECK(kernel::has_dense_scales(Format::int8, {64, 128}));
+  CHECK(kernel::has_dense_scales(Format::int4, {16, 32}));
+  CHECK_FALSE(kernel::has_dense_scales(Format::int8, {3, 8}));
+  CHECK(kernel::has_dense_scales(Format::bf16, {3, 8}));
   CHECK(kernel::automatic_sparse_activations(DotProducts::int8_bf16, Format::int8, {2, 4}, 8, 8) ==
         Kernel::native);
 }

@@ -32,6 +32,10 @@ enum class Activations : std::uint8_t { native, int16, int8, bf16 };
 /// of four bytes; and of pairs of bf16 as well.
 enum class DotProducts : std::uint8_t { none, int16, int8, int8_bf16 };
 
+[[nodiscard, gnu::always_inline]] constexpr bool has_byte_dots(DotProducts dots) noexcept {
+  return dots == DotProducts::int8 || dots == DotProducts::int8_bf16;
+}
+
 /// Columns that share a scale; 0 where there is none.
 [[nodiscard, gnu::always_inline]] constexpr std::size_t scale_group(Format format) noexcept {
   return format == Format::int8 ? 64 : is_of_four_bits(format) ? 32 : 0;

@@ -111,29 +111,40 @@ enum class Regime {
   return Activations::native;
 }
 
-/// Whether `semi_structured_dot_apply` serves kept values of a pattern with such activations: bf16
-/// only where there are dot products of it; integers may be slow, as for `has_narrow_dot`.
+/// Whether `semi_structured_dot_apply` serves kept values of a pattern with such activations: int8
+/// where there are dot products of bytes, bf16 where there are those of bf16.
 [[nodiscard]] constexpr bool has_semi_structured_dot(DotProducts dots, Format format,
                                                      SemiStructuredPattern pattern,
                                                      Activations activations) noexcept {
   const bool is_2_of_4 = pattern.kept == 2 && pattern.group == 4;
   const bool is_4_of_8 = pattern.kept == 4 && pattern.group == 8;
   switch (format) {
-    case Format::int8: return activations == Activations::int8 && (is_2_of_4 || is_4_of_8);
+    case Format::int8:
+      return has_byte_dots(dots) && activations == Activations::int8 && (is_2_of_4 || is_4_of_8);
     case Format::bf16:
       return activations == Activations::bf16 && is_2_of_4 && dots == DotProducts::int8_bf16;
     default: return false;
   }
 }
 
-/// `automatic_activations` for kept values of a pattern: what there are instructions for.
+/// Whether the kept values of a pattern have the scales of a dense matrix in the same format: those
+/// that share one are of whole groups of columns, and these of whole groups of dense columns.
+[[nodiscard]] constexpr bool has_dense_scales(Format format,
+                                              SemiStructuredPattern pattern) noexcept {
+  return scale_group(format) == 0 || scale_group(format) % pattern.kept == 0;
+}
+
+/// `automatic_activations` for kept values of a pattern: those of a kernel for it, if there are
+/// instructions for one; else those of a dense matrix, which the kept values can be multiplied as:
+/// that is faster than to widen them where they are integers and a quarter of all or more.
 [[nodiscard]] constexpr Activations automatic_sparse_activations(DotProducts dots, Format format,
                                                                  SemiStructuredPattern pattern,
                                                                  std::size_t rows,
                                                                  std::size_t cols) noexcept {
   const Activations dense = automatic_activations(dots, format, rows, cols);
-  const bool is_bytes = dots == DotProducts::int8 || dots == DotProducts::int8_bf16;
-  return is_bytes && has_semi_structured_dot(dots, format, pattern, dense) ? dense
+  const bool as_dense = scale_group(format) != 0 && has_dense_scales(format, pattern) &&
+                        pattern.group <= 4 * pattern.kept;
+  return as_dense || has_semi_structured_dot(dots, format, pattern, dense) ? dense
                                                                            : Activations::native;
 }
 

@@ -156,7 +156,7 @@ struct Table {
   /// semi_structured_narrow_apply with the activations of each sample rounded, as
   /// `narrow_dot_apply` does: for int8 values of 2:4 and 4:8 with int8 activations, one scale for
   /// each `picked_line_cols` of a sample; and where `dots` has it, for bf16 values of 2:4 with
-  /// bf16. Null for double.
+  /// bf16. Null for double, and where there are no dot products of bytes.
   ///   controls          for each panel, `panel_controls` words
   ///   sums              of int8, for each panel, `panel_sums` numbers: -128 times the sum of the
   ///                     stored integers

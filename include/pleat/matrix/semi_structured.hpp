@@ -9,9 +9,9 @@
 #include "pleat/matrix/dense.hpp"
 #include "pleat/matrix/detail/aligned_array.hpp"
 #include "pleat/matrix/detail/narrow/narrow_panels.hpp"
-#include "pleat/matrix/detail/narrow/rounding.hpp"
 #include "pleat/matrix/detail/rotation.hpp"
 #include "pleat/matrix/detail/semi_structured_places.hpp"
+#include "pleat/matrix/detail/sparse/semi_structured_dense.hpp"
 #include "pleat/matrix/detail/sparse/semi_structured_product.hpp"
 #include "pleat/matrix/detail/split.hpp"
 #include "pleat/matrix/hadamard.hpp"
@@ -157,18 +157,21 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
   [[nodiscard]] SemiStructured rotated(const Hadamard<T>& H) const {
     SemiStructured result = *this;
     result.rotation_ = detail::Rotation<T>(*this, H);
+    result.make_dense();
     return result;
   }
 
-  /// This matrix, whose `apply` rounds activations as it runs, as `Dense::with_activations` does:
-  /// int8 values of 2:4 and 4:8 meet int8, with a scale for each 128 columns of a sample, bf16
-  /// values of 2:4 bf16. Memory has a quarter (bf16: an eighth) of a byte more for each column of a
-  /// row then, where the instruction set has such products. `automatic` is `native` where it has
-  /// not, and what was `stored_as` is native. Throws `std::invalid_argument` for other activations,
-  /// saying which meet.
+  /// This matrix, whose `apply` rounds activations as it runs, as `Dense::with_activations` does;
+  /// integers only where N is a power of two. Where there are dot products of bytes, int8 values of
+  /// 2:4 and 4:8 meet int8, which has a scale for each 128 columns of a sample, at a quarter of a
+  /// byte of memory more for each column of a row; where there are those of bf16, values of 2:4
+  /// meet it, at an eighth. All others are multiplied as a dense matrix in their storage, which
+  /// memory holds besides: automatically integers with N / M of a quarter or more. What was
+  /// `stored_as` is native.
   [[nodiscard]] SemiStructured with_activations(Activations activations) const {
     auto result = *this;
     result.controls_ = detail::meet(activations, places_, storage_, result.narrow_);
+    if (is_narrow(storage_)) result.make_dense();
     return result;
   }
   [[nodiscard]] bool meets(Activations activations) const noexcept {
@@ -206,16 +209,8 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
            (is_narrow(storage_) ? ", " + narrow_.description() : "") + rotation_.text();
   }
 
-  /// The matrix, bit for bit as it is stored, or the product of that and the rotation.
-  [[nodiscard]] Matrix<T> to_dense() const {
-    Matrix<T> dense = Matrix<T>::Zero(rows(), cols());
-    for (Index row = 0; row < rows(); ++row)
-      for (Index i = 0; i < places_.values(); ++i) {
-        const Index col = places_.column(row, i);
-        if (col < cols() && !detail::is_zero(value(row, i))) dense(row, col) = value(row, i);
-      }
-    return rotation_.after(std::move(dense));
-  }
+  /// Bit for bit as it is stored, or the product of that and the rotation.
+  [[nodiscard]] Matrix<T> to_dense() const { return rotation_.after(kept()); }
 
   /// "values": m x N ceil(n / M), narrow ones as `detail::NarrowPanels::add_to` has them. "codes":
   /// bytes, the codes of a row one after another, of 2, 3, 4 or 5 bits for M = 4, 8, 16 or 32,
@@ -283,6 +278,15 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
     values_ = detail::AlignedArray<T>(places_.values_size());
   }
 
+  [[nodiscard]] Matrix<T> kept() const {
+    Matrix<T> dense = Matrix<T>::Zero(rows(), cols());
+    for (Index row = 0; row < rows(); ++row)
+      for (Index i = 0; i < places_.values(); ++i) {
+        const Index col = places_.column(row, i);
+        if (col < cols() && !detail::is_zero(value(row, i))) dense(row, col) = value(row, i);
+      }
+    return dense;
+  }
   [[nodiscard]] T value(Index row, Index i) const {
     return is_narrow(storage_) ? narrow_(row, i) : values_.data()[places_.value_at(row, i)];
   }
@@ -302,13 +306,9 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
     return detail::kernel_pattern(pattern());
   }
 
-  /// Small matrices are multiplied as dense ones where that is faster.
   void make_dense() {
-    dense_ = {};
-    if (!is_narrow(storage_) &&
-        kernel::active<T>().semi_structured_as_dense(
-            kernel_pattern(), static_cast<std::size_t>(rows()), static_cast<std::size_t>(cols())))
-      dense_ = Dense<T>(to_dense());
+    dense_ = detail::faster_dense_form<T>(places_, storage_, narrow_, [&] { return kept(); });
+    if (dense_.rows() > 0 && rotation()) dense_ = dense_.rotated(*rotation());
   }
 
   [[nodiscard]] detail::Split split_rows(Index batch, const Workspace& workspace) const {

@@ -41,12 +41,14 @@ template <class Arch, class Dots, class T>
 
 template <class Arch, class Dots, class T>
 [[nodiscard]] constexpr decltype(Table<T>::semi_structured_dot_apply) picked_apply() noexcept {
-  if constexpr (sizeof(T) == sizeof(float)) return &SemiStructuredDot<Arch, Dots>::apply;
+  if constexpr (sizeof(T) == sizeof(float) && has_byte_dots(Dots::kind))
+    return &SemiStructuredDot<Arch, Dots>::apply;
   else return nullptr;
 }
 template <class Arch, class Dots, class T>
 [[nodiscard]] constexpr decltype(Table<T>::semi_structured_dot_scratch) picked_scratch() noexcept {
-  if constexpr (sizeof(T) == sizeof(float)) return &SemiStructuredDot<Arch, Dots>::scratch;
+  if constexpr (sizeof(T) == sizeof(float) && has_byte_dots(Dots::kind))
+    return &SemiStructuredDot<Arch, Dots>::scratch;
   else return nullptr;
 }
 

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Dot products of kept values with those activations that each row picks: in plain C++, for
-// instruction sets without dot products of bytes.
+// Dot products of kept values with activations that one instruction picks for many rows: where
+// there are dot products of bytes, on x86 and on 64-bit ARM.
 #pragma once
 
 #include "pleat/kernel/detail/narrow/dot_products.hpp"
+#include "pleat/kernel/detail/narrow/dot_products_neon.hpp"
+#include "pleat/kernel/detail/narrow/dot_products_x86.hpp"
+#include "pleat/kernel/detail/simd/xsimd.hpp"
 #include "pleat/kernel/table.hpp"
 
 #include <cstddef>
@@ -40,94 +43,186 @@ namespace detail {
 ///                                 up to 128 activations of one sample, all with one scale; all 128
 ///                                 are written
 ///     widest                      samples of the largest tile
-///
-/// This one has bytes alone, and is a template so that no instruction set has functions of another.
 template <class Dots>
-struct PickedDots {
-  static constexpr DotProducts kind = DotProducts::none;
-  static constexpr std::size_t lanes = panel_rows;
+struct PickedDots;
+
+// A shuffle of bytes sees of each control its lowest four bits, and the highest, which is 0 as
+// codes are below 8: what lies between, the code of a step before or after, needs no mask. The 8
+// activations repeat, so that of the four bits only three matter; and of those that pick 16-bit
+// numbers, two.
+
+#if defined(__AVX2__) && defined(__FMA__) && \
+    (defined(__AVXVNNI__) || (defined(__AVX512VNNI__) && defined(__AVX512VL__)))
+template <int Encoding>
+struct PickedDots<Vnni256Dots<Encoding>> : Vnni256Dots<Encoding> {
   static constexpr std::size_t widest = 4;
-  struct Floats {
-    float lane[lanes];
-  };
-  struct Integers {
-    std::int32_t lane[lanes];
-  };
-  struct Operand {
-    std::int8_t lane[lanes][4];
-  };
-  struct Controls {
-    std::uint32_t lane[lanes];
-  };
-  struct Activated {
-    std::uint8_t byte[8];
-  };
-  template <Pair P>
-  using Sums = Integers;
+  using Controls = __m256i;
+  using Activated = __m256i;
 
-  static Integers begin(const std::int32_t* at) {
-    Integers result;
-    __builtin_memcpy(result.lane, at, sizeof result.lane);
-    return result;
+  [[gnu::always_inline]] static __m256i begin(const std::int32_t* at) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at));
   }
-  static Operand values(const std::uint8_t* at) {
-    Operand result;
-    __builtin_memcpy(result.lane, at, sizeof result.lane);
-    return result;
+  [[gnu::always_inline]] static __m256i values(const std::uint8_t* at) {
+    return Dots256::words(at);
   }
-  static Controls controls(const std::uint32_t* at) {
-    Controls result;
-    __builtin_memcpy(result.lane, at, sizeof result.lane);
-    return result;
+  [[gnu::always_inline]] static __m256i controls(const std::uint32_t* at) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at));
   }
   template <Pair P>
-  static void next(Controls& controls) {
-    for (std::size_t i = 0; i < lanes; ++i) controls.lane[i] >>= 4U;
+  [[gnu::always_inline]] static void next(__m256i& controls) {
+    controls = _mm256_srli_epi32(controls, 4);
   }
-  static Activated activations(const std::uint8_t* at) {
-    Activated result;
-    __builtin_memcpy(result.byte, at, sizeof result.byte);
-    return result;
-  }
-  template <Pair P>
-  static void pick(Integers& sum, const Operand& values, const Controls& controls,
-                   const Activated& x) {
-    for (std::size_t i = 0; i < lanes; ++i)
-      for (std::size_t b = 0; b < 4; ++b)
-        sum.lane[i] += values.lane[i][b] * x.byte[controls.lane[i] >> 8 * b & 7U];
+  [[gnu::always_inline]] static __m256i activations(const std::uint8_t* at) {
+    long long eight;
+    __builtin_memcpy(&eight, at, sizeof eight);
+    return _mm256_set1_epi64x(eight);
   }
   template <Pair P>
-  static Floats end(const Integers& sum, std::int32_t) {
-    Floats result;
-    for (std::size_t i = 0; i < lanes; ++i) result.lane[i] = static_cast<float>(sum.lane[i]);
-    return result;
-  }
-
-  static Floats load(const float* from) {
-    Floats result;
-    __builtin_memcpy(result.lane, from, sizeof result.lane);
-    return result;
-  }
-  static void store(float* to, const Floats& value) {
-    __builtin_memcpy(to, value.lane, sizeof value.lane);
-  }
-  static Floats multiply_add(const Floats& a, const Floats& b, float s, const Floats& c) {
-    Floats result;
-    for (std::size_t i = 0; i < lanes; ++i)
-      result.lane[i] = a.lane[i] * (b.lane[i] * s) + c.lane[i];
-    return result;
-  }
-  template <Pair P>
-  static Floats scales(const std::uint8_t* at, std::size_t) {
-    Floats result;
-    __builtin_memcpy(result.lane, at, sizeof result.lane);
-    return result;
+  [[gnu::always_inline]] static void pick(__m256i& sum, __m256i values, __m256i controls,
+                                          __m256i x) {
+    const __m256i picked = _mm256_shuffle_epi8(x, controls);
+#if defined(__AVX512VNNI__) && defined(__AVX512VL__)
+    sum = _mm256_dpbusd_epi32(sum, picked, values);
+#else
+    sum = _mm256_dpbusd_avx_epi32(sum, picked, values);
+#endif
+    keep_in_register(sum);
   }
 
   static void round_line(const float* x, std::size_t count, std::uint8_t* to, float& scale) {
+    alignas(32) float copy[picked_line_cols];
+    if (count < picked_line_cols) {
+      for (std::size_t k = 0; k < picked_line_cols; ++k) copy[k] = k < count ? x[k] : 0.0F;
+      x = copy;
+    }
+    const LineScale line =
+        LineScale::of(largest_bits(x, picked_line_cols), largest_of(Pair::int8_int8));
+    scale = line.scale;
+    // NaN times 0 is no integer; all of such a line is 0.
+    const __m256 inverse = _mm256_set1_ps(line.inverse);
+    const __m256i kept = _mm256_set1_epi32(line.inverse > 0 ? -1 : 0);
+    for (std::size_t k = 0; k < picked_line_cols; k += 32) {
+      __m256i q[4];
+      for (std::size_t i = 0; i < 4; ++i)
+        q[i] = _mm256_and_si256(
+            kept, _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + k + 8 * i), inverse)));
+      __m256i packed =
+          _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
+      packed = _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + k),
+                          _mm256_xor_si256(packed, _mm256_set1_epi8(-128)));
+    }
+  }
+};
+#endif
+
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VNNI__)
+template <bool Halves>
+struct PickedDots<Vnni512Dots<Halves>> : Vnni512Dots<Halves> {
+  static constexpr std::size_t widest = 8;
+  template <Pair P>
+  using Sums = typename Vnni512Dots<Halves>::template Sums<P>;
+  using Controls = __m512i;
+  using Activated = __m512i;
+
+  [[gnu::always_inline]] static __m512i begin(const std::int32_t* at) {
+    return _mm512_loadu_si512(at);
+  }
+  [[gnu::always_inline]] static __m512i values(const std::uint8_t* at) {
+    __m512i result = _mm512_loadu_si512(at);
+    keep_in_register(result);  // or every use of it is a load
+    return result;
+  }
+  [[gnu::always_inline]] static __m512i controls(const std::uint32_t* at) {
+    __m512i result = _mm512_loadu_si512(at);
+    keep_in_register(result);
+    return result;
+  }
+  template <Pair P>
+  [[gnu::always_inline]] static void next(__m512i& controls) {
+    controls = _mm512_srli_epi32(controls, P == Pair::bf16_bf16 ? 2 : 4);
+    keep_in_register(controls);
+  }
+  [[gnu::always_inline]] static __m512i activations(const std::uint8_t* at) {
+    long long eight;
+    __builtin_memcpy(&eight, at, sizeof eight);
+    return _mm512_set1_epi64(eight);
+  }
+  template <Pair P>
+  [[gnu::always_inline]] static void pick(Sums<P>& sum, __m512i values, __m512i controls,
+                                          __m512i x) {
+    if constexpr (P == Pair::bf16_bf16) {
+#if defined(__AVX512BF16__)
+      const __m512i picked = _mm512_permutexvar_epi16(controls, x);
+      sum = _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(picked),
+                             reinterpret_cast<__m512bh>(values));
+#endif
+    } else {
+      sum = _mm512_dpbusd_epi32(sum, _mm512_shuffle_epi8(x, controls), values);
+    }
+    keep_in_register(sum);
+  }
+
+  static void round_line(const float* x, std::size_t count, std::uint8_t* to, float& scale) {
+    __m512 v[8];
+    __m512i most = _mm512_setzero_si512();
+    for (std::size_t i = 0; i < 8; ++i) {
+      const std::size_t left = count > 16 * i ? count - 16 * i : 0;
+      v[i] = left >= 16
+                 ? _mm512_loadu_ps(x + 16 * i)
+                 : _mm512_maskz_loadu_ps(static_cast<__mmask16>((1U << left) - 1U), x + 16 * i);
+      most = _mm512_max_epu32(
+          most, _mm512_and_si512(_mm512_castps_si512(v[i]), _mm512_set1_epi32(0x7fff'ffff)));
+    }
+    const LineScale line =
+        LineScale::of(_mm512_reduce_max_epu32(most), largest_of(Pair::int8_int8));
+    scale = line.scale;
+    const __m512 inverse = _mm512_set1_ps(line.inverse);
+    const auto kept = static_cast<__mmask16>(line.inverse > 0 ? 0xffff : 0);
+    for (std::size_t i = 0; i < 8; ++i) {
+      const __m512i q = _mm512_maskz_cvtps_epi32(kept, _mm512_mul_ps(v[i], inverse));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(to + 16 * i),
+                       _mm_xor_si128(_mm512_cvtepi32_epi8(q), _mm_set1_epi8(-128)));
+    }
+  }
+};
+#endif
+
+#if defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD) && defined(__ARM_FEATURE_MATMUL_INT8)
+template <>
+struct PickedDots<NeonDots<true>> : NeonDots<true> {
+  static constexpr std::size_t widest = 4;
+  using Controls = uint8x16_t;
+  using Activated = uint8x16_t;
+
+  [[gnu::always_inline]] static int32x4_t begin(const std::int32_t* at) { return vld1q_s32(at); }
+  [[gnu::always_inline]] static int8x16_t values(const std::uint8_t* at) {
+    return vreinterpretq_s8_u8(vld1q_u8(at));
+  }
+  [[gnu::always_inline]] static uint8x16_t controls(const std::uint32_t* at) {
+    return vreinterpretq_u8_u32(vld1q_u32(at));
+  }
+  template <Pair P>
+  [[gnu::always_inline]] static void next(uint8x16_t& controls) {
+    controls = vshrq_n_u8(controls, 4);
+  }
+  [[gnu::always_inline]] static uint8x16_t activations(const std::uint8_t* at) {
+    std::uint64_t eight;
+    __builtin_memcpy(&eight, at, sizeof eight);
+    return vreinterpretq_u8_u64(vdupq_n_u64(eight));
+  }
+  /// A table of bytes takes what lies past its end for 0, so here controls are masked.
+  template <Pair P>
+  [[gnu::always_inline]] static void pick(int32x4_t& sum, int8x16_t values, uint8x16_t controls,
+                                          uint8x16_t x) {
+    sum = vusdotq_s32(sum, vqtbl1q_u8(x, vandq_u8(controls, vdupq_n_u8(7))), values);
+  }
+  [[gnu::always_inline]] static void round_line(const float* x, std::size_t count, std::uint8_t* to,
+                                                float& scale) {
     round_line_plainly(x, count, to, scale);
   }
 };
+#endif
 
 }  // namespace detail
 }  // namespace v0

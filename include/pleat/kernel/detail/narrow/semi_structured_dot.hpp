@@ -4,7 +4,6 @@
 #pragma once
 
 #include "pleat/kernel/detail/narrow/picked_dots.hpp"
-#include "pleat/kernel/detail/narrow/picked_dots_native.hpp"
 #include "pleat/kernel/detail/narrow/sample_tiles.hpp"
 #include "pleat/kernel/table.hpp"
 

@@ -137,6 +137,10 @@ class NarrowPanels : public NarrowMemory {
   /// What activations are rounded to before they meet the panels; never `automatic`.
   [[nodiscard]] Activations activations() const noexcept { return activations_; }
 
+  /// The scale of the group that an entry belongs to, and what integers stand for.
+  [[nodiscard]] float scale_of(Index row, Index col) const { return this->scale(row, col); }
+  [[nodiscard]] const Numbers& numbers() const noexcept { return this->numbers_; }
+
   /// "stored as int8, activations as int8": what there is to say of it.
   [[nodiscard]] std::string description() const {
     std::string text = "stored as " + std::string(to_string(storage()));

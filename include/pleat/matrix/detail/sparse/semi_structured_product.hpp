@@ -27,27 +27,24 @@ inline namespace PLEAT_ABI {
 namespace detail {
 
 /// Whether N:M weights of an operator of T that are stored so can have their activations rounded
-/// so: int8 those of 2:4 and 4:8 to int8, bf16 those of 2:4 to bf16, all of float; and any weights
-/// automatic and native ones.
+/// so: as dense ones can, but integers only where they have the scales of dense ones.
 template <Real T>
 [[nodiscard]] constexpr bool sparse_meets(Storage storage, SparsePattern pattern,
                                           Activations activations) noexcept {
   if (activations == Activations::automatic || activations == Activations::native) return true;
-  return std::same_as<T, float> && is_narrow(storage) &&
-         kernel::has_semi_structured_dot(kernel::DotProducts::int8_bf16, format_of(storage),
-                                         kernel_pattern(pattern), kernel_activations(activations));
+  return meets<T>(storage, activations) &&
+         kernel::has_dense_scales(format_of(storage), kernel_pattern(pattern));
 }
 
 /// Throws `std::invalid_argument` unless they can.
 template <Real T>
 void require_sparse_activations(Storage storage, SparsePattern pattern, Activations activations) {
-  require(activations <= Activations::bf16, [] { return std::string("unknown activations"); });
+  require_activations<T>(storage, activations);
   require(sparse_meets<T>(storage, pattern, activations), [&] {
     return "SemiStructured: weights of " + to_string(pattern) + " stored as " +
-           std::string(to_string(storage)) + " of an operator of " +
-           std::string(to_string(native_storage<T>)) + " do not meet activations rounded to " +
-           std::string(to_string(activations)) +
-           ": int8 of 2:4 and 4:8 meets int8, bf16 of 2:4 meets bf16, both of f32";
+           std::string(to_string(storage)) + " do not meet activations rounded to " +
+           std::string(to_string(activations)) + ": of " + std::to_string(pattern.group) +
+           " columns a power of two would have to be kept";
   });
 }
 
@@ -70,7 +67,7 @@ template <Real T>
       static_cast<std::size_t>(rows), static_cast<std::size_t>(cols)));
 }
 
-/// Whether kept values have a kernel for their activations.
+/// Whether kept values have a kernel of their own for their activations.
 template <Real T>
 [[nodiscard]] bool has_sparse_dot(const NarrowPanels<T>& values, SparsePattern pattern) {
   return kernel::has_semi_structured_dot(kernel::active<T>().dots, values.format(),
