@@ -158,6 +158,11 @@ std::vector<Method> methods() {
       dense("Dense int8", Storage::int8, true),
       dense("Dense int4, to the nearest", Storage::int4, false),
       dense("Dense int4", Storage::int4, true),
+      dense("Dense int4, levels fitted", Storage::int4_fitted, true),
+      dense("Dense int3", Storage::int3, true),
+      dense("Dense int3, levels fitted", Storage::int3_fitted, true),
+      dense("Dense int2", Storage::int2, true),
+      dense("Dense int2, levels fitted", Storage::int2_fitted, true),
       {"Dense int4 + low rank bf16",
        [](const auto& W, const auto& calibration) -> Operator {
          return compensate(compress<Dense>(W, keep(1), calibration, {.storage = Storage::int4}), W,
