@@ -59,11 +59,13 @@ void count_all() {
   count("dense_f16", Dense<float>(W, Storage::f16), {1, 64});
   count("dense_int8", Dense<float>(W, Storage::int8), {1, 64});
   count("dense_int4", Dense<float>(W, Storage::int4), {1, 64});
+  count("dense_int4_fitted", Dense<float>(W, Storage::int4_fitted), {1, 64});
   const auto by_int8 = [&](Storage storage) {
     return Dense<float>(W, storage).with_activations(Activations::int8);
   };
   count("dense_int8_by_int8", by_int8(Storage::int8), {1, 64});
   count("dense_int4_by_int8", by_int8(Storage::int4), {1, 64});
+  count("dense_int4_fitted_by_int8", by_int8(Storage::int4_fitted), {1, 64});
   const auto two_of_four = [](Index i, Index j) { return (i + j + j / 4) % 4 < 2; };
   const Matrix<float> S = matrix_of(272, 1040, two_of_four);
   count("semi_structured", SemiStructured<float>(S), {1, 4, 64});

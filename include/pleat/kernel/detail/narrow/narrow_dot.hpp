@@ -123,8 +123,8 @@ struct NarrowDot {
                                           const RoundedTile& x, float* const* y, std::size_t ldy,
                                           bool add) {
     constexpr Pair P = Pair::bf16_bf16;
-    HalfSums<typename Dots::template Sums<P>, N, R> sums;
-    sums.template begin<Dots>(y, ldy, add);
+    HalfSums<Dots, N, R> sums;
+    sums.begin(y, ldy, add);
     const std::uint8_t* values = x.values;
     for (std::size_t first = 0; first < cols; first += scale_line_cols) {
       const std::size_t count = cols - first < scale_line_cols ? cols - first : scale_line_cols;
@@ -136,7 +136,7 @@ struct NarrowDot {
         step<P, R, N>(panels[0], at, word, values, sums.sum);
       values += N * line_bytes<P>;
     }
-    sums.template store<Dots>(y, ldy);
+    sums.store(y, ldy);
   }
 
   /// Narrow panels, as `SampleTiles` wants them.

@@ -94,11 +94,10 @@ struct TileTotals {
 };
 
 /// The sums of a tile whose dot products are floats, which have no groups, and one vector a panel.
-template <class Sums, std::size_t N, std::size_t R>
+template <class Dots, std::size_t N, std::size_t R>
 struct HalfSums {
-  Sums sum[N][R][1];
+  typename Dots::template Sums<Pair::bf16_bf16> sum[N][R][1];
 
-  template <class Dots>
   [[gnu::always_inline]] void begin(float* const* y, std::size_t ldy, bool add) {
 #pragma GCC unroll 8
     for (std::size_t j = 0; j < N; ++j)
@@ -106,7 +105,6 @@ struct HalfSums {
       for (std::size_t r = 0; r < R; ++r)
         sum[j][r][0] = add ? Dots::load(y[r] + j * ldy) : Dots::template begin<Pair::bf16_bf16>(0);
   }
-  template <class Dots>
   [[gnu::always_inline]] void store(float* const* y, std::size_t ldy) const {
 #pragma GCC unroll 8
     for (std::size_t j = 0; j < N; ++j)

@@ -152,12 +152,12 @@ struct SemiStructuredDot {
                                           const RoundedTile& x, float* const* y, std::size_t ldy,
                                           bool add) {
     constexpr Pair P = Pair::bf16_bf16;
-    HalfSums<typename Dots::template Sums<P>, N, R> sums;
-    sums.template begin<PlainDots>(y, ldy, add);
+    HalfSums<PlainDots, N, R> sums;
+    sums.begin(y, ldy, add);
     const std::uint8_t* values = x.values;
     for (std::size_t first = 0; first < cols; first += line_cols<P>, values += N * line_bytes)
       multiply_line<P, R, N>(panels.template line<P>(first, cols), values, sums.sum);
-    sums.template store<PlainDots>(y, ldy);
+    sums.store(y, ldy);
   }
 
   /// Panels and what belongs to them, as `SampleTiles` wants them.
