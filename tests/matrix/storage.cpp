@@ -16,6 +16,7 @@
 #include <stdexcept>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 namespace pleat::test {
@@ -296,6 +297,19 @@ TEST_CASE("values on given levels are packed as they are", "[matrix][storage]") 
   Matrix<float> sparse = Matrix<float>::Zero(9, 140);
   for (Index i = 0; i < W.rows(); ++i)
     for (Index k = 0; k < W.cols(); ++k) sparse(i, 4 * (k / 2) + (i % 2) + 2 * (k % 2)) = W(i, k);
+  const auto refused = [&](const detail::Numbers::Levels& wrong) {
+    CHECK_THROWS_AS(Dense<float>(W, Storage::int4_fitted, scales, 0, wrong), std::invalid_argument);
+  };
+  refused({});  // none are given
+  detail::Numbers::Levels wrong = levels;
+  wrong[8] = 1;
+  refused(wrong);
+  wrong = levels;
+  std::swap(wrong[2], wrong[3]);
+  refused(wrong);
+  wrong = levels;
+  wrong[0] = -128;
+  refused(wrong);
   CHECK(
       SemiStructured<float>(sparse, {2, 4}, Storage::int4_fitted, scales, 0, Places::codes, levels)
           .to_dense() == sparse);

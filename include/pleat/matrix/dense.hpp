@@ -97,8 +97,8 @@ class Dense : public OperatorBase<Dense<T>, T> {
   /// The same in int8, or int4, int3 or int2, with the scales given, m x ceil(n / 64), or
   /// m x ceil(n / 32), and where they are fitted the levels, as calibrated rounding has them, times
   /// 2^exponent: a value that is an integer or a level times its scale stays what it is. Throws
-  /// also if the scales have another shape, or one is not finite or 0, or if 2^exponent is no
-  /// normal number of T.
+  /// also if the scales have another shape, or one is not finite or 0, if 2^exponent is no normal
+  /// number of T, and for levels that do not ascend, or are not 0 where the integer is.
   template <class Derived>
   Dense(const Eigen::MatrixBase<Derived>& matrix, Storage storage, const Matrix<float>& scales,
         int exponent = 0, const detail::Numbers::Levels& levels = {})

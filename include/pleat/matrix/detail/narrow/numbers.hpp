@@ -44,9 +44,16 @@ class Numbers {
     for (int q = integers_.least; q <= integers_.most; ++q)
       level(q) = static_cast<std::int8_t>(127 * q / -integers_.least);
   }
-  /// The levels, where such are fitted.
+  /// The levels, where such are fitted. Throws `std::invalid_argument` unless they ascend from -127
+  /// on, are 0 where the integer is, and not all 0.
   Numbers(Storage storage, const Levels& levels) : Numbers(storage) {
-    if (fitted_) levels_ = levels;
+    if (!fitted_) return;
+    levels_ = levels;
+    for (int q = integers_.least; q <= integers_.most; ++q)
+      require(level(q) >= -127 && (q == integers_.least || level(q - 1) <= level(q)),
+              [] { return std::string("levels do not ascend from -127 on"); });
+    require(level(0) == 0, [] { return std::string("the level of 0 is not 0"); });
+    require(reach() > 0, [] { return std::string("all levels are 0"); });
   }
 
   [[nodiscard]] IntegerRange integers() const noexcept { return integers_; }
@@ -83,8 +90,8 @@ class Numbers {
       result.data.push_back(static_cast<std::byte>(level(q) & 255));
     return result;
   }
-  /// From there. Throws `std::invalid_argument` unless there are as many as the storage has, which
-  /// ascend from -127 on and are 0 where the integer is.
+  /// From there. Throws `std::invalid_argument` unless there are as many as the storage has, and
+  /// such as above.
   [[nodiscard]] static Numbers from(Storage storage, const Tensor& stored) {
     Numbers result(storage);
     const auto [least, most] = result.integers_;
@@ -98,11 +105,8 @@ class Numbers {
     for (int q = least; q <= most; ++q) {
       const int byte = std::to_integer<int>(stored.data[static_cast<std::size_t>(q - least)]);
       result.level(q) = static_cast<std::int8_t>(byte < 128 ? byte : byte - 256);
-      require(byte != 128 && (q == least || result.level(q - 1) <= result.level(q)),
-              [] { return std::string("levels do not ascend from -127 on"); });
     }
-    require(result.level(0) == 0, [] { return std::string("the level of 0 is not 0"); });
-    return result;
+    return Numbers(storage, result.levels_);
   }
 
  private:
