@@ -60,7 +60,9 @@ TEST_CASE("activations: every maker gives its narrow parts what was asked for", 
   check_activations<Monarch>(Monarch<float>::Options(), W, X);
   check_activations<Kronecker>(Kronecker<float>::Options(), W, X);
   check_activations<Blast>(Blast<float>::Options(), W, X);
-  check_activations<SparseLowRank>(SparseLowRank<float>::Options(), W, X);
+  SparseLowRank<float>::Options of_pattern;  // which activations have a say in where it is open
+  of_pattern.pattern = {4, 8};
+  check_activations<SparseLowRank>(of_pattern, W, X);
   check_activations<BlockDictionary>(BlockDictionary<float>::Options(), W, X);
   check_activations<SparseDictionary>(SparseDictionary<float>::Options(), W, X);
   check_activations<Cur>(Cur<float>::Options(), W, X);
