@@ -535,6 +535,9 @@ TEST_CASE("rounded activations of N:M: what does not fit is refused, files keep 
   CHECK(for_large(DotProducts::int8_bf16, Format::int8, 8, 16) == Kernel::int8);
   CHECK(for_large(DotProducts::int8_bf16, Format::int8, 6, 16) == Kernel::native);
   CHECK(for_large(DotProducts::int8_bf16, Format::int8, 4, 32) == Kernel::native);
+  CHECK(for_large(DotProducts::int8, Format::int8, 1, 4) == Kernel::int8);
+  CHECK(for_large(DotProducts::int16, Format::int8, 1, 4) == Kernel::native);
+  CHECK(for_large(DotProducts::int16, Format::int4, 1, 4) == Kernel::int8);
   CHECK(for_large(DotProducts::int8_bf16, Format::int4, 2, 4) == Kernel::int8);
   CHECK(for_large(DotProducts::int16, Format::levels, 8, 16) == Kernel::int8);
   CHECK(for_large(DotProducts::int8, Format::bf16, 2, 4) == Kernel::native);

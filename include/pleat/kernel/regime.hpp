@@ -136,14 +136,16 @@ enum class Regime {
 
 /// `automatic_activations` for kept values of a pattern: those of a kernel for it, if there are
 /// instructions for one; else those of a dense matrix, which the kept values can be multiplied as:
-/// that is faster than to widen them where they are integers and a quarter of all or more.
+/// that is faster than to widen them where they are integers and a quarter of all or more; int8
+/// without dot products of bytes, half.
 [[nodiscard]] constexpr Activations automatic_sparse_activations(DotProducts dots, Format format,
                                                                  SemiStructuredPattern pattern,
                                                                  std::size_t rows,
                                                                  std::size_t cols) noexcept {
   const Activations dense = automatic_activations(dots, format, rows, cols);
+  const std::size_t most = format == Format::int8 && !has_byte_dots(dots) ? 2 : 4;
   const bool as_dense = scale_group(format) != 0 && has_dense_scales(format, pattern) &&
-                        pattern.group <= 4 * pattern.kept;
+                        pattern.group <= most * pattern.kept;
   return as_dense || has_semi_structured_dot(dots, format, pattern, dense) ? dense
                                                                            : Activations::native;
 }

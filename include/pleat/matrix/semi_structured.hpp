@@ -166,8 +166,8 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
   /// 2:4 and 4:8 meet int8, which has a scale for each 128 columns of a sample, at a quarter of a
   /// byte of memory more for each column of a row; where there are those of bf16, values of 2:4
   /// meet it, at an eighth. All others are multiplied as a dense matrix in their storage, which
-  /// memory holds besides: automatically integers with N / M of a quarter or more. What was
-  /// `stored_as` is native.
+  /// memory holds besides: automatically integers with N / M of a quarter or more (int8 without dot
+  /// products of bytes: half). What was `stored_as` is native.
   [[nodiscard]] SemiStructured with_activations(Activations activations) const {
     auto result = *this;
     result.controls_ = detail::meet(activations, places_, storage_, result.narrow_);

@@ -60,6 +60,7 @@ template <Real T>
 template <Real T>
 [[nodiscard]] Index full_speed_group_of(const std::string& target, Storage storage,
                                         Activations activations) {
+  const std::string resolved = resolved_target<T>(target);
   if (std::same_as<T, float> && activations != Activations::native) {
     const kernel::DotProducts dots = target_dots<T>(target);
     if (storage == Storage::int8 &&
@@ -67,7 +68,7 @@ template <Real T>
       return 8;
     if (storage == Storage::bf16 && dots == kernel::DotProducts::int8_bf16) return 4;
   }
-  return full_speed_group(resolved_target<T>(target), sizeof(T));
+  return full_speed_group(resolved, sizeof(T));
 }
 
 /// The most inputs of which it picks one for every lane in one or two instructions.

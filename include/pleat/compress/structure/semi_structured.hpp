@@ -41,7 +41,6 @@ template <Real T>
                                            const std::string& beside = {}) {
   require(places <= Places::masks,
           [&] { return "compress<" + std::string(structure) + ">: unknown form of places"; });
-  (void)resolved_target<T>(target);
   const Index group = full_speed_group_of<T>(target, storage, activations);
   std::vector<SparsePattern> patterns{pattern};
   if (pattern == SparsePattern{0, 0}) {

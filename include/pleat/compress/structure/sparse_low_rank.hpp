@@ -143,7 +143,6 @@ struct Compressor<SparseLowRank<T>> {
     }
 
     static Index group(const Options& options) {
-      (void)detail::resolved_target<T>(options.target);
       return detail::full_speed_group_of<T>(options.target, options.storage, options.activations);
     }
 

@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <vector>
 
 namespace pleat {
 inline namespace PLEAT_ABI {
@@ -69,25 +68,13 @@ struct Grid {
   [[nodiscard]] Grid fitted_to(const Matrix<double>& Wt, bool sparse,
                                const Vector<double>& metric) const {
     if (!numbers.are_fitted()) return *this;
-    LevelFit fit(storage);
-    const Index count = Wt.cols() * spans(Wt.rows());
-    std::vector<double> values;
-    std::vector<double> weights;
-    for (Index i = 0; i < LevelFit::sampled(count); ++i) {
-      const Index at = LevelFit::sample(i, count);
-      const Index first = at % spans(Wt.rows()) * span;
-      values.clear();
-      weights.clear();
-      for (Index k = first; k < (std::min)(first + span, Wt.rows()); ++k) {
-        const double value = Wt(k, at / spans(Wt.rows()));
-        if (sparse && value == 0) continue;
-        values.push_back(value);
-        weights.push_back(metric(k));
-      }
-      fit.add(values.data(), weights.data(), static_cast<Index>(values.size()));
-    }
+    const Index n = Wt.rows();
     Grid result = *this;
-    result.numbers = fit.numbers();
+    result.numbers = fitted_numbers(storage, Wt.cols() * spans(n), [&](Index at, const auto& add) {
+      const Index first = at % spans(n) * span;
+      for (Index k = first; k < (std::min)(first + span, n); ++k)
+        if (const double value = Wt(k, at / spans(n)); !sparse || value != 0) add(value, metric(k));
+    });
     return result;
   }
 };

@@ -22,35 +22,21 @@ namespace detail {
 /// The fit of a table of levels to groups of values, weighted where there are weights: Lloyd's
 /// algorithm, in which the scale of each group is searched anew for the levels, and each level but
 /// 0 then moved to where the error of the values that are rounded to it is least. Never worse on
-/// these groups than levels that lie as far apart as integers do. Of some groups of a large matrix,
-/// chosen by `sample`. Cost: up to 12 times that of rounding the groups.
+/// these groups than levels that lie as far apart as integers do. Cost: up to 12 times that of
+/// rounding the groups.
 ///
-/// Source: S. Lloyd, "Least squares quantization in PCM", 1982; with a scale for each group as in
-/// S. Kim et al., "SqueezeLLM", ICML 2024, whose tables are of rows.
+/// Sources: S. Lloyd, "Least squares quantization in PCM", 1982; S. Kim et al., "SqueezeLLM", ICML
+/// 2024, for weights, with a table for each row and no scales.
 class LevelFit {
  public:
-  /// Groups that are enough.
-  static constexpr Index most = 1024;
-
   explicit LevelFit(Storage storage) : storage_(storage) {}
 
-  /// Which of `groups` groups, of those as many as `sampled`, number i is.
-  [[nodiscard]] static Index sampled(Index groups) { return (std::min)(groups, most); }
-  [[nodiscard]] static Index sample(Index i, Index groups) {
-    if (groups <= most) return i;
-    // Spread over rows and columns alike, whatever divides their number.
-    return static_cast<Index>(static_cast<std::uint64_t>(i) * 2654435761ULL %
-                              static_cast<std::uint64_t>(groups));
-  }
-
-  /// The values of a group, at most as many as share a scale; all weights are 1 where null.
+  /// The values of a group, at most as many as share a scale, and their weights.
   void add(const double* values, const double* weights, Index count) {
     if (count <= 0) return;
-    Group group{values_.size(), count};
+    groups_.push_back({values_.size(), count});
     values_.insert(values_.end(), values, values + count);
-    if (weights == nullptr) weights_.insert(weights_.end(), static_cast<std::size_t>(count), 1.0);
-    else weights_.insert(weights_.end(), weights, weights + count);
-    groups_.push_back(group);
+    weights_.insert(weights_.end(), weights, weights + count);
   }
 
   [[nodiscard]] Numbers numbers() const {
@@ -123,25 +109,39 @@ class LevelFit {
   std::vector<double> weights_ = {};
 };
 
-/// Those of a storage, fitted to a matrix if it has such, to as many of its groups as are enough,
-/// and to what is finite of `entry(row, col)`, doubles.
-template <class Entry>
-[[nodiscard]] Numbers fitted_numbers(Storage storage, Index rows, Index cols, Entry entry) {
+/// Levels fitted to as many of `count` groups as are enough, spread over all. `gather(at, add)`
+/// calls `add(value, weight)` for the values of one.
+template <class Gather>
+[[nodiscard]] Numbers fitted_numbers(Storage storage, Index count, Gather gather) {
+  constexpr Index most = 1024;
   LevelFit fit(storage);
-  const auto group = static_cast<Index>(kernel::scale_group(kernel::Format::levels));
-  const Index in_row = (cols + group - 1) / group;
-  const Index count = rows * in_row;
-  std::vector<double> values(static_cast<std::size_t>(group));
-  for (Index i = 0; i < LevelFit::sampled(count); ++i) {
-    const Index at = LevelFit::sample(i, count);
-    const Index first = at % in_row * group;
-    Index taken = 0;
-    for (Index col = first; col < (std::min)(first + group, cols); ++col)
-      if (const double value = entry(at / in_row, col); is_finite(value))
-        values[static_cast<std::size_t>(taken++)] = value;
-    fit.add(values.data(), nullptr, taken);
+  std::vector<double> values;
+  std::vector<double> weights;
+  for (Index i = 0; i < (std::min)(count, most); ++i) {
+    values.clear();
+    weights.clear();
+    // Of rows and columns alike, whatever divides their number.
+    const auto at = static_cast<Index>(static_cast<std::uint64_t>(i) * 2654435761ULL %
+                                       static_cast<std::uint64_t>(count));
+    gather(count <= most ? i : at, [&](double value, double weight) {
+      values.push_back(value);
+      weights.push_back(weight);
+    });
+    fit.add(values.data(), weights.data(), static_cast<Index>(values.size()));
   }
   return fit.numbers();
+}
+
+/// The same of a matrix of `entry(row, col)`, doubles; those that are not finite are left out.
+template <class Entry>
+[[nodiscard]] Numbers fitted_numbers(Storage storage, Index rows, Index cols, Entry entry) {
+  const auto group = static_cast<Index>(kernel::scale_group(kernel::Format::levels));
+  const Index in_row = (cols + group - 1) / group;
+  return fitted_numbers(storage, rows * in_row, [&](Index at, const auto& add) {
+    const Index first = at % in_row * group;
+    for (Index col = first; col < (std::min)(first + group, cols); ++col)
+      if (const double value = entry(at / in_row, col); is_finite(value)) add(value, 1.0);
+  });
 }
 
 }  // namespace detail
