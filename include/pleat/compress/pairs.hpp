@@ -18,7 +18,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <optional>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -205,7 +205,7 @@ class UnitMaker {
     // both are drawn to a mean.
     C_ = shrunk(scaled_gram(hidden_), unit_shrinkage(V_, hidden_, likely, stop_.monitor()));
     if (C_.size() > 0 && options_.selection == UnitSelection::greedy)
-      greedy_.emplace(C_, V_, dependent_);
+      greedy_ = std::make_unique<GreedyUnits<>>(C_, V_, dependent_);
   }
 
   /// The best `count` units, and the second layer fitted to them.
@@ -287,7 +287,7 @@ class UnitMaker {
   Matrix<double> V_;  // with the outputs weighted
   double dependent_ = 0;
   Matrix<double> C_;  // scaled and shrunk; empty for the identity
-  std::optional<GreedyUnits<>> greedy_;
+  std::unique_ptr<GreedyUnits<>> greedy_;
 };
 
 }  // namespace detail

@@ -188,7 +188,7 @@ template <class Matrices, Real T>
               .cwiseSqrt()
               .asDiagonal() *
           M;
-    parts.emplace_back(M, rank + shared_spare, method);
+    parts.push_back(SharedSpectrum<>(M, rank + shared_spare, method));
     if (loss == SharedLoss::relative && parts.back().energy() > 0)
       parts.back().scale(1 / std::sqrt(parts.back().energy()));
   }

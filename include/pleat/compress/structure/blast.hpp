@@ -18,7 +18,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <optional>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -106,7 +106,7 @@ struct Compressor<Blast<T>> {
       if (shapes.empty()) shapes.push_back(smallest());
       prepare(shapes.back());
       const Shape shape = likely(shapes);
-      const double flat = flat_loss(shapes, shape);
+      const double flat = flat_loss(shapes, shape);  // first, as its rank is higher
       Solver solver(weight_, G_, shape, stop_.monitor());
       begin(solver, shape);
       solver.run(stopped() ? 0 : sweeps(shape));
@@ -156,19 +156,22 @@ struct Compressor<Blast<T>> {
       G_ = detail::fitting_gram(detail::shrunk(detail::scaled_gram(seen), a));
       weight_ = row_roots_.asDiagonal() * weight_;
       if (G_.size() > 0) metric_ = Calibration<double>::from_gram(G_, 1).shrinkage(0);
-      low_rank_.emplace(weight_, metric_, 0.0,
-                        detail::LowRankMethod{SvdMethod::automatic, 0, 6, seed_, stop_.monitor()});
+      low_rank_ = std::make_unique<detail::LowRankSolver<>>(
+          weight_, metric_, 0.0,
+          detail::LowRankMethod{SvdMethod::automatic, 0, 6, seed_, stop_.monitor()});
     }
 
+    /// From the best of low rank. Those of a lower rank are its first columns, unless it is full.
     void begin(Solver& solver, const Shape& shape) {
-      auto factors = low_rank_->factors(shape.rank);
-      solver.start(std::move(factors.U), factors.V);
+      if (most_.U.cols() < shape.rank || most_.U.cols() == (std::min)(m_, n_))
+        most_ = low_rank_->factors(shape.rank);
+      solver.start(most_.U.leftCols(shape.rank), most_.V.topRows(shape.rank));
     }
 
     /// What was given; else 30 sweeps, and fewer where those would take minutes.
     [[nodiscard]] Index sweeps(const Shape& shape) const {
       if (iterations_ > 0) return iterations_;
-      const double most = G_.size() > 0 ? 3e12 : 5e11;
+      const double most = G_.size() > 0 ? 1.6e12 : 5e11;
       return static_cast<Index>(std::clamp(most / work(shape), 3.0, 30.0));
     }
     /// Multiply-adds of a sweep, about.
@@ -304,7 +307,8 @@ struct Compressor<Blast<T>> {
     Vector<double> row_roots_;
     Matrix<double> G_;            // shrunk; empty for the identity
     Calibration<double> metric_;  // the same
-    std::optional<detail::LowRankSolver<>> low_rank_;
+    std::unique_ptr<detail::LowRankSolver<>> low_rank_;
+    detail::LowRankSolver<>::Factors most_;  // of the highest rank so far
   };
 };
 

@@ -119,8 +119,7 @@ struct Compressor<Monarch<T>> {
       if (shapes.empty()) shapes.push_back(smallest());
       shrink(shapes[shapes.size() / 2]);
       const Shape shape = shapes.size() == 1 ? shapes[0] : best_of(shapes);
-      Solver solver(weight_, G_, shape, seed_, stop_.monitor());
-      solver.run(stopped() ? 0 : iterations_);
+      Solver solver = solved(shape);
       solver.balance(is_narrow(storage_));
       const KroneckerSparse<T> R = right(solver, shape);
       Monarch<T> best(left(solver, shape), R);
@@ -199,6 +198,15 @@ struct Compressor<Monarch<T>> {
       return rows;
     }
 
+    [[nodiscard]] Solver solved(const Shape& shape) {
+      const bool is_known = whole_ && whole_->shape() == shape;
+      Solver solver = is_known ? std::move(*whole_)
+                               : Solver(weight_, G_, shape, seed_, stop_.monitor());
+      if (!is_known) solver.run(stopped() ? 0 : iterations_);
+      whole_.reset();
+      return solver;
+    }
+
     [[nodiscard]] Shape best_of(const std::vector<Shape>& shapes) {
       if (!spectra_) spectra_.emplace(weight_, G_, seed_);
       std::vector<std::pair<double, Shape>> losses;
@@ -221,6 +229,7 @@ struct Compressor<Monarch<T>> {
                       seed_, {});
         solver.run(2);
         loss = solver.whole() > 0 ? solver.loss() / solver.whole() : 0;
+        if (shape.blocks * shape.classes == 1) whole_.emplace(std::move(solver));
         if (!report("trials", i + 1, tried)) {
           losses.resize(static_cast<std::size_t>(i) + 1);
           break;
@@ -349,6 +358,7 @@ struct Compressor<Monarch<T>> {
     Matrix<double> G_;  // scaled; empty for the identity
     bool shrunk_ = false;
     std::optional<detail::MonarchSpectra<>> spectra_;
+    std::optional<Solver> whole_;  // the trial of one block and one class, which is no sample
   };
 };
 

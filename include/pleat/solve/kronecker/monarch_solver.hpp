@@ -95,12 +95,15 @@ class MonarchSolver {
       (void)report("slices", 1, 1);
       return;
     }
-    take_slices(false);
-    judge();
-    const std::vector<Class> plain = classes_;
+    std::vector<Class> plain;
+    if (shape_.blocks > 1) {  // of one block, the metric's own is the optimum
+      take_slices(false);
+      judge();
+      plain = classes_;
+    }
     take_slices(true);
     judge();
-    for (std::size_t j = 0; j < classes_.size(); ++j)
+    for (std::size_t j = 0; j < plain.size(); ++j)
       if (plain[j].loss < classes_[j].loss) classes_[j] = plain[j];
     if (!report("slices", 1, 1)) return;
     // One block has no others.
@@ -141,6 +144,7 @@ class MonarchSolver {
     in_parallel([this](Class& own) { fit_left(own); });
   }
 
+  [[nodiscard]] const MonarchShape& shape() const { return shape_; }
   [[nodiscard]] const std::vector<Class>& classes() const { return classes_; }
 
   /// What is minimised.

@@ -4,6 +4,8 @@
 
 #include "pleat/matrix/dense.hpp"
 
+#include <algorithm>
+
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -37,10 +39,24 @@ template <class = void>
   return C;
 }
 
-/// A A^T.
+/// A A^T, of which a stripe of rows at a time is computed, and only up to the diagonal.
 template <class Derived>
 [[nodiscard]] Matrix<double> outer_gram(const Eigen::MatrixBase<Derived>& A) {
-  return symmetric_part(multiply(A, Matrix<double>(A.transpose())));
+  constexpr Index stripe = 256;  // beyond which packing is nothing beside the product
+  const Index m = A.rows();
+  const Matrix<double> At = A.transpose();
+  if (m <= stripe) return symmetric_part(multiply(A, At));
+  Matrix<double> C(m, m);
+  for (Index first = 0; first < m; first += stripe) {
+    const Index count = (std::min)(stripe, m - first);
+    const Index known = first + count;
+    Dense<double>(A.middleRows(first, count))
+        .apply(At.leftCols(known), C.middleRows(first, count).leftCols(known));
+    C.block(first, first, count, count) =
+        symmetric_part(Matrix<double>(C.block(first, first, count, count)));
+    C.block(0, first, first, count) = C.block(first, 0, count, first).transpose();
+  }
+  return C;
 }
 
 /// Keeps Eigen's decompositions on the calling thread for the life of the object. The setting is

@@ -205,11 +205,6 @@ class LowRankSolver {
     set_gram(symmetric_part(root_ * unweighted_ * root_));
   }
 
-  [[nodiscard]] Matrix<double> weight_root() const {
-    return root_.size() > 0 ? root_
-                            : Matrix<double>(Matrix<double>::Identity(W_.rows(), W_.rows()));
-  }
-
   void decompose() {
     if (pairs_.values.size() > 0) return;
     pairs_ = exact_eigenpairs(K_);
@@ -245,7 +240,8 @@ class LowRankSolver {
     if (M_.size() > 0)  // from right to left singular vectors of M
       pairs.vectors = orthonormal(multiply(M_, pairs.vectors));
     Matrix<double> U = pairs.vectors;
-    Matrix<double> B = multiply(Matrix<double>(U.transpose()) * weight_root(), W_);
+    const Matrix<double> Ut = U.transpose();
+    Matrix<double> B = multiply(root_.size() > 0 ? Matrix<double>(Ut * root_) : Ut, W_);
     if (unweighted_.size() > 0) {
       // Given the row space B, the least-squares U is W G B^T (B G B^T)^-1, and B G B^T = Sigma^2.
       // It is P^(-1/2) U_r where that exists, and serves outputs of weight 0 as well.
