@@ -200,8 +200,8 @@ struct Compressor<Monarch<T>> {
 
     [[nodiscard]] Solver solved(const Shape& shape) {
       const bool is_known = whole_ && whole_->shape() == shape;
-      Solver solver = is_known ? std::move(*whole_)
-                               : Solver(weight_, G_, shape, seed_, stop_.monitor());
+      Solver solver =
+          is_known ? std::move(*whole_) : Solver(weight_, G_, shape, seed_, stop_.monitor());
       if (!is_known) solver.run(stopped() ? 0 : iterations_);
       whole_.reset();
       return solver;
