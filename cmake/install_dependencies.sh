@@ -7,10 +7,10 @@ set -euo pipefail
 
 # <package>, or <package>:<command> where the command is as good, whoever installed it.
 core=(cmake:cmake ninja-build:ninja g++:g++ libeigen3-dev libxsimd-dev nlohmann-json3-dev)
-tests=(catch2 ccache:ccache clang-format-14:clang-format-14 pkg-config:pkg-config)
-all_tests=(clang-14:clang++-14 clang-tidy-14:clang-tidy-14
-  g++-aarch64-linux-gnu:aarch64-linux-gnu-g++ libclang-rt-14-dev libcli11-dev libomp-14-dev
-  qemu-user:qemu-aarch64 valgrind)
+tests=(catch2 ccache:ccache clang-14:clang++-14 clang-format-14:clang-format-14 libomp-14-dev
+  pkg-config:pkg-config)
+all_tests=(clang-tidy-14:clang-tidy-14 g++-aarch64-linux-gnu:aarch64-linux-gnu-g++
+  libclang-rt-14-dev libcli11-dev qemu-user:qemu-aarch64 valgrind)
 examples=(ca-certificates libcli11-dev npm:npm)
 benchmarks=(libbenchmark-dev libblis-dev libdnnl-dev libopenblas-dev libpthreadpool-dev
   libxnnpack-dev libxsmm-dev)

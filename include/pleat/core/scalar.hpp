@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <string>
 #include <string_view>
 #include <type_traits>
 
@@ -78,6 +79,14 @@ enum class Activations : std::uint8_t {
 }
 
 namespace detail {
+
+/// "stored as int8, activations as int8": what a description says of narrow weights.
+[[nodiscard]] inline std::string storage_text(Storage storage, Activations activations) {
+  std::string text = "stored as " + std::string(to_string(storage));
+  if (activations != Activations::native)
+    text += ", activations as " + std::string(to_string(activations));
+  return text;
+}
 
 /// The bits of an integer of the storage, 0 where it has none.
 [[nodiscard]] constexpr int integer_bits(Storage storage) noexcept {

@@ -40,11 +40,9 @@ void require_meets(const std::string& structure, Activations activations, const 
 template <class Op>
 [[nodiscard]] std::string stored_text(const Op& op) {
   if (!is_narrow(op.storage())) return "";
-  std::string text = ", stored as " + std::string(to_string(op.storage()));
   if constexpr (requires { op.activations(); })
-    if (op.activations() != Activations::native)
-      text += ", activations as " + std::string(to_string(op.activations()));
-  return text;
+    return ", " + storage_text(op.storage(), op.activations());
+  else return ", " + storage_text(op.storage(), Activations::native);
 }
 
 }  // namespace detail

@@ -142,12 +142,7 @@ class NarrowPanels : public NarrowMemory {
   [[nodiscard]] const Numbers& numbers() const noexcept { return this->numbers_; }
 
   /// "stored as int8, activations as int8": what there is to say of it.
-  [[nodiscard]] std::string description() const {
-    std::string text = "stored as " + std::string(to_string(storage()));
-    if (activations_ != Activations::native)
-      text += ", activations as " + std::string(to_string(activations_));
-    return text;
-  }
+  [[nodiscard]] std::string description() const { return storage_text(storage(), activations_); }
 
   /// Throws `std::invalid_argument` unless these activations are some that meet the storage, of
   /// floats; `automatic` stands for `chosen`.
