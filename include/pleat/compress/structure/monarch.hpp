@@ -198,6 +198,7 @@ struct Compressor<Monarch<T>> {
       return rows;
     }
 
+    /// The solution in a shape, which a trial may have been already.
     [[nodiscard]] Solver solved(const Shape& shape) {
       const bool is_known = whole_ && whole_->shape() == shape;
       Solver solver =

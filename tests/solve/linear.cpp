@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: MIT
+// The linear algebra of the makers: Gram matrices in stripes, and the leading eigenpairs of one.
+#include "pleat/core/threads.hpp"
+#include "pleat/solve/linear/leading_eigenpairs.hpp"
+#include "pleat/solve/linear/multiply.hpp"
+#include "support/catch.hpp"
+#include "support/random.hpp"
+
+#include <cmath>
+
+namespace pleat::test {
+
+TEST_CASE("a Gram matrix is symmetric to the bit, whatever its stripes and threads", "[linear]") {
+  Random random(71);
+  for (const Index rows : {0, 1, 17, 255, 256, 257, 600})
+    for (const Index cols : {1, 40}) {
+      CAPTURE(rows, cols);
+      const Matrix<double> A = random.matrix<double>(rows, cols);
+      const Matrix<double> K = detail::outer_gram(A);
+      CHECK(K == K.transpose());
+      CHECK((K - A * A.transpose()).norm() <= 1e-14 * K.norm() * double(cols + 1));
+      const Matrix<double> transposed = A.transpose();
+      CHECK(detail::outer_gram(transposed.transpose()) == K);
+      set_num_threads(2);
+      const Matrix<double> same = detail::outer_gram(A);
+      set_num_threads(1);
+      CHECK(same == K);
+    }
+}
+
+TEST_CASE("leading eigenvectors are orthonormal, wherever the iteration is stopped", "[linear]") {
+  Random random(72);
+  const Index size = 300;
+  const Matrix<double> Q = detail::orthonormal(random.matrix<double>(size, size));
+  REQUIRE(Q.cols() == size);
+  // From even to one that falls by ten orders of magnitude.
+  for (const double slope : {0.0, 0.01, 0.08}) {
+    const Vector<double> values =
+        Vector<double>::LinSpaced(size, 0, double(size - 1)).unaryExpr([slope](double i) {
+          return std::exp(-slope * i);
+        });
+    const Matrix<double> K = detail::outer_gram(Q * values.cwiseSqrt().asDiagonal());
+    double before = 1;
+    for (const Index stop : {1, 2, 3, 9}) {
+      CAPTURE(slope, stop);
+      const auto pairs = detail::randomized_eigenpairs(
+          K, 20, 10, 6, 5, [stop](Index iteration, double) { return iteration < stop; });
+      REQUIRE(pairs.vectors.cols() == 20);
+      const Matrix<double> gram = pairs.vectors.transpose() * pairs.vectors;
+      CHECK((gram - Matrix<double>::Identity(20, 20)).norm() < 1e-12);
+      // What the subspace misses of the best one, which every iteration lessens.
+      const double missed = 1 - pairs.values.sum() / values.head(20).sum();
+      CHECK(missed >= -1e-12);
+      CHECK(missed <= before + 1e-12);
+      before = missed;
+    }
+    // Seven products, each of which lessens it by the squared ratio of eigenvalues 31 and 20.
+    CHECK(before < std::exp(-slope * 11 * 2 * 7));
+  }
+}
+
+TEST_CASE("a matrix has no more leading eigenpairs than its rank", "[linear]") {
+  Random random(73);
+  const Matrix<double> K = detail::outer_gram(random.matrix<double>(270, 7));
+  const auto pairs =
+      detail::randomized_eigenpairs(K, 20, 10, 6, 5, [](Index, double) { return true; });
+  const auto kept = detail::numerically_positive(pairs, 20, K.trace());
+  REQUIRE(kept.vectors.cols() == 7);
+  const Matrix<double> rest =
+      K - kept.vectors * kept.values.asDiagonal() * kept.vectors.transpose();
+  CHECK(rest.norm() <= 1e-12 * K.norm());
+  const Matrix<double> nothing = Matrix<double>::Zero(30, 30);
+  CHECK(detail::randomized_eigenpairs(nothing, 4, 4, 2, 5, [](Index, double) {
+          return true;
+        }).values.size() == 0);
+}
+
+}  // namespace pleat::test
