@@ -189,11 +189,13 @@ class KroneckerSum : public OperatorBase<KroneckerSum<T>, T> {
                 });
   }
 
-  /// Whether vectors in memory are the columns of one matrix as they are.
+  /// Whether vectors in memory are the columns of one matrix as they are. A grid of one row or one
+  /// column is its transpose, too.
   template <class View>
   [[nodiscard]] static bool in_place(const FoldedVector& grid, bool transposed,
                                      const View& vectors) {
-    return !transposed && grid.size == grid.rows * grid.cols &&
+    return (!transposed || (std::min)(grid.rows, grid.cols) == 1) &&
+           grid.size == grid.rows * grid.cols &&
            (vectors.cols() == 1 || vectors.outerStride() == grid.size);
   }
 
@@ -226,14 +228,18 @@ class KroneckerSum : public OperatorBase<KroneckerSum<T>, T> {
       grid.store(buffer + j * size, transposed, update, vectors.data() + j * vectors.outerStride());
   }
 
-  /// Each term of each sample: `rows` x `cols` of `from`, to its transpose of `to`.
+  /// Each term of each sample: `rows` x `cols` of `from`, to its transpose of `to`. Terms of one
+  /// row or one column make up one matrix.
   void turn(Index samples, Index rows, Index cols, const T* from, T* to) const {
     const Index terms = shape_.terms;
     const Index size = terms * rows * cols;
-    for (Index j = 0; j < samples; ++j)
-      for (Index r = 0; r < terms; ++r)
-        transpose(rows, cols, from + j * size + r * rows, terms * rows, to + j * size + r * cols,
-                  terms * cols);
+    for (Index j = 0; j < samples; ++j, from += size, to += size) {
+      if (rows == 1) transpose(terms, cols, from, terms, to, cols);
+      else if (cols == 1) transpose(rows, terms, from, rows, to, terms);
+      else
+        for (Index r = 0; r < terms; ++r)
+          transpose(rows, cols, from + r * rows, terms * rows, to + r * cols, terms * cols);
+    }
   }
 
   void evaluate(const ConstMatrixView<T>& X, MatrixView<T> Y, Update update,
