@@ -807,6 +807,67 @@ TEMPLATE_TEST_CASE("an operator that is saved and loaded computes the same, to t
   CHECK(saved > 0);
 }
 
+TEST_CASE("rounded activations: near native ones, each sample by itself, and kept in files",
+          "[conformance][activations]") {
+  int rounded = 0;
+  const std::string path = (std::filesystem::temp_directory_path() /
+                            ("pleat_activations_" + std::to_string(std::random_device{}())))
+                               .string();
+  const auto check = [&](const auto& op, const Oracle<float>& oracle, Activations activations) {
+    const auto rounding = op.with_activations(activations);
+    CHECK(detail::rounds_activations(rounding));
+    CHECK(describe(rounding).find("activations as " + std::string(to_string(activations))) !=
+          std::string::npos);
+    const AnyOperator<float> any(rounding);
+    const auto subject = [&](const AnyOperator<float>& held) {
+      return SubjectOf<AnyOperator<float>>("", {held, oracle, held.bytes(), held.flops()});
+    };
+    Random random(41);
+    const Index batch = 64;
+    const Matrix<float> X = random.matrix<float>(op.cols(), batch);
+    const Matrix<float> base = random.matrix<float>(op.rows(), batch);
+    Workspace serial;
+    const Results<float> results(subject(any), X, base, serial);
+    // Of the sums of magnitudes: two roundings at most lie on the way of a value.
+    const double share = activations == Activations::int16 ? 1e-4 : 0.02;
+    const WideMatrix<float> wide = X.cast<Wide<float>>();
+    const WideMatrix<float> exact = oracle.exact * wide;
+    const auto limit = share * (oracle.magnitude * wide.cwiseAbs()).norm();
+    CHECK((results.applied.cast<Wide<float>>() - exact).norm() <= limit);
+    CHECK((results.added.cast<Wide<float>>() - base.cast<Wide<float>>() - exact).norm() <= limit);
+    for (const Index j : {Index{0}, Index{5}, batch - 1}) {
+      Matrix<float> alone(op.rows(), 1);
+      any.apply(X.col(j), alone, serial);
+      CHECK(difference(alone, Matrix<float>(results.applied.col(j))) == "");
+    }
+    int seen = 1;
+    Workspace several(Backwards{&seen}, 3);
+    CHECK(results.differ(Results<float>(subject(any), X, base, several)) == "");
+    save(path, any);
+    const AnyOperator<float> loaded = load<float>(path);
+    CHECK(describe(loaded) == describe(any));
+    CHECK(results.differ(Results<float>(subject(loaded), X, base, serial)) == "");
+    ++rounded;
+  };
+  const auto check_entry = [&](const auto& entry) {
+    for (const auto& [rows, cols] :
+         std::vector<std::pair<Index, Index>>{{1, 1}, {17, 5}, {33, 70}, {64, 150}}) {
+      Source<float> source(Pattern::uniform, 6);
+      const auto specimen = entry.make(source, rows, cols);
+      if constexpr (requires { specimen.op.meets(Activations::int8); })
+        for (const Activations activations :
+             {Activations::int16, Activations::int8, Activations::bf16}) {
+          CAPTURE(entry.name, rows, cols, to_string(activations));
+          if (specimen.op.meets(activations)) check(specimen.op, specimen.oracle, activations);
+          else CHECK_THROWS_AS(specimen.op.with_activations(activations), std::invalid_argument);
+        }
+    }
+  };
+  std::apply([&](const auto&... entries) { (check_entry(entries), ...); }, operator_list<float>());
+  std::filesystem::remove(path);
+  CHECK(rounded > 60);
+}
+
 TEST_CASE("the counter of allocations counts them all", "[allocation]") {
   const std::string reason = why_not_counted();
   if (!reason.empty()) {

@@ -237,6 +237,14 @@ Specimen<LowRank<T>> low_rank(Source<T>& source, Index rows, Index cols) {
   return {LowRank<T>(U.op, V.op), U.oracle * V.oracle, U.bytes + V.bytes, U.flops + V.flops};
 }
 
+/// The same in narrow storage; the oracle has the stored values.
+template <Real T, Storage S>
+Specimen<LowRank<T>> narrow_low_rank(Source<T>& source, Index rows, Index cols) {
+  const auto U = narrow<T, S>(source, rows, between(rows, cols));
+  const auto V = narrow<T, S>(source, between(rows, cols), cols);
+  return {LowRank<T>(U.op, V.op), U.oracle * V.oracle, U.bytes + V.bytes, U.flops + V.flops, false};
+}
+
 /// What f16 can hold, for storages that round.
 template <Real T>
 Matrix<T> clamped(const Matrix<T>& W, Storage storage) {
@@ -599,6 +607,8 @@ auto operator_list() {
       Entry{"Dense in int4 with fitted levels",
             [](S s, Index m, Index n) { return narrow<T, Storage::int4_fitted>(s, m, n); }},
       Entry{"LowRank", [](S s, Index m, Index n) { return low_rank(s, m, n); }},
+      Entry{"LowRank in int8",
+            [](S s, Index m, Index n) { return narrow_low_rank<T, Storage::int8>(s, m, n); }},
       Entry{"Armor", [](S s, Index m, Index n) { return armor(s, m, n, 2); }},
       Entry{"SemiStructured", [](S s, Index m, Index n) { return semi_structured(s, m, n); }},
       Entry{
