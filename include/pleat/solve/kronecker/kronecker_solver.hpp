@@ -12,6 +12,8 @@
 #include "pleat/solve/metric/calibration.hpp"
 #include "pleat/solve/metric/layer_metric.hpp"
 
+#include <Eigen/Cholesky>
+
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
@@ -216,13 +218,19 @@ class KroneckerSolver {
     return singular_;
   }
 
-  /// The symmetric root of a definite matrix, and its inverse.
-  [[nodiscard]] static std::pair<Matrix<double>, Matrix<double>> roots_of(const Matrix<double>& C) {
-    const auto pairs = eigenpairs(symmetric_part(C));
+  /// An S with S S^T = C, definite, and the inverse of S: of Cholesky, or, where C hardly is
+  /// definite, symmetric, from eigenvalues that are cut off below.
+  [[nodiscard]] static std::pair<Matrix<double>, Matrix<double>> root_of(Matrix<double> C) {
+    C = symmetric_part(std::move(C));
+    const double noise = std::numeric_limits<double>::epsilon() * static_cast<double>(C.rows());
+    const Eigen::LLT<Matrix<double>> cholesky(C);
+    if (cholesky.info() == Eigen::Success &&
+        cholesky.matrixLLT().diagonal().cwiseAbs2().minCoeff() > noise * C.diagonal().maxCoeff())
+      return {cholesky.matrixL(),
+              cholesky.matrixL().solve(Matrix<double>::Identity(C.rows(), C.cols()))};
+    const auto pairs = eigenpairs(C);
     const Vector<double>& values = pairs.eigenvalues();
-    const double least =
-        std::numeric_limits<double>::epsilon() * static_cast<double>(C.rows()) * values.maxCoeff();
-    const Vector<double> roots = values.cwiseMax(least).cwiseSqrt();
+    const Vector<double> roots = values.cwiseMax(noise * values.maxCoeff()).cwiseSqrt();
     const Matrix<double>& vectors = pairs.eigenvectors();
     const Matrix<double> transposed = vectors.transpose();
     return {multiply(vectors * roots.asDiagonal(), transposed),
@@ -235,19 +243,23 @@ class KroneckerSolver {
     const Index n1 = shape_.left_cols;
     const Index n2 = shape_.right_cols;
     const auto [C1, C2] = KroneckerSystem<>(*G_, shape_).nearest_product();
-    const auto [root1, inverse1] = roots_of(C1);
-    const auto [root2, inverse2] = roots_of(C2);
+    const auto [root1, inverse1] = root_of(C1);
+    const auto [root2, inverse2] = root_of(C2);
     // W (root1 (x) root2), where column (j1, j2) is j1 n2 + j2.
     Matrix<double> white = multiply(Eigen::Map<const Matrix<double>>(W_.data(), m * n2, n1), root1);
     white.resize(m, n1 * n2);
     for (Index j = 0; j < n1; ++j)
       white.middleCols(j * n2, n2) = multiply(white.middleCols(j * n2, n2), root2);
     KroneckerTerms result = singular_terms(white, terms);
+    // The terms below each other, as they may have one row each.
     const auto unwhiten = [](Matrix<double>& all, Index rows, const Matrix<double>& inverse) {
-      for (Index r = 0; r < all.cols(); ++r) {
-        Eigen::Map<Matrix<double>> term(all.col(r).data(), rows, inverse.rows());
-        term = multiply(term, inverse);
-      }
+      Matrix<double> terms(all.cols() * rows, inverse.rows());
+      const auto term = [&](Index r) {
+        return Eigen::Map<Matrix<double>>(all.col(r).data(), rows, inverse.rows());
+      };
+      for (Index r = 0; r < all.cols(); ++r) terms.middleRows(r * rows, rows) = term(r);
+      terms = multiply(terms, inverse);
+      for (Index r = 0; r < all.cols(); ++r) term(r) = terms.middleRows(r * rows, rows);
     };
     unwhiten(result.A, shape_.left_rows, inverse1);
     unwhiten(result.B, shape_.right_rows, inverse2);
