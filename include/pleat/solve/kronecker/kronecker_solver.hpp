@@ -253,13 +253,13 @@ class KroneckerSolver {
     KroneckerTerms result = singular_terms(white, terms);
     // The terms below each other, as they may have one row each.
     const auto unwhiten = [](Matrix<double>& all, Index rows, const Matrix<double>& inverse) {
-      Matrix<double> terms(all.cols() * rows, inverse.rows());
+      Matrix<double> stack(all.cols() * rows, inverse.rows());
       const auto term = [&](Index r) {
         return Eigen::Map<Matrix<double>>(all.col(r).data(), rows, inverse.rows());
       };
-      for (Index r = 0; r < all.cols(); ++r) terms.middleRows(r * rows, rows) = term(r);
-      terms = multiply(terms, inverse);
-      for (Index r = 0; r < all.cols(); ++r) term(r) = terms.middleRows(r * rows, rows);
+      for (Index r = 0; r < all.cols(); ++r) stack.middleRows(r * rows, rows) = term(r);
+      stack = multiply(stack, inverse);
+      for (Index r = 0; r < all.cols(); ++r) term(r) = stack.middleRows(r * rows, rows);
     };
     unwhiten(result.A, shape_.left_rows, inverse1);
     unwhiten(result.B, shape_.right_rows, inverse2);
