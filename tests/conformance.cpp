@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What every operator promises, asked of every operator: each test is one promise of
 // LinearOperator.
+#include "io/files.hpp"
 #include "pleat/core/threads.hpp"
 #include "pleat/io/operator_file.hpp"
 #include "support/allocation_count.hpp"
@@ -17,7 +18,6 @@
 #include <limits>
 #include <memory>
 #include <new>
-#include <random>
 #include <stdlib.h>
 #include <string>
 #include <thread>
@@ -766,9 +766,8 @@ TEMPLATE_TEST_CASE("after reserve, no apply of up to so many samples allocates",
 TEMPLATE_TEST_CASE("an operator that is saved and loaded computes the same, to the bit",
                    "[conformance][io]", float, double) {
   using T = TestType;
-  const std::filesystem::path path =
-      std::filesystem::temp_directory_path() /
-      ("pleat-conformance-" + std::to_string(std::random_device()()) + ".safetensors");
+  const TemporaryDirectory directory;
+  const std::filesystem::path path = directory / "op.safetensors";
   int saved = 0;
   for_each_trial<T>([&](const Trial<T>& trial) {
     const Subject<T>& op = *trial.subject;
@@ -810,9 +809,8 @@ TEMPLATE_TEST_CASE("an operator that is saved and loaded computes the same, to t
 TEST_CASE("rounded activations: near native ones, each sample by itself, and kept in files",
           "[conformance][activations]") {
   int rounded = 0;
-  const std::string path = (std::filesystem::temp_directory_path() /
-                            ("pleat_activations_" + std::to_string(std::random_device{}())))
-                               .string();
+  const TemporaryDirectory directory;
+  const std::filesystem::path path = directory / "op.safetensors";
   const auto check = [&](const auto& op, const Oracle<float>& oracle, Activations activations) {
     const auto rounding = op.with_activations(activations);
     CHECK(detail::rounds_activations(rounding));
@@ -864,7 +862,6 @@ TEST_CASE("rounded activations: near native ones, each sample by itself, and kep
     }
   };
   std::apply([&](const auto&... entries) { (check_entry(entries), ...); }, operator_list<float>());
-  std::filesystem::remove(path);
   CHECK(rounded > 60);
 }
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # Builds and runs the tests. Installs what is missing.
 #
-#   tests/run.sh            every suite, with one compiler: some twelve minutes on two cores
+#   tests/run.sh            every suite, with one compiler: some thirteen minutes on two cores
 #   tests/run.sh --quick    the same
 #   tests/run.sh --all      every compiler, sanitizer and check, one test each: an hour on two
 #                           cores, and up to 6 GB of memory
@@ -28,7 +28,8 @@ export CTEST_OUTPUT_ON_FAILURE=1
 
 case $preset in
   quick)
-    # With Eigen's templates clang takes half as long as g++, which serves where there is no clang.
+    # With Eigen's templates clang takes half to two thirds of the time of g++, which serves where
+    # there is no clang.
     compiler=()
     command -v clang++-14 >/dev/null || compiler=(-DCMAKE_CXX_COMPILER=g++)
     cmake --preset quick "${compiler[@]}"
@@ -37,8 +38,8 @@ case $preset in
 
 Left out, and part of tests/run.sh --all:
   other compilers and flags: g++, the address, undefined-behaviour and thread sanitizers with
-    fuzzing, -O3 -march=native, -ffast-math, aarch64 in an emulator, and the suites on kernels
-    compiled into them (here they are those of pleat::dispatch)
+    fuzzing, -O3 -march=native, -ffast-math, aarch64 in an emulator, and conformance and
+    kernels compiled into the tests (here they are those of pleat::dispatch)
   some shapes and samples of the conformance suite
   clang-tidy, every header alone and what the heaviest cost, instruction counts, a program without a
     build system at -O3 -march=native or by pkg-config or FetchContent, one with functions of names

@@ -106,7 +106,7 @@ struct Compressor<Blast<T>> {
       if (shapes.empty()) shapes.push_back(smallest());
       prepare(shapes.back());
       const Shape shape = likely(shapes);
-      const double flat = flat_loss(shapes, shape);  // first, as its rank is higher
+      const double flat = flat_loss(shapes, shape);  // first: its rank is higher
       Solver solver(weight_, G_, shape, stop_.monitor());
       begin(solver, shape);
       solver.run(stopped() ? 0 : sweeps(shape));
@@ -161,11 +161,9 @@ struct Compressor<Blast<T>> {
           detail::LowRankMethod{SvdMethod::automatic, 0, 6, seed_, stop_.monitor()});
     }
 
-    /// From the best of low rank. Those of a lower rank are its first columns, unless it is full.
     void begin(Solver& solver, const Shape& shape) {
-      if (most_.U.cols() < shape.rank || most_.U.cols() == (std::min)(m_, n_))
-        most_ = low_rank_->factors(shape.rank);
-      solver.start(most_.U.leftCols(shape.rank), most_.V.topRows(shape.rank));
+      auto factors = low_rank_->factors(shape.rank);
+      solver.start(std::move(factors.U), factors.V);
     }
 
     /// What was given; else 30 sweeps, and fewer where those would take minutes.
@@ -308,7 +306,6 @@ struct Compressor<Blast<T>> {
     Matrix<double> G_;            // shrunk; empty for the identity
     Calibration<double> metric_;  // the same
     std::unique_ptr<detail::LowRankSolver<>> low_rank_;
-    detail::LowRankSolver<>::Factors most_;  // of the highest rank so far
   };
 };
 

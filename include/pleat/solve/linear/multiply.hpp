@@ -42,7 +42,7 @@ template <class = void>
 /// A A^T, of which a stripe of rows at a time is computed, and only up to the diagonal.
 template <class Derived>
 [[nodiscard]] Matrix<double> outer_gram(const Eigen::MatrixBase<Derived>& A) {
-  constexpr Index stripe = 256;  // beyond which packing is nothing beside the product
+  constexpr Index stripe = 256;  // of much larger ones more beyond the diagonal is computed
   const Index m = A.rows();
   const Matrix<double> At = A.transpose();
   if (m <= stripe) return symmetric_part(multiply(A, At));

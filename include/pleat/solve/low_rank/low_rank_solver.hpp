@@ -222,14 +222,16 @@ class LowRankSolver {
       decompose();
       return numerically_positive(pairs_, count, trace_);
     }
-    return numerically_positive(
-        randomized_eigenpairs(K_, count, extra, exact ? 0 : method_.power_iterations, method_.seed,
-                              [&](Index iteration, double held) {
-                                return report("power iteration", iteration,
-                                              method_.power_iterations,
-                                              std::sqrt((std::max)(0.0, 1 - held)));
-                              }),
-        count, trace_);
+    if (count > iterated_for_) {  // of fewer, the pairs are the first of these
+      iterated_ = randomized_eigenpairs(K_, count, extra, exact ? 0 : method_.power_iterations,
+                                        method_.seed, [&](Index iteration, double held) {
+                                          return report("power iteration", iteration,
+                                                        method_.power_iterations,
+                                                        std::sqrt((std::max)(0.0, 1 - held)));
+                                        });
+      iterated_for_ = count;
+    }
+    return numerically_positive(iterated_, count, trace_);
   }
 
   /// Factors of W_, of this rank or of as much as the decomposition finds.
@@ -296,8 +298,10 @@ class LowRankSolver {
   Matrix<double> unweighted_;  // W G W^T where outputs are weighted
   bool right_ = false;         // K = W^T W
   double trace_ = 0;
-  double gram_trace_ = 1;  // of G, scaled
-  Eigenpairs pairs_;
+  double gram_trace_ = 1;   // of G, scaled
+  Eigenpairs pairs_;        // all, where they are known
+  Eigenpairs iterated_;     // the leading ones,
+  Index iterated_for_ = 0;  // of so many at most
   Vector<double> spectrum_;
 };
 
