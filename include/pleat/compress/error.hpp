@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <functional>
 #include <limits>
 #include <string>
 #include <utility>
@@ -29,9 +30,14 @@ struct ErrorNorms {
   double unit = 1;
 };
 
+/// X = What^T Y of any operator: what is made for this is compiled once, not for each.
+template <Real T>
+using TransposedProduct = std::function<void(const ConstMatrixRef<T>& Y, MatrixRef<T> X)>;
+
 /// For a weight, an operator and a calibration of one shape; the weight not empty.
-template <Real T, LinearOperator Op>
-[[nodiscard]] ErrorNorms error_norms(const ConstMatrixRef<T>& weight, const Op& op,
+template <Real T>
+[[nodiscard]] ErrorNorms error_norms(const ConstMatrixRef<T>& weight,
+                                     const TransposedProduct<T>& apply_transpose,
                                      const Calibration<T>& calibration) {
   const Index m = weight.rows();
   const Index n = weight.cols();
@@ -114,7 +120,7 @@ template <Real T, LinearOperator Op>
       if (root.size() > 0) outputs.col(j) = root.col(first + j).template cast<T>();
       else outputs(first + j, j) = T(1);
     }
-    op.apply_transpose(outputs.leftCols(count), inputs.leftCols(count));
+    apply_transpose(outputs.leftCols(count), inputs.leftCols(count));
     Matrix<double> exact =
         root.size() > 0
             ? multiply(weight.transpose().template cast<double>(),
@@ -167,7 +173,8 @@ template <class Derived, LinearOperator Op>
   if (m == 0 || n == 0) return 0;
 
   [[maybe_unused]] const detail::SerialEigen serial;
-  const auto [loss, reference, unit] = detail::error_norms<T>(weight, op, calibration);
+  const auto [loss, reference, unit] = detail::error_norms<T>(
+      weight, [&op](const auto& Y, auto X) { op.apply_transpose(Y, X); }, calibration);
   if (reference > 0) return std::sqrt(loss / reference);
   return loss > 0 ? std::numeric_limits<double>::infinity() : 0;
 }

@@ -14,11 +14,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <optional>
 #include <stdexcept>
 #include <string>
-#include <type_traits>
 #include <utility>
 
 namespace pleat {
@@ -42,33 +42,35 @@ void require_weight(const ConstMatrixRef<T>& W, const Calibration<T>& calibratio
 /// the result is measured, and made again for less where the promise is not kept. Where it cannot
 /// be for the shrunk M, it is tried for that of least squares, below whose own error no weights
 /// come.
-template <Real T, class Make>
+template <Real T>
 class Propagation {
  public:
-  using Op = std::decay_t<
-      std::invoke_result_t<const Make&, const Matrix<T>&, const Budget&, const Calibration<T>&>>;
+  /// Makes What for the weights, a budget and a calibration, and keeps it;
+  using Make = std::function<void(const Matrix<T>&, const Budget&, const Calibration<T>&)>;
+  /// the relative error of what was made last.
+  using Error = std::function<double()>;
 
   Propagation(const ConstMatrixRef<T>& W, const Budget& budget, const Calibration<T>& pairs,
-              StopMonitor& stop, const Make& make)
+              StopMonitor& stop, Make make, Error reached)
       : W_(W),
         budget_(budget),
         pairs_(pairs),
         stop_(stop),
-        make_(make),
+        make_(std::move(make)),
+        reached_(std::move(reached)),
         seen_(CalibrationAccess::compressed(pairs)) {}
   Propagation(const Propagation&) = delete;
   Propagation& operator=(const Propagation&) = delete;
   ~Propagation() = default;
 
-  [[nodiscard]] Op run() const {
+  void run() const {
     const Matrix<double> weight = W_.template cast<double>();
     const double largest = power_of_two_below(weight.cwiseAbs().maxCoeff());
     const double a = cross_shrinkage<T>(weight / largest, pairs_, stop_.monitor());
     const Matrix<T> target = target_for(weight, a);
     if (!budget_.bounds_error()) return make_(target, budget_, seen_);
-    if (a > 0)
-      if (auto made = within_error(target, false)) return *std::move(made);
-    return *within_error(a > 0 ? target_for(weight, 0) : target, true);
+    if (a > 0 && is_within_error(target, false)) return;
+    (void)is_within_error(a > 0 ? target_for(weight, 0) : target, true);
   }
 
  private:
@@ -78,16 +80,18 @@ class Propagation {
     return target;
   }
 
-  /// Within the error of the budget for this M; nothing, or if this is the `last` an exception,
-  /// where that cannot be.
-  [[nodiscard]] std::optional<Op> within_error(const Matrix<T>& target, bool last) const {
+  /// Makes it within the error of the budget for this M; false, or if this is the `last` an
+  /// exception, where that cannot be.
+  [[nodiscard]] bool is_within_error(const Matrix<T>& target, bool last) const {
     // Below this neither moments in double nor factors in T tell anything from 0.
     const double resolution =
         (std::max)(1e-7, 2 * double(std::numeric_limits<T>::epsilon()) *
                              (1 + std::sqrt(double((std::min)(W_.rows(), W_.cols())))));
     const double wanted = (std::max)(budget_.max_error(), resolution);
-    const ErrorNorms whole = error_norms<T>(W_, Dense<T>(target), pairs_);
-    const ErrorNorms own = error_norms<T>(target, Dense<T>(target), seen_);
+    const Dense<T> best(target);
+    const auto exactly = [&](const auto& Y, auto X) { best.apply_transpose(Y, X); };
+    const ErrorNorms whole = error_norms<T>(W_, exactly, pairs_);
+    const ErrorNorms own = error_norms<T>(target, exactly, seen_);
     const double least = whole.reference > 0 ? std::sqrt(whole.loss / whole.reference)
                          : whole.loss > 0    ? std::numeric_limits<double>::infinity()
                                              : 0;
@@ -97,7 +101,7 @@ class Propagation {
                " cannot be met: with these compressed inputs no weights have a relative error " +
                "below " + scientific(least);
       });
-      return std::nullopt;
+      return false;
     }
     // The squares of errors relative to W X times this are of errors relative to M X'.
     const double units = whole.unit / own.unit;
@@ -106,23 +110,22 @@ class Propagation {
     double left = (wanted * wanted - least * least) * share;
     for (int attempt = 0;; ++attempt) {
       const double asked = std::sqrt((std::max)(0.0, left));
-      std::optional<Op> made;
       try {
-        made.emplace(make_(target, error(is_finite(asked) ? asked : 1.0), seen_));
+        make_(target, error(is_finite(asked) ? asked : 1.0), seen_);
       } catch (const std::invalid_argument& refused) {
-        if (!last) return std::nullopt;
+        if (!last) return false;
         throw std::invalid_argument(std::string(refused.what()) + "; " + budget_.text() +
                                     " of pairs of inputs, where the best weights have " +
                                     scientific(least) + ", leaves it no more");
       }
-      const double reached = pleat::relative_error(W_, *made, pairs_);
-      if (reached <= wanted || stop_.stopped()) return made;
+      const double reached = reached_();
+      if (reached <= wanted || stop_.stopped()) return true;
       if (attempt == 5 || !(left > 0)) {
         require(!last, [&] {
           return budget_.text() + " cannot be met: the relative error is " + scientific(reached) +
                  ", and that of the best weights " + scientific(least);
         });
-        return std::nullopt;
+        return false;
       }
       const double excess = (reached * reached - wanted * wanted) * share;
       left -= (std::max)(1.25 * excess, left * std::exp2(attempt - 6));
@@ -133,8 +136,9 @@ class Propagation {
   const Budget& budget_;
   const Calibration<T>& pairs_;
   StopMonitor& stop_;
-  const Make& make_;
-  Calibration<T> seen_;
+  const Make make_;
+  const Error reached_;
+  const Calibration<T> seen_;
 };
 
 /// make(W, budget, calibration, monitor), or, where samples came in pairs, what it makes of the
@@ -148,11 +152,15 @@ template <Real T, class Make>
   if (!CalibrationAccess::differs(calibration))
     return make(W, budget, CalibrationAccess::compressed(calibration), monitor);
   StopMonitor stop(monitor);
-  const auto make_for = [&](const Matrix<T>& target, const Budget& within,
-                            const Calibration<T>& seen) {
-    return make(ConstMatrixRef<T>(target), within, seen, stop.monitor());
-  };
-  return Propagation<T, decltype(make_for)>(W, budget, calibration, stop, make_for).run();
+  std::optional<decltype(make(W, budget, calibration, monitor))> made;
+  Propagation<T>(
+      W, budget, calibration, stop,
+      [&](const Matrix<T>& target, const Budget& within, const Calibration<T>& seen) {
+        made = make(ConstMatrixRef<T>(target), within, seen, stop.monitor());
+      },
+      [&] { return pleat::relative_error(W, *made, calibration); })
+      .run();
+  return *std::move(made);
 }
 
 }  // namespace detail
