@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: MIT
-// The linear algebra of the makers: Gram matrices in stripes, and the leading eigenpairs of one.
+// The linear algebra of the makers: Gram matrices in stripes, the leading eigenpairs of one, and
+// systems by Cholesky factors in blocks.
 #include "pleat/core/threads.hpp"
+#include "pleat/solve/linear/cholesky_solver.hpp"
 #include "pleat/solve/linear/leading_eigenpairs.hpp"
 #include "pleat/solve/linear/multiply.hpp"
 #include "support/catch.hpp"
 #include "support/random.hpp"
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace pleat::test {
 
@@ -73,6 +77,51 @@ TEST_CASE("a matrix has no more leading eigenpairs than its rank", "[linear]") {
   CHECK(detail::randomized_eigenpairs(nothing, 4, 4, 2, 5, [](Index, double) {
           return true;
         }).values.size() == 0);
+}
+
+TEMPLATE_TEST_CASE("a system is solved by its factor in blocks", "[linear]", float, double) {
+  using T = TestType;
+  Random random(74);
+  for (const Index size : {0, 1, 2, 64, 127, 128, 129, 257, 300}) {
+    const Matrix<double> X = random.matrix<double>(size, 2 * size);
+    Matrix<double> A = X * X.transpose() / std::max(1.0, double(size));
+    A.diagonal().array() += 0.1;
+    detail::CholeskySolver<T> solver;
+    Matrix<double> lower = A.triangularView<Eigen::Lower>();
+    REQUIRE(solver.factor(lower));  // which reads no more
+    for (const Index batch : {0, 1, 3, 64}) {
+      CAPTURE(size, batch);
+      const Matrix<T> B = random.matrix<T>(size, batch);
+      Matrix<T> solution = B;
+      solver.solve_in_place(solution);
+      const double eps = double(std::numeric_limits<T>::epsilon());
+      CHECK((A * solution.template cast<double>() - B.template cast<double>()).norm() <=
+            100 * eps * A.norm() * double(solution.norm()));
+      set_num_threads(2);
+      detail::CholeskySolver<T> on_two;
+      REQUIRE(on_two.factor(A));
+      Matrix<T> same = B;
+      on_two.solve_in_place(same);
+      set_num_threads(1);
+      CHECK(same == solution);
+    }
+  }
+}
+
+TEST_CASE("what is not positive definite has no such factor", "[linear]") {
+  for (const Index size : {1, 130, 300})
+    for (const Index at : {Index{0}, size / 2, size - 1})
+      for (const double pivot : {0.0, -1.0, std::numeric_limits<double>::quiet_NaN()}) {
+        CAPTURE(size, at, pivot);
+        Matrix<double> A = Matrix<double>::Identity(size, size);
+        A(at, at) = pivot;
+        detail::CholeskySolver<> solver;
+        CHECK(!solver.factor(A));
+        CHECK(solver.factor(Matrix<double>::Identity(size, size)));  // which can be tried again
+        Matrix<double> B = Matrix<double>::Constant(size, 1, 2.0);
+        solver.solve_in_place(B);
+        CHECK((B.array() == 2.0).all());
+      }
 }
 
 }  // namespace pleat::test

@@ -167,7 +167,7 @@ struct Compressor<SparseLowRank<T>> {
       if (sizes.size() == 1 || wide_ || stop_.stopped()) return {sizes.front()};
       const Index n = W_.cols();
       if (sizes.size() > 4 && double(n) * double(n) * double(W_.rows()) > cheap) sizes.resize(4);
-      const auto most = static_cast<Index>(std::clamp(4e9 / (double(n) * double(n)), 192.0, 768.0));
+      const auto most = static_cast<Index>(std::clamp(6e8 / (double(n) * double(n)), 192.0, 768.0));
       const Index height = (std::min)(W_.rows(), most);
       Matrix<double> some(n, height);
       for (Index i = 0; i < height; ++i) some.col(i) = Wt_.col(i * W_.rows() / height);

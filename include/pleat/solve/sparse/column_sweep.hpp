@@ -27,6 +27,17 @@ namespace detail {
 
 /// Marks the `kept` largest of `count` scores; of equal ones the first.
 inline void mark_largest(const double* scores, Index count, Index kept, bool* mark) {
+  if (count <= 32) {  // without branches, which nothing predicts: by how many are larger
+    Index marked = 0;
+    for (Index i = 0; i < count; ++i) {
+      Index larger = 0;
+      for (Index j = 0; j < i; ++j) larger += scores[j] >= scores[i] ? 1 : 0;
+      for (Index j = i + 1; j < count; ++j) larger += scores[j] > scores[i] ? 1 : 0;
+      mark[i] = larger < kept;
+      marked += mark[i] ? 1 : 0;
+    }
+    if (marked == (std::min)(kept, count)) return;  // no NaN
+  }
   for (Index i = 0; i < count; ++i) mark[i] = false;
   for (Index k = 0; k < (std::min)(kept, count); ++k) {
     Index best = -1;

@@ -52,11 +52,14 @@ template <class = void>
                                            Index iterations) {
   Matrix<double> St;
   if (criterion == PruneCriterion::sparsegpt || criterion == PruneCriterion::search) {
-    St = column_sweep(Wt, inverse_factor(H), SweepRule{method.pattern})->values;
     // Masks that all columns together agree on want much less shrinkage than those of the sweep;
-    // where a round of the search takes seconds, the sweep must do.
-    if (criterion == PruneCriterion::search && Wt.rows() <= 2048)
-      St = *mask_search(H, Wt, St, method.pattern, {}, Wt.rows() < many_inputs ? 6 : 3);
+    // where a round of the search takes seconds, the sweep must do; where either takes long, the
+    // search begins without.
+    const bool searched = criterion == PruneCriterion::search && Wt.rows() <= 2048;
+    const bool few = Wt.rows() < many_inputs;
+    St = searched && !few ? prune_by(scores(H, Wt, PruneCriterion::wanda), Wt, method.pattern)
+                          : column_sweep(Wt, inverse_factor(H), SweepRule{method.pattern})->values;
+    if (searched) St = *mask_search(H, Wt, St, method.pattern, {}, few ? 6 : 3);
   } else {
     St = prune_by(scores(H, Wt, criterion), Wt, method.pattern);
   }

@@ -2,8 +2,9 @@
 // A sparse matrix and one of low rank, sought together: operator splitting, then least squares.
 #pragma once
 
-#include "pleat/solve/linear/inverse_factor.hpp"
+#include "pleat/solve/linear/cholesky_solver.hpp"
 #include "pleat/solve/linear/multiply.hpp"
+#include "pleat/solve/linear/parallel.hpp"
 #include "pleat/solve/linear/progress_report.hpp"
 #include "pleat/solve/sparse/mask_search.hpp"
 #include "pleat/solve/sparse_low_rank/leading_subspace.hpp"
@@ -26,11 +27,11 @@ struct JointPlan {
 
   /// What is worth its time for an n x m weight: 108 steps where they cost little, 18 at the least.
   [[nodiscard]] static JointPlan of(Index n, Index m) {
-    const double inverse = 1.3 * std::pow(double(n), 3);
+    const double factor = std::pow(double(n), 3) / 6;
     const double step = std::pow(double(n), 2) * double(m);
     const double most = 1.2e11;
-    const int rounds = static_cast<int>(std::clamp(0.35 * most / inverse, 6.0, 12.0));
-    return {rounds, static_cast<int>(std::clamp(0.65 * most / (rounds * step), 3.0, 9.0))};
+    const int rounds = static_cast<int>(std::clamp(0.1 * most / factor, 6.0, 12.0));
+    return {rounds, static_cast<int>(std::clamp(0.7 * most / (rounds * step), 3.0, 9.0))};
   }
   /// About so many steps.
   [[nodiscard]] static JointPlan of_steps(Index steps) {
@@ -57,8 +58,8 @@ struct JointState {
 /// because what a direction of outputs costs without L is its part of Q^T (Q - R Q), and with L
 /// nothing. Then D <- what the rule keeps of S + V, V <- S + V - D, while rho grows. H may be
 /// empty, for the identity. `states` say which rules and ranks; all of them go through the same
-/// penalties, which share their inverses, and end with D, a mask with values to be refitted. Stops
-/// where `proceed` says so, with what it has. Cost: for each rho about n^3 multiply-adds, and m n^2
+/// penalties, which share their factors, and end with D, a mask with values to be refitted. Stops
+/// where `proceed` says so, with what it has. Cost: for each rho n^3 / 6 multiply-adds, and m n^2
 /// for each step and state.
 ///
 /// Source: M. Makni, K. Behdin, Z. Xu, N. Ponomareva, R. Mazumder, "3BASiL: an algorithmic
@@ -73,9 +74,9 @@ void joint_search(const Matrix<double>& H, const Matrix<double>& Wt,
   constexpr double least = 0.1;
   constexpr double most = 2;
   const double growth = std::pow(most / least, 1.0 / (std::max)(1, plan.rounds - 1));
-  // Where products take seconds, single precision halves them, and the mask is all that counts.
+  // The mask is all that counts, and single precision halves the time of what is not small.
   const double work = std::pow(double(n), 2) * double(m) * plan.rounds * plan.steps;
-  const bool single = work * double(states.size()) > 2e10;
+  const bool single = work * double(states.size()) > 5e9;
 
   const bool calibrated = H.size() > 0;
   Vector<double> root = Vector<double>::Ones(n);
@@ -100,47 +101,59 @@ void joint_search(const Matrix<double>& H, const Matrix<double>& Wt,
     if (proceed && going) going = proceed(done, 0);
     return going;
   };
+  Matrix<double> Q(n, m);
   Matrix<double> RQ(n, m);
-  for (int round = 0; round < plan.rounds && going; ++round, rho *= growth) {
-    Dense<double> packed;
-    Dense<float> packed_single;
-    if (calibrated) {
-      Matrix<double> inverse = inverse_root.asDiagonal() * H * inverse_root.asDiagonal();
-      inverse.diagonal().array() += rho;
-      if (!invert_to_factor(inverse, 0, n, [&] { (void)tell(); }))
-        continue;  // a larger one will do
-      inverse.triangularView<Eigen::StrictlyLower>().setZero();
-      inverse = triangular_gram(inverse, [&] { (void)tell(); });
-      inverse *= rho;
-      if (single) packed_single = Dense<float>(inverse.cast<float>());
-      else packed = Dense<double>(inverse);
-    }
-    for (int step = 1; step <= plan.steps && going; ++step) {
-      for (JointState& state : states) {
-        const Matrix<double> Q = state.St - state.dual - X;
-        if (!calibrated) {
-          RQ = rho / (1 + rho) * Q;
-        } else if (single) {
-          Matrix<float> product(n, m);
-          packed_single.apply(Matrix<float>(Q.cast<float>()), product);
-          RQ = product.cast<double>();
-        } else {
-          packed.apply(Q, RQ);
-        }
-        if (state.low.rank() > 0) {
-          const Matrix<double> Z = Q - RQ;
-          state.low.follow_product(Q, Z, round == 0 && step == 1 ? 4 : 1);
-          RQ += state.low.projected(Z);
-        }
-        state.dual += X + RQ;
-        project(state.rule, state.dual, state.St);
-        state.dual -= state.St;
+  Matrix<double> Z;
+  const auto search = [&]<class T>(CholeskySolver<T> solver) {
+    Matrix<T> product(n, m);
+    for (int round = 0; round < plan.rounds && going; ++round, rho *= growth) {
+      if (calibrated) {
+        Matrix<double> shifted = inverse_root.asDiagonal() * H * inverse_root.asDiagonal();
+        shifted.diagonal().array() += rho;
+        if (!solver.factor(std::move(shifted), [&] { (void)tell(); }))
+          continue;  // a larger one will do
       }
-      done = (round + double(step) / plan.steps) / plan.rounds;
-      (void)tell();
+      for (int step = 1; step <= plan.steps && going; ++step) {
+        for (JointState& state : states) {
+          parallel_ranges(m, [&](Index begin, Index end) {
+            const Index count = end - begin;
+            const auto of = [&](auto& A) { return A.middleCols(begin, count); };
+            of(Q) = of(state.St) - of(state.dual) - of(X);
+            if (calibrated) of(product) = (rho * of(Q)).template cast<T>();
+            else of(RQ) = rho / (1 + rho) * of(Q);
+          });
+          if (calibrated) {
+            solver.solve_in_place(product);
+            parallel_ranges(m, [&](Index begin, Index end) {
+              RQ.middleCols(begin, end - begin) =
+                  product.middleCols(begin, end - begin).template cast<double>();
+            });
+          }
+          if (state.low.rank() > 0) {
+            Z = Q - RQ;
+            const Dense<double> packed(Z);
+            state.low.follow_product(Q, packed, round == 0 && step == 1 ? 4 : 1);
+            Z = state.low.projected(packed);
+          }
+          parallel_ranges(m, [&](Index begin, Index end) {
+            const auto of = [&](auto& A) { return A.middleCols(begin, end - begin); };
+            of(state.dual) += of(X) + of(RQ);
+            if (state.low.rank() > 0) of(state.dual) += of(Z);
+          });
+          project(state.rule, state.dual, state.St);
+          parallel_ranges(m, [&](Index begin, Index end) {
+            const auto of = [&](auto& A) { return A.middleCols(begin, end - begin); };
+            of(state.dual) -= of(state.St);
+          });
+        }
+        done = (round + double(step) / plan.steps) / plan.rounds;
+        (void)tell();
+      }
+      for (JointState& state : states) state.dual /= growth;
     }
-    for (JointState& state : states) state.dual /= growth;
-  }
+  };
+  if (single) search(CholeskySolver<float>());
+  else search(CholeskySolver<double>());
   finish();
 }
 

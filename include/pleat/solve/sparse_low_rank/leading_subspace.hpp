@@ -54,21 +54,27 @@ class LeadingSubspace {
 
   /// For E^T, n x m, the U that makes || E - U U^T E ||_H small.
   void follow(const SplittingMetric& H, const Matrix<double>& Et, int steps) {
-    const Matrix<double> E = Et.transpose();
-    iterate(steps, [&](const Matrix<double>& Q) { return multiply(E, H.times(multiply(Et, Q))); });
+    const Dense<double> E(Matrix<double>(Et.transpose()));
+    const Dense<double> packed(Et);
+    iterate(steps,
+            [&](const Matrix<double>& Q) { return multiply(E, H.times(multiply(packed, Q))); });
   }
 
   /// For A = Q^T Z, symmetric and positive semidefinite, Q and Z: n x m, the U that makes tr(U^T A
   /// U) large.
-  void follow_product(const Matrix<double>& Q, const Matrix<double>& Z, int steps) {
-    const Matrix<double> Qt = Q.transpose();
+  void follow_product(const Matrix<double>& Q, const Dense<double>& Z, int steps) {
+    const Dense<double> Qt(Matrix<double>(Q.transpose()));
     iterate(steps, [&](const Matrix<double>& P) { return multiply(Qt, multiply(Z, P)); });
   }
 
   /// A U U^T for A: n x m.
-  [[nodiscard]] Matrix<double> projected(const Matrix<double>& A) const {
+  [[nodiscard]] Matrix<double> projected(const Dense<double>& A) const {
     if (U_.cols() == 0) return Matrix<double>::Zero(A.rows(), A.cols());
     return multiply(multiply(A, U_), Matrix<double>(U_.transpose()));
+  }
+  [[nodiscard]] Matrix<double> projected(const Matrix<double>& A) const {
+    if (U_.cols() == 0) return Matrix<double>::Zero(A.rows(), A.cols());
+    return projected(Dense<double>(A));
   }
 
  private:
