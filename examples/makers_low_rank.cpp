@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
-// Dense weights, low rank, and dictionaries.
+// Dense weights, low rank, and dictionaries of blocks of columns.
 #include "compress.hpp"
 
 #include <pleat/compress/block_dictionary.hpp>
 #include <pleat/compress/dense.hpp>
 #include <pleat/compress/low_rank.hpp>
-#include <pleat/compress/sparse_dictionary.hpp>
 
 namespace makers {
 
@@ -21,12 +20,6 @@ template Operator compress<pleat::BlockDictionary>(const Eigen::MatrixXf&, const
                                                    const Calibration&, Choice);
 template double cross_validate<pleat::BlockDictionary>(const Eigen::MatrixXf&, const pleat::Budget&,
                                                        const Calibration&, Choice);
-template Operator compress<pleat::SparseDictionary>(const Eigen::MatrixXf&, const pleat::Budget&,
-                                                    const Calibration&, Choice);
-template double cross_validate<pleat::SparseDictionary>(const Eigen::MatrixXf&,
-                                                        const pleat::Budget&, const Calibration&,
-                                                        Choice);
-
 Operator low_rank_plain(const Eigen::MatrixXf& W, const pleat::Budget& budget, const Calibration&) {
   return pleat::compress<pleat::LowRank>(W, budget);
 }

@@ -3,6 +3,7 @@
 // costs and keeps, on sentences that no compression has seen.
 #include "encoder.hpp"
 #include "makers.hpp"
+#include "methods.hpp"
 #include "report.hpp"
 #include "sentences.hpp"
 
@@ -12,15 +13,10 @@
 #include <pleat/compress/error.hpp>
 #include <pleat/core/threads.hpp>
 #include <pleat/factor/armor.hpp>
-#include <pleat/factor/blast.hpp>
 #include <pleat/factor/block_dictionary.hpp>
-#include <pleat/factor/kronecker.hpp>
 #include <pleat/factor/low_rank.hpp>
-#include <pleat/factor/monarch.hpp>
-#include <pleat/factor/sparse_dictionary.hpp>
 #include <pleat/factor/sparse_low_rank.hpp>
 #include <pleat/io/safetensors.hpp>
-#include <pleat/matrix/block_sparse.hpp>
 #include <pleat/matrix/dense.hpp>
 #include <pleat/matrix/semi_structured.hpp>
 
@@ -34,7 +30,6 @@
 #include <cstring>
 #include <exception>
 #include <filesystem>
-#include <functional>
 #include <map>
 #include <stdexcept>
 #include <string>
@@ -50,121 +45,58 @@ using encoder::Encoder;
 using encoder::Operator;
 using makers::Calibration;
 using makers::Calibrations;
-
-/// A way to compress one layer, and the shares of the dense bytes that it is tried at; or a way to
-/// make the whole encoder narrower, and the shares of the hidden units that stay, after which what
-/// is left is calibrated anew and compressed, where there is a way for that as well.
-struct Method {
-  std::string name;
-  std::vector<double> keep;  // all but the first only if all are asked for
-  bool usual;                // or tried only if all are asked for, or this one is
-  std::function<Operator(const MatrixXf&, const pleat::Budget&, const Calibration&)> compress;
-  /// What cross-validation says of it, which is two more compressions; of some methods.
-  std::function<double(const MatrixXf&, const pleat::Budget&, const Calibration&)> cross_validate;
-  bool quick = false;  // so that it is said even if not all is asked for
-  std::function<Encoder(const Encoder&, double, const Calibrations&)> narrow = {};
-  /// Layer after layer, each fitted to what the ones before it now make of its inputs.
-  bool in_turn = false;
-  /// A shorter compression, by which bytes are shared out over the layers, so that the sum of
-  /// squared errors is least; without one all layers keep the same share.
-  std::function<Operator(const MatrixXf&, const pleat::Budget&, const Calibration&)> trial = {};
-};
-
-/// A structure with default options, but for a choice.
-template <template <pleat::Real> class Structure>
-Method method(std::string name, std::vector<double> keep, bool usual, makers::Choice choice = {},
-              bool quick = false) {
-  return {std::move(name),
-          std::move(keep),
-          usual,
-          [choice](const auto& W, const auto& budget, const auto& calibration) {
-            return makers::compress<Structure>(W, budget, calibration, choice);
-          },
-          [choice](const auto& W, const auto& budget, const auto& calibration) {
-            return makers::cross_validate<Structure>(W, budget, calibration, choice);
-          },
-          quick};
-}
-
-/// The same layer after layer.
-template <template <pleat::Real> class Structure>
-Method in_turn(std::string name, std::vector<double> keep, makers::Choice choice = {}) {
-  Method result = method<Structure>(std::move(name), std::move(keep), false, choice);
-  result.cross_validate = {};
-  result.in_turn = true;
-  return result;
-}
-
-/// The same, with bytes shared out over the layers.
-template <template <pleat::Real> class Structure>
-Method shared_out(std::string name, std::vector<double> keep, makers::Choice choice = {}) {
-  Method result = in_turn<Structure>(std::move(name), std::move(keep), choice);
-  choice.iterations = 2;
-  result.trial = [choice](const auto& W, const auto& budget, const auto& calibration) {
-    return makers::compress<Structure>(W, budget, calibration, choice);
-  };
-  return result;
-}
-
-/// So many of every so many columns, on any machine.
-makers::Choice of_pattern(pleat::Index kept, pleat::Index group) {
-  return {.pattern = {kept, group}};
-}
-
-/// What is left of a narrower encoder, as N:M at its usual size.
-Operator semi_structured(const MatrixXf& W, const pleat::Budget&, const Calibration& calibration) {
-  return makers::compress<pleat::SemiStructured>(W, pleat::keep(0.565), calibration, {});
-}
+using methods::Method;
 
 /// The structures that are tried: one line each. Some are of one size only.
-const std::vector<Method>& methods() {
+const std::vector<Method>& all_methods() {
+  using methods::in_turn;
+  using methods::method;
+  using methods::of_pattern;
+  using methods::shared_out;
   using pleat::Storage;
   constexpr bool usual = true;
   constexpr bool rare = false;
   constexpr bool quick = true;
-  static const std::vector<Method> all{
-      {"LowRank-plain", {0.5, 0.75, 0.25}, rare, makers::low_rank_plain, {}},
-      method<pleat::LowRank>("LowRank", {0.5, 0.75, 0.25}, usual, {}, quick),
-      in_turn<pleat::LowRank>("LowRank-in-turn", {0.5, 0.75, 0.25}),
-      method<pleat::BlockDictionary>("BlockDictionary", {0.5, 0.25}, usual),
-      method<pleat::BlockDictionary>("BlockDictionary-fast", {0.5, 0.25}, rare, {.fast = true}),
-      in_turn<pleat::BlockDictionary>("BlockDictionary-in-turn", {0.5, 0.25}),
-      in_turn<pleat::BlockDictionary>("BlockDictionary-fast-in-turn", {0.5, 0.25}, {.fast = true}),
-      shared_out<pleat::BlockDictionary>("BlockDictionary-fast-shared-out", {0.5, 0.25},
-                                         {.fast = true}),
-      method<pleat::SparseDictionary>("SparseDictionary", {0.5}, rare),
-      method<pleat::Blast>("Blast", {0.5, 0.25}, rare),
-      method<pleat::Monarch>("Monarch", {0.5, 0.25}, rare),
-      method<pleat::Kronecker>("Kronecker", {0.5, 0.25}, rare),
-      method<pleat::BlockSparse>("BlockSparse", {0.5, 0.25}, rare),
-      method<pleat::SemiStructured>("SemiStructured", {0.565}, usual),
-      in_turn<pleat::SemiStructured>("SemiStructured-in-turn", {0.565}),
-      method<pleat::SemiStructured>("SemiStructured-2:4", {0.54}, rare, of_pattern(2, 4)),
-      method<pleat::SemiStructured>("SemiStructured-4:8", {0.55}, rare, of_pattern(4, 8)),
-      method<pleat::SemiStructured>("SemiStructured-4:16", {0.285}, rare, of_pattern(4, 16)),
-      {"2:4+LowRank", {0.575}, rare, makers::semi_structured_and_low_rank, {}},
-      method<pleat::SparseLowRank>("SparseLowRank", {0.575}, usual),
-      in_turn<pleat::SparseLowRank>("SparseLowRank-in-turn", {0.575}),
-      method<pleat::Armor>("Armor", {0.575, 0.62}, usual),
-      method<pleat::Armor>("Armor-2:4", {0.575, 0.62}, rare, of_pattern(2, 4)),
-      method<pleat::Dense>("Dense-bf16", {0.5}, usual, {Storage::bf16}),
-      method<pleat::Dense>("Dense-int8", {0.27}, usual, {Storage::int8}),
-      method<pleat::Dense>("Dense-int4", {0.15}, usual, {Storage::int4}),
-      method<pleat::Dense>("Dense-int4-fitted", {0.15}, rare, {Storage::int4_fitted}),
-      method<pleat::Dense>("Dense-int3", {0.11}, rare, {Storage::int3}),
-      method<pleat::Dense>("Dense-int3-fitted", {0.11}, rare, {Storage::int3_fitted}),
-      method<pleat::Dense>("Dense-int2", {0.08}, rare, {Storage::int2}),
-      method<pleat::Dense>("Dense-int2-fitted", {0.08}, rare, {Storage::int2_fitted}),
-      method<pleat::LowRank>("LowRank-int8", {0.133}, usual, {Storage::int8}),
-      method<pleat::SemiStructured>("SemiStructured-bf16", {0.315}, rare, {Storage::bf16}),
-      method<pleat::SemiStructured>("SemiStructured-int8", {0.17}, rare, {Storage::int8}),
-      method<pleat::SemiStructured>("SemiStructured-4:8-int8", {0.19}, rare,
-                                    {.storage = Storage::int8, .pattern = {4, 8}}),
-      method<pleat::BlockDictionary>("BlockDictionary-int8", {0.18}, rare, {Storage::int8}),
-      method<pleat::Armor>("Armor-int8", {0.21}, rare, {Storage::int8}),
-      {"Pairs", {0.5, 0.75, 0.25}, rare, {}, {}, false, makers::fewer_units},
-      {"Pairs+SemiStructured", {0.5, 0.75}, rare, semi_structured, {}, false, makers::fewer_units},
-  };
+  static const std::vector<Method> all = [] {
+    std::vector<Method> rows{
+        {"LowRank-plain", {0.5, 0.75, 0.25}, rare, makers::low_rank_plain, {}},
+        method<pleat::LowRank>("LowRank", {0.5, 0.75, 0.25}, usual, {}, quick),
+        in_turn<pleat::LowRank>("LowRank-in-turn", {0.5, 0.75, 0.25}),
+        method<pleat::BlockDictionary>("BlockDictionary", {0.5, 0.25}, usual),
+        method<pleat::BlockDictionary>("BlockDictionary-fast", {0.5, 0.25}, rare, {.fast = true}),
+        in_turn<pleat::BlockDictionary>("BlockDictionary-in-turn", {0.5, 0.25}),
+        in_turn<pleat::BlockDictionary>("BlockDictionary-fast-in-turn", {0.5, 0.25},
+                                        {.fast = true}),
+        shared_out<pleat::BlockDictionary>("BlockDictionary-fast-shared-out", {0.5, 0.25},
+                                           {.fast = true}),
+        method<pleat::SemiStructured>("SemiStructured", {0.565}, usual),
+        in_turn<pleat::SemiStructured>("SemiStructured-in-turn", {0.565}),
+        method<pleat::SemiStructured>("SemiStructured-2:4", {0.54}, rare, of_pattern(2, 4)),
+        method<pleat::SemiStructured>("SemiStructured-4:8", {0.55}, rare, of_pattern(4, 8)),
+        method<pleat::SemiStructured>("SemiStructured-4:16", {0.285}, rare, of_pattern(4, 16)),
+        method<pleat::SparseLowRank>("SparseLowRank", {0.575}, usual),
+        in_turn<pleat::SparseLowRank>("SparseLowRank-in-turn", {0.575}),
+        method<pleat::Armor>("Armor", {0.575, 0.62}, usual),
+        method<pleat::Armor>("Armor-2:4", {0.575, 0.62}, rare, of_pattern(2, 4)),
+        method<pleat::Dense>("Dense-bf16", {0.5}, usual, {Storage::bf16}),
+        method<pleat::Dense>("Dense-int8", {0.27}, usual, {Storage::int8}),
+        method<pleat::Dense>("Dense-int4", {0.15}, usual, {Storage::int4}),
+        method<pleat::Dense>("Dense-int4-fitted", {0.15}, rare, {Storage::int4_fitted}),
+        method<pleat::Dense>("Dense-int3", {0.11}, rare, {Storage::int3}),
+        method<pleat::Dense>("Dense-int3-fitted", {0.11}, rare, {Storage::int3_fitted}),
+        method<pleat::Dense>("Dense-int2", {0.08}, rare, {Storage::int2}),
+        method<pleat::Dense>("Dense-int2-fitted", {0.08}, rare, {Storage::int2_fitted}),
+        method<pleat::LowRank>("LowRank-int8", {0.133}, usual, {Storage::int8}),
+        method<pleat::SemiStructured>("SemiStructured-bf16", {0.315}, rare, {Storage::bf16}),
+        method<pleat::SemiStructured>("SemiStructured-int8", {0.17}, rare, {Storage::int8}),
+        method<pleat::SemiStructured>("SemiStructured-4:8-int8", {0.19}, rare,
+                                      {.storage = Storage::int8, .pattern = {4, 8}}),
+        method<pleat::BlockDictionary>("BlockDictionary-int8", {0.18}, rare, {Storage::int8}),
+        method<pleat::Armor>("Armor-int8", {0.21}, rare, {Storage::int8}),
+    };
+    for (Method& row : methods::rare_methods()) rows.push_back(std::move(row));
+    return rows;
+  }();
   return all;
 }
 
@@ -250,6 +182,7 @@ void check_output(const std::filesystem::path& path) {
 Calibrations calibrate(const Encoder& dense, const encoder::Sentences& sentences,
                        report::Progress& progress) {
   Calibrations calibrations;
+  const Threads threads(compressing_threads());
   for (const auto& [layer, weight] : dense.weights())
     calibrations.emplace(layer, Calibration(weight.cols()));
   for (std::size_t i = 0; i < sentences.size(); ++i) {
@@ -474,7 +407,7 @@ bool run(const Settings& settings) {
   report::Row closest_row = dense_row;
   std::size_t tried = 0;
   std::size_t made = 0;
-  for (const Method& method : methods()) {
+  for (const Method& method : all_methods()) {
     if (!is_wanted(method, settings)) continue;
     for (const double keep : shares(method, settings)) {
       ++tried;
@@ -536,7 +469,7 @@ int written(int code) {
 int main(int argc, char** argv) {
   Settings settings;
   std::vector<std::string> names{"Dense"};  // which is always there, and may be wanted alone
-  for (const Method& method : methods()) names.push_back(method.name);
+  for (const Method& method : all_methods()) names.push_back(method.name);
 
   CLI::App app{
       "Compresses the ten linear layers of the Universal Sentence Encoder (lite), and compares\n"
