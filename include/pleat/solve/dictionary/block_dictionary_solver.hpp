@@ -214,7 +214,8 @@ class BlockDictionarySolver {
     const Matrix<double> change = next.codes.times(next.dictionary.Dt) - old;
     const double gain = weighted(change.cwiseProduct(multiply(G, change) - 2 * image));
     if (!(gain < 0)) return 0;
-    image_ -= multiply(G_.middleCols(block.first, block.width), change);
+    Dense<double>(Matrix<double>(-G_.middleCols(block.first, block.width)))
+        .apply_add(change, image_);
     block = std::move(next);
     return gain;
   }

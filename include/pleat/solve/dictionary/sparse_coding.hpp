@@ -2,8 +2,8 @@
 // Sparse codes of the rows of a matrix over a dictionary, and better atoms for given supports.
 #pragma once
 
-#include "pleat/core/workspace.hpp"
 #include "pleat/solve/linear/multiply.hpp"
+#include "pleat/solve/linear/parallel.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -35,9 +35,11 @@ struct SparseCodes {
   template <class = void>
   [[nodiscard]] Matrix<double> times(const Matrix<double>& Dt) const {
     Matrix<double> product = Matrix<double>::Zero(Dt.rows(), rows());
-    for (Index i = 0; i < rows(); ++i)
-      for (Index e = 0; e < entries(); ++e)
-        if (values(e, i) != 0) product.col(i) += values(e, i) * Dt.col(atoms(e, i));
+    parallel_ranges(rows(), [&](Index begin, Index end) {
+      for (Index i = begin; i < end; ++i)
+        for (Index e = 0; e < entries(); ++e)
+          if (values(e, i) != 0) product.col(i) += values(e, i) * Dt.col(atoms(e, i));
+    });
     return product;
   }
 
@@ -280,14 +282,10 @@ class RowCoder {
 template <class = void>
 Vector<double> improve_codes(const Matrix<double>& A, const Matrix<double>& P, SparseCodes& codes) {
   Vector<double> gains(codes.rows());
-  Workspace& workspace = thread_workspace();
   constexpr Index least = 64;  // rows that are worth a task
-  const Index tasks = std::clamp<Index>(codes.rows() / least, 1, workspace.max_tasks());
-  workspace.run(static_cast<int>(tasks), [&](Index task) {
-    const Index begin = codes.rows() * task / tasks;
-    const Index end = codes.rows() * (task + 1) / tasks;
+  parallel_ranges((codes.rows() + least - 1) / least, [&](Index first, Index last) {
     RowCoder coder(A, codes.entries());
-    for (Index i = begin; i < end; ++i)
+    for (Index i = first * least; i < (std::min)(last * least, codes.rows()); ++i)
       gains(i) = coder.improve(P.data() + i * P.rows(), codes.values.data() + i * codes.entries(),
                                codes.atoms.data() + i * codes.entries(), codes.entries());
   });
