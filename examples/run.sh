@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Compresses a real sentence encoder, and says what that costs and saves: one row a structure, or,
-# with --all, every structure at every size. Installs what is missing, fetches the model (26 MB)
-# once, builds, and runs; arguments go to the example (see --help).
+# Compresses a real sentence encoder, and says what that costs and saves: one row for each of the
+# usual structures, or, with --all, every structure at every size. Installs what is missing, fetches
+# the model (26 MB) once, builds, and runs; arguments go to the example (see --help).
 set -euo pipefail
 caller=$PWD
 
@@ -16,10 +16,11 @@ for argument in "$@"; do
     -h | --help) # said here, and not by the program, which takes minutes to build
       cat <<'END'
 examples/run.sh [OPTIONS]
-Compresses a real sentence encoder with each structure at one size, and compares the results: a
-quarter of an hour on two cores, with the build.
+Compresses a real sentence encoder with the usual structures at one size, and compares the results:
+ten minutes on two cores, with the build.
   --all                Every structure, storage and size that there is: hours
-  --structure NAME...  Try only these; NAME is as in the first column of the table with --all
+  --structure NAME...  Try only these; NAME is as in the first column of the table with --all; it
+                       takes some minutes more to build
   --keep F...          The shares of the dense bytes to keep, in (0, 1], for all structures
   --output PATH        Where to save (build/examples/sentence_encoder.safetensors)
   --model PATH         The model, if it need not be fetched: the unpacked npm package

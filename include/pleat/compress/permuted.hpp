@@ -102,7 +102,6 @@ template <Real T>
     return std::string("compress_permuted: inputs are permuted or rotated, but not both");
   });
   const Index n = weight.cols();
-  const Budget unbounded = any_size();
   std::vector<Index> identity(static_cast<std::size_t>(n));
   std::iota(identity.begin(), identity.end(), Index{0});
   const Permutation<T> as_given(identity);
@@ -112,31 +111,21 @@ template <Real T>
       " with a permutation");
   require_weight<T>(weight, calibration);
   StopMonitor stop(monitor);
-  auto stoppable = options;
-  stoppable.monitor = stop.monitor();
-  stoppable.pattern = choice.pattern;
-  stoppable.places = choice.places;
+  const PruneMethod method = prune_method(options, choice.pattern);
   // Shrunk once, for both orders.
   const auto wide = WideMetric<>::of(calibration);
-  const Matrix<double> G =
+  const Matrix<double> H =
       wide ? Matrix<double>()
-           : pruning_gram(weight, calibration,
-                          {options.criterion, options.refit, options.sweeps, choice.pattern},
-                          Grid::of(options.storage, choice.pattern), stop.monitor());
-  const auto seen_in = [&](const std::vector<Index>& order) {
-    if (!wide && G.size() == 0) return Calibration<T>();
-    if (!wide) return Calibration<T>::from_gram(G(order, order), 1).shrinkage(0);
-    Calibration<T> moved(n);
-    moved.add(Matrix<T>(calibration.held_samples()(order, Eigen::all)));
-    if (calibration.shrinkage()) moved.shrinkage(*calibration.shrinkage());
-    return moved;
+           : fitting_gram(pruning_gram(weight, calibration, method,
+                                       Grid::of(options.storage, choice.pattern), stop.monitor()));
+  const auto pruned = [&](const ConstMatrixRef<T>& W, const auto& metric) {
+    auto S = pruned_semi_structured(W, metric, method, choice, options.storage, stop);
+    return is_narrow(options.storage) ? S.with_activations(options.activations) : S;
   };
-  const SemiStructured<T> best =
-      compress<SemiStructured>(weight, unbounded, seen_in(identity), stoppable);
-  Product<SemiStructured<T>, Permutation<T>> result(best, as_given);
+  const auto as_it_is = wide ? pruned(weight, *wide) : pruned(weight, H);
+  Product<SemiStructured<T>, Permutation<T>> result(as_it_is, as_given);
   double reached = relative_error(weight, result, calibration);
 
-  const Matrix<double> H = fitting_gram(G);
   const Matrix<double> Wt = weight.transpose().template cast<double>();
   const Matrix<double> scaled = Wt / power_of_two_below(Wt.cwiseAbs().maxCoeff());
   const std::vector<Index> order = kept_energy_order(
@@ -146,9 +135,13 @@ template <Real T>
   if (order != identity && !stop.stopped()) {
     Matrix<T> ordered(weight.rows(), n);
     for (Index j = 0; j < n; ++j) ordered.col(j) = weight.col(order[static_cast<std::size_t>(j)]);
-    Product<SemiStructured<T>, Permutation<T>> candidate(
-        compress<SemiStructured>(ordered, unbounded, seen_in(order), stoppable),
-        Permutation<T>(order));
+    const auto pruned_in_order = [&] {
+      if (!wide) return pruned(ordered, H.size() == 0 ? H : Matrix<double>(H(order, order)));
+      const Matrix<T> samples = calibration.held_samples()(order, Eigen::all);
+      return pruned(ordered, WideMetric<>::of_samples(samples.template cast<double>(),
+                                                      calibration.shrinkage()));
+    };
+    Product<SemiStructured<T>, Permutation<T>> candidate(pruned_in_order(), Permutation<T>(order));
     const double error = relative_error(weight, candidate, calibration);
     if (error < reached) {
       reached = error;

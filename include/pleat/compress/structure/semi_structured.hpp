@@ -12,6 +12,7 @@
 #include "pleat/solve/sparse/sparse_weights.hpp"
 
 #include <algorithm>
+#include <concepts>
 #include <cstddef>
 #include <limits>
 #include <string>
@@ -84,6 +85,33 @@ template <Real T>
                  true, grid, monitor);
 }
 
+/// What the options ask of `prune`; throws `std::invalid_argument` for options out of range.
+template <class Options>
+[[nodiscard]] PruneMethod prune_method(const Options& options, SparsePattern pattern) {
+  require(options.sweeps >= 0, [&] {
+    return "compress<SemiStructured>: sweeps must not be negative, but are " +
+           std::to_string(options.sweeps);
+  });
+  (void)resolve(options.criterion, false);
+  return {options.criterion, options.refit, options.sweeps, pattern};
+}
+
+/// W pruned in a metric of its inputs, a Gram matrix (which may be empty) or a `WideMetric`, as it
+/// is stored.
+template <Real T, class Metric>
+[[nodiscard]] SemiStructured<T> pruned_semi_structured(const ConstMatrixRef<T>& W,
+                                                       const Metric& metric,
+                                                       const PruneMethod& method,
+                                                       const PatternChoice& choice, Storage storage,
+                                                       StopMonitor& stop) {
+  const Matrix<double> St = prune_scaled(W, metric, method, stop.monitor());
+  const auto stored = [&](const Matrix<double>& H) {
+    return stored_semi_structured<T>(W, H, St, choice, storage, stop.stopped(), stop.monitor());
+  };
+  if constexpr (std::same_as<Metric, Matrix<double>>) return stored(metric);
+  else return stored({});
+}
+
 }  // namespace detail
 
 /// compress<SemiStructured>: minimises || (W - What) X ||_F, in the shrunk metric of the
@@ -115,27 +143,21 @@ struct Compressor<SemiStructured<T>> {
                                const Calibration<T>& calibration,
                                const typename SemiStructured<T>::Options& options) {
     const Storage storage = detail::require_storage<T>(options.storage);
-    detail::require(options.sweeps >= 0, [&] {
-      return "compress<SemiStructured>: sweeps must not be negative, but are " +
-             std::to_string(options.sweeps);
-    });
-    (void)detail::resolve(options.criterion, false);
+    (void)detail::prune_method(options, options.pattern);
     const detail::PatternChoice choice =
         detail::chosen_pattern<T>("SemiStructured", W.rows(), W.cols(), budget, 0, options.pattern,
                                   options.places, options.target, storage, options.activations);
 
     detail::StopMonitor stop(options.monitor);
-    const detail::PruneMethod method{options.criterion, options.refit, options.sweeps,
-                                     choice.pattern};
+    const detail::PruneMethod method = detail::prune_method(options, choice.pattern);
     const auto wide = detail::WideMetric<>::of(calibration);
-    const Matrix<double> H = wide ? Matrix<double>()
-                                  : detail::fitting_gram(detail::pruning_gram(
-                                        W, calibration, method,
-                                        detail::Grid::of(storage, choice.pattern), stop.monitor()));
-    const Matrix<double> St = wide ? detail::prune_scaled(W, *wide, method, stop.monitor())
-                                   : detail::prune_scaled(W, H, method, stop.monitor());
-    const SemiStructured<T> result = detail::stored_semi_structured<T>(
-        W, H, St, choice, storage, stop.stopped(), stop.monitor());
+    const SemiStructured<T> result = [&] {
+      if (wide) return detail::pruned_semi_structured(W, *wide, method, choice, storage, stop);
+      const Matrix<double> G = detail::pruning_gram(
+          W, calibration, method, detail::Grid::of(storage, choice.pattern), stop.monitor());
+      return detail::pruned_semi_structured(W, detail::fitting_gram(G), method, choice, storage,
+                                            stop);
+    }();
     if (budget.bounds_error() && !stop.stopped()) {
       const double reached = relative_error(W, result, calibration);
       detail::require(reached <= budget.max_error(), [&] {
