@@ -82,8 +82,8 @@ inline makers::Choice of_pattern(pleat::Index kept, pleat::Index group) {
   return {.pattern = {kept, group}};
 }
 
-/// Those whose makers take as long to compile as all others: tried only if all are asked for, or
-/// that one is. None in the program that is built without them.
+/// Those whose makers nothing else here needs, and that take minutes to compile: tried only if all
+/// are asked for, or that one is. None in the program that is built without them.
 std::vector<Method> rare_methods();
 
 }  // namespace methods

@@ -7,7 +7,7 @@ set -euo pipefail
 caller=$PWD
 
 own_model= own_output=
-program=sentence_encoder # which knows the usual structures, and takes half of the time to build
+program=sentence_encoder # which knows the usual structures, and takes some minutes less to build
 for argument in "$@"; do
   case $argument in
     --all | --structure | --structure=*) program=sentence_encoder_all ;;

@@ -10,9 +10,14 @@
 
 #include <Eigen/Cholesky>
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cmath>
+#include <cstddef>
+#include <limits>
+#include <memory>
+#include <numeric>
 #include <vector>
 
 namespace pleat::test {
@@ -37,6 +42,31 @@ Index fullest_group(const Matrix<double>& St, Index group) {
 }
 
 }  // namespace
+
+TEST_CASE("the largest are marked, of equal ones the first, and as many whatever they are",
+          "[column_sweep]") {
+  Random random(80);
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  for (const Index count : {1, 4, 5, 16, 31, 32, 33, 40})
+    for (const Index kept : {Index{0}, Index{1}, count / 2, count, count + 1})
+      for (int kind = 0; kind < 3; ++kind) {  // all different, many ties, and some that are NaN
+        CAPTURE(count, kept, kind);
+        Vector<double> scores = random.matrix<double>(count, 1);
+        if (kind > 0) scores = (2 * scores).array().round();
+        const auto marks = std::make_unique<bool[]>(std::size_t(count));
+        if (kind == 2) scores(count / 2) = scores(0) = nan;
+        detail::mark_largest(scores.data(), count, kept, marks.get());
+        const Index marked = std::count(marks.get(), marks.get() + count, true);
+        CHECK(marked == std::min(kept, count));
+        if (kind == 2) continue;
+        std::vector<Index> order(static_cast<std::size_t>(count));
+        std::iota(order.begin(), order.end(), Index{0});
+        std::stable_sort(order.begin(), order.end(),
+                         [&](Index a, Index b) { return scores(a) > scores(b); });
+        for (Index i = 0; i < count; ++i)
+          CHECK(marks[std::size_t(order[std::size_t(i)])] == (i < kept));
+      }
+}
 
 TEST_CASE("the factor of an inverse Gram matrix", "[column_sweep]") {
   Random random(41);

@@ -143,7 +143,6 @@ struct Compressor<SemiStructured<T>> {
                                const Calibration<T>& calibration,
                                const typename SemiStructured<T>::Options& options) {
     const Storage storage = detail::require_storage<T>(options.storage);
-    (void)detail::prune_method(options, options.pattern);
     const detail::PatternChoice choice =
         detail::chosen_pattern<T>("SemiStructured", W.rows(), W.cols(), budget, 0, options.pattern,
                                   options.places, options.target, storage, options.activations);

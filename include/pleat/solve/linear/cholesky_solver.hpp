@@ -4,7 +4,6 @@
 
 #include "pleat/matrix/dense.hpp"
 #include "pleat/solve/linear/multiply.hpp"
-#include "pleat/solve/linear/parallel.hpp"
 
 #include <Eigen/Cholesky>
 
@@ -61,13 +60,11 @@ class CholeskySolver {
 
   /// B <- A^-1 B.
   void solve_in_place(Matrix<T>& B) const {
-    const Index m = B.cols();
     Matrix<T> rows;
     const auto times = [&](const Dense<T>& D, const Block& block) {
       rows = B.middleRows(block.first, block.count);
       D.apply(rows, B.middleRows(block.first, block.count));
     };
-    if (m == 0) return;
     for (const Block& block : blocks_) {
       if (block.first > 0)
         block.before.apply_add(B.topRows(block.first), B.middleRows(block.first, block.count));

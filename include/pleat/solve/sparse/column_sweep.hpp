@@ -11,6 +11,7 @@
 #include "pleat/solve/sparse/grid.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <memory>
 #include <numeric>
@@ -46,6 +47,34 @@ inline void mark_largest(const double* scores, Index count, Index kept, bool* ma
     mark[best] = true;
   }
 }
+
+/// Of each group of a row the largest numbers as they are, the others 0: the closest of a pattern.
+class LargestOfGroups {
+ public:
+  LargestOfGroups(SparsePattern pattern, Index length)
+      : pattern_(pattern),
+        length_(length),
+        scores_(static_cast<std::size_t>((std::min)(length, pattern.group))),
+        marks_(std::make_unique<bool[]>(scores_.size())) {}
+
+  /// d <- what is kept of v.
+  void operator()(const double* v, double* d) {
+    for (Index first = 0; first < length_; first += pattern_.group) {
+      const Index width = (std::min)(pattern_.group, length_ - first);
+      for (Index k = 0; k < width; ++k)
+        scores_[static_cast<std::size_t>(k)] = std::abs(v[first + k]);
+      mark_largest(scores_.data(), width, pattern_.kept, marks_.get());
+      for (Index k = 0; k < width; ++k)
+        d[first + k] = marks_[static_cast<std::size_t>(k)] ? v[first + k] : 0;
+    }
+  }
+
+ private:
+  SparsePattern pattern_;
+  Index length_;
+  std::vector<double> scores_;
+  std::unique_ptr<bool[]> marks_;
+};
 
 /// What a sweep does to a weight: prune it to a pattern, or to the places where another matrix is
 /// not zero; and round it to a grid.

@@ -8,11 +8,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstddef>
-#include <memory>
 #include <optional>
 #include <utility>
-#include <vector>
 
 namespace pleat {
 inline namespace PLEAT_ABI {
@@ -75,24 +72,12 @@ template <class = void>
         tell();
         solver.solve_in_place(S);
         parallel_ranges(m, [&](Index begin, Index end) {
-          const auto size = static_cast<std::size_t>((std::min)(n, pattern.group));
-          std::vector<double> scores(size);
-          const auto marks = std::make_unique<bool[]>(size);
-          for (Index row = begin; row < end; ++row)
-            for (Index first = 0; first < n; first += pattern.group) {
-              const Index width = (std::min)(pattern.group, n - first);
-              double* const v = &V(first, row);
-              double* const d = &D(first, row);
-              for (Index k = 0; k < width; ++k) {
-                v[k] += X(first + k, row) + static_cast<double>(S(first + k, row));
-                scores[static_cast<std::size_t>(k)] = std::abs(v[k]);
-              }
-              mark_largest(scores.data(), width, pattern.kept, marks.get());
-              for (Index k = 0; k < width; ++k) {
-                d[k] = marks[static_cast<std::size_t>(k)] ? v[k] : 0;
-                v[k] -= d[k];
-              }
-            }
+          LargestOfGroups keep(pattern, n);
+          for (Index row = begin; row < end; ++row) {
+            V.col(row) += X.col(row) + S.col(row).template cast<double>();
+            keep(&V(0, row), &D(0, row));
+            V.col(row) -= D.col(row);
+          }
         });
         done = (round + double(step) / steps) / rounds;
         if (proceed && !proceed(done, 0)) return false;

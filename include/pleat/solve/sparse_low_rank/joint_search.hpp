@@ -6,7 +6,6 @@
 #include "pleat/solve/linear/multiply.hpp"
 #include "pleat/solve/linear/parallel.hpp"
 #include "pleat/solve/linear/progress_report.hpp"
-#include "pleat/solve/sparse/mask_search.hpp"
 #include "pleat/solve/sparse_low_rank/leading_subspace.hpp"
 #include "pleat/solve/sparse_low_rank/sparse_rule.hpp"
 
@@ -88,18 +87,11 @@ void joint_search(const Matrix<double>& H, const Matrix<double>& Wt,
     project(state.rule, X, state.St);
     state.dual = Matrix<double>::Zero(n, m);
   }
-  const auto finish = [&] {
-    for (JointState& state : states) {
-      state.St = inverse_root.asDiagonal() * state.St;
-      state.dual.resize(0, 0);
-    }
-  };
   double rho = least;
   double done = 0;
   bool going = true;
   const auto tell = [&] {
     if (proceed && going) going = proceed(done, 0);
-    return going;
   };
   Matrix<double> Q(n, m);
   Matrix<double> RQ(n, m);
@@ -110,8 +102,7 @@ void joint_search(const Matrix<double>& H, const Matrix<double>& Wt,
       if (calibrated) {
         Matrix<double> shifted = inverse_root.asDiagonal() * H * inverse_root.asDiagonal();
         shifted.diagonal().array() += rho;
-        if (!solver.factor(std::move(shifted), [&] { (void)tell(); }))
-          continue;  // a larger one will do
+        if (!solver.factor(std::move(shifted), tell)) continue;  // a larger one will do
       }
       for (int step = 1; step <= plan.steps && going; ++step) {
         for (JointState& state : states) {
@@ -147,14 +138,17 @@ void joint_search(const Matrix<double>& H, const Matrix<double>& Wt,
           });
         }
         done = (round + double(step) / plan.steps) / plan.rounds;
-        (void)tell();
+        tell();
       }
       for (JointState& state : states) state.dual /= growth;
     }
   };
   if (single) search(CholeskySolver<float>());
   else search(CholeskySolver<double>());
-  finish();
+  for (JointState& state : states) {
+    state.St = inverse_root.asDiagonal() * state.St;
+    state.dual.resize(0, 0);
+  }
 }
 
 /// Least squares of the nonzeros of S for a U that stays, L = U U^T (W - S) eliminated: conjugate

@@ -73,7 +73,6 @@ class LeadingSubspace {
     return multiply(multiply(A, U_), Matrix<double>(U_.transpose()));
   }
   [[nodiscard]] Matrix<double> projected(const Matrix<double>& A) const {
-    if (U_.cols() == 0) return Matrix<double>::Zero(A.rows(), A.cols());
     return projected(Dense<double>(A));
   }
 

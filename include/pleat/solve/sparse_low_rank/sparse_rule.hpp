@@ -11,7 +11,6 @@
 #include <cmath>
 #include <cstddef>
 #include <functional>
-#include <memory>
 #include <vector>
 
 namespace pleat {
@@ -68,20 +67,9 @@ void project(const SparseRule& rule, const Matrix<double>& V, Matrix<double>& D)
       D.data()[i] = marks[static_cast<std::size_t>(i)] ? V.data()[i] : 0;
     return;
   }
-  const SparsePattern pattern = rule.pattern;
   parallel_ranges(m, [&](Index begin, Index end) {
-    const auto size = static_cast<std::size_t>((std::min)(n, pattern.group));
-    std::vector<double> scores(size);
-    const auto marks = std::make_unique<bool[]>(size);
-    for (Index row = begin; row < end; ++row)
-      for (Index first = 0; first < n; first += pattern.group) {
-        const Index width = (std::min)(pattern.group, n - first);
-        for (Index k = 0; k < width; ++k)
-          scores[static_cast<std::size_t>(k)] = std::abs(V(first + k, row));
-        mark_largest(scores.data(), width, pattern.kept, marks.get());
-        for (Index k = 0; k < width; ++k)
-          D(first + k, row) = marks[static_cast<std::size_t>(k)] ? V(first + k, row) : 0;
-      }
+    LargestOfGroups keep(rule.pattern, n);
+    for (Index row = begin; row < end; ++row) keep(&V(0, row), &D(0, row));
   });
 }
 
