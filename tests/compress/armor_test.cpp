@@ -3,6 +3,7 @@
 #include "pleat/compress/armor.hpp"
 
 #include "compress/real_layers.hpp"
+#include "compress/rotation.hpp"
 #include "compress/support.hpp"
 #include "pleat/compress/semi_structured.hpp"
 #include "pleat/core/threads.hpp"
@@ -175,6 +176,36 @@ TEST_CASE("ARMOR's core in narrow storage", "[armor]") {
   const Armor<float> nearest(full.A(), full.S().stored_as(Storage::int4), full.B());
   const double lost = relative_error(W, nearest, calibration) - error;
   CHECK(relative_error(W, int4, calibration) - error < 0.5 * lost);
+}
+
+TEST_CASE("ARMOR in rotated inputs", "[armor][rotation]") {
+  for (const auto& [m, n, block] : {std::array<Index, 3>{1, 1, 1}, {3, 7, 4}, {9, 131, 128}})
+    check_made_in_rotated_inputs<Armor, float>(
+        ArmorOptions{.block_rows = 1, .block_cols = 1, .rounds = 1, .pattern = {2, 4}}, m, n,
+        block);
+  const auto [plain, rotated] =
+      errors_of_rotation<Armor>(ArmorOptions{.rounds = 4, .pattern = {2, 4}}, 0.2);
+  CAPTURE(plain, rotated);
+  CHECK(rotated < 0.8 * plain);
+
+  // Nor is it worse there than the matrix that it starts from there.
+  Random random(927);
+  const Matrix<float> W = random.matrix<float>(31, 70);
+  const auto calibration = random_calibration(random, 70, 210);
+  const auto start = compress<SemiStructured>(
+      W, keep(1), calibration, {.pattern = {4, 8}, .storage = Storage::int4, .rotate = true});
+  const ArmorOptions options{.block_rows = 1,
+                             .block_cols = 1,
+                             .rounds = 1,
+                             .pattern = {4, 8},
+                             .storage = Storage::int4,
+                             .rotate = true};
+  const auto op = compress<Armor>(W, keep(2), calibration, options);
+  CHECK(relative_error(W, op, calibration) <= relative_error(W, start, calibration) * (1 + 1e-6));
+  const double reached = relative_error(W, op, calibration);
+  const double most = 1.02 * reached;
+  CHECK(relative_error(W, compress<Armor>(W, error(most), calibration, options), calibration) <=
+        most);
 }
 
 TEST_CASE("wrappers are no worse than none in any storage", "[armor]") {

@@ -2,6 +2,7 @@
 // compress<BlockDictionary>: what sparse codes over dictionaries must be, and what budgets give.
 #include "pleat/compress/block_dictionary.hpp"
 
+#include "compress/rotation.hpp"
 #include "compress/support.hpp"
 #include "support/catch.hpp"
 
@@ -11,6 +12,7 @@
 #include <algorithm>
 #include <cmath>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -455,6 +457,18 @@ TEST_CASE("BlockDictionary: in narrow storage, codes make good what dictionaries
   refuses(12, 3);
   refuses(8, 8);
   refuses(0, 40);
+}
+
+TEST_CASE("BlockDictionary: in rotated inputs", "[block_dictionary][rotation]") {
+  using Options = BlockDictionary<float>::Options;
+  for (const auto& [m, n, block] :
+       {std::tuple<Index, Index, Index>{1, 1, 1}, {3, 7, 4}, {9, 131, 128}})
+    check_made_in_rotated_inputs<BlockDictionary, float>(
+        Options{.block = std::min<Index>(n, 6), .atoms = 4, .nonzeros = 2, .iterations = 2}, m, n,
+        block);
+  const auto [plain, rotated] = errors_of_rotation<BlockDictionary>(Options{.iterations = 4}, 0.1);
+  CAPTURE(plain, rotated);
+  CHECK(rotated < 0.8 * plain);
 }
 
 TEST_CASE("BlockDictionary: a stop returns the best so far", "[block_dictionary]") {

@@ -2,6 +2,7 @@
 // compress<SparseDictionary>: codes of every row over one dictionary.
 #include "pleat/compress/sparse_dictionary.hpp"
 
+#include "compress/rotation.hpp"
 #include "compress/support.hpp"
 #include "pleat/compress/low_rank.hpp"
 #include "pleat/compress/shared.hpp"
@@ -14,6 +15,7 @@
 #include <cmath>
 #include <limits>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -296,6 +298,17 @@ TEST_CASE("narrow dictionaries", "[sparse_dictionary]") {
     CHECK(op.codes().get_if<SemiStructured<float>>()->storage() == storage);
     CHECK(relative_error(W, op, calibration) <= most * plain);
   }
+}
+
+TEST_CASE("dictionaries of rotated inputs", "[sparse_dictionary][rotation]") {
+  using Options = SparseDictionary<float>::Options;
+  for (const auto& [m, n, block] :
+       {std::tuple<Index, Index, Index>{1, 1, 1}, {3, 7, 4}, {9, 131, 128}})
+    check_made_in_rotated_inputs<SparseDictionary, float>(
+        Options{.atoms = std::min<Index>(m, 5), .pattern = {2, 4}}, m, n, block);
+  const auto [plain, rotated] = errors_of_rotation<SparseDictionary>(Options{}, 0.1);
+  CAPTURE(plain, rotated);
+  CHECK(rotated < 0.8 * plain);
 }
 
 TEST_CASE("dictionaries are the same for any number of threads, and stop when told",

@@ -3,6 +3,7 @@
 // give.
 #include "pleat/compress/sparse_low_rank.hpp"
 
+#include "compress/rotation.hpp"
 #include "compress/support.hpp"
 #include "pleat/compress/compensate.hpp"
 #include "pleat/compress/low_rank.hpp"
@@ -499,6 +500,19 @@ TEST_CASE("SparseLowRank: narrow storage of both parts", "[sparse_low_rank]") {
       CHECK(relative_error(W, op, calibration) <= more * relative_error(W, wide, calibration));
     }
   }
+}
+
+TEST_CASE("SparseLowRank: in rotated inputs", "[sparse_low_rank][rotation]") {
+  using Options = SparseLowRank<float>::Options;
+  for (const SparseKind kind : all_kinds)
+    for (const auto& [m, n, block] :
+         {std::tuple<Index, Index, Index>{1, 1, 1}, {3, 7, 4}, {9, 131, 128}})
+      check_made_in_rotated_inputs<SparseLowRank, float>(
+          Options{.sparse = kind, .rank = 1, .iterations = 12}, m, n, block);
+  const auto [plain, rotated] = errors_of_rotation<SparseLowRank>(
+      Options{.rank = 4, .iterations = 24, .pattern = {4, 8}}, 0.2);
+  CAPTURE(plain, rotated);
+  CHECK(rotated < 0.8 * plain);
 }
 
 TEST_CASE("SparseLowRank: few samples of many inputs", "[sparse_low_rank]") {

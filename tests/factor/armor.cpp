@@ -5,6 +5,7 @@
 #include "support/catch.hpp"
 #include "support/oracle.hpp"
 #include "support/random.hpp"
+#include "support/rotated.hpp"
 
 #include <array>
 #include <cstddef>
@@ -119,6 +120,7 @@ TEST_CASE("the parts of ARMOR are A, S and B, which are checked", "[factor]") {
     const auto again = Armor<float>::from_parts(parts);
     CHECK(difference(again.to_dense(), op.to_dense()) == "");
     CHECK(describe(again) == describe(op));
+    check_rotated(op);
     parts.children["A"] = parts.child("B");  // 8 x 8 before 5 x 8
     CHECK_THROWS_AS(Armor<float>::from_parts(parts), std::invalid_argument);
     parts = op.parts();

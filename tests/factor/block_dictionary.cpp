@@ -4,6 +4,7 @@
 
 #include "support/catch.hpp"
 #include "support/random.hpp"
+#include "support/rotated.hpp"
 
 #include <string>
 
@@ -77,6 +78,7 @@ TEST_CASE("a block dictionary of N:M codes", "[factor]") {
   const auto narrow =
       BlockDictionary<float>(SemiStructured<float>(C, {3, 8}, Storage::int8), dictionaries);
   CHECK_THAT(describe(narrow), Contains("stored as int8"));
+  check_rotated(narrow);
 }
 
 TEST_CASE("a block dictionary refuses what is none", "[factor]") {

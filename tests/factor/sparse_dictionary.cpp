@@ -4,6 +4,7 @@
 
 #include "support/catch.hpp"
 #include "support/random.hpp"
+#include "support/rotated.hpp"
 
 #include <stdexcept>
 #include <string>
@@ -38,6 +39,9 @@ TEST_CASE("a sparse dictionary is its codes times its dictionary", "[factor]") {
   const SparseDictionary<float> narrow(SemiStructured<float>(C, {3, 8}, Storage::int8),
                                        Dense<float>(D, Storage::int8));
   CHECK(narrow.parameters() == "11 atoms, 3:8 a row, stored as int8");
+  check_rotated(narrow);
+  CHECK_THROWS_WITH(groups.rotated(Hadamard<float>(7)),
+                    Contains("Dense: a rotation is for narrow storage"));
 }
 
 TEST_CASE("a sparse dictionary refuses factors that do not fit, and parts of others", "[factor]") {

@@ -5,6 +5,7 @@
 #include "support/catch.hpp"
 #include "support/oracle.hpp"
 #include "support/random.hpp"
+#include "support/rotated.hpp"
 
 #include <cstddef>
 #include <string>
@@ -78,6 +79,8 @@ TEMPLATE_TEST_CASE("SparseLowRank is the sum of its parts", "[factor]", float, d
       CHECK(difference(again.to_dense(), op.to_dense()) == "");
       CHECK(describe(again) == describe(op));
       CHECK(again.kind() == kind);
+      CHECK(!op.rotation().has_value());
+      check_rotated(op);
     };
     const SemiStructured<T> semi(pruned, SparsePattern{3, 8}, Places::masks);
     check({semi, factors}, SparseKind::semi_structured, pruned, semi.bytes(), semi.flops());
@@ -103,6 +106,30 @@ TEST_CASE("describe tells the sparse part and the rank", "[factor]") {
   CHECK(SparseLowRank<float>(Product<Dense<float>, Csr<float>>(Dense<float>(one), Csr<float>(P)),
                              factors)
             .parameters() == "1 column + rank 2");
+}
+
+TEST_CASE("both parts of a SparseLowRank in narrow storage see inputs that are rotated once",
+          "[factor]") {
+  Random random(414);
+  const Dense<float> U(random.matrix<float>(40, 33), Storage::int8);
+  const Dense<float> V(random.matrix<float>(33, 128), Storage::int8);
+  const SparseLowRank<float> op(
+      SemiStructured<float>(three_of_eight<float>(random, 40, 128), {3, 8}, Storage::int8),
+      LowRank<float>(U, V));
+  check_rotated(op);
+  const auto H = Hadamard<float>::with_random_signs(128, 64, 1);
+  CHECK(op.rotated(H).factors().to_dense() == op.factors().to_dense());
+  CHECK(op.rotated(H).sparse_part() == op.sparse_part());
+  CHECK(op.rotated(H).rotation()->to_dense() == H.to_dense());
+  // As it is rounded, so it stays rotated.
+  const Matrix<float> X = random.matrix<float>(128, 3);
+  Matrix<float> turned(128, 3);
+  H.apply(X, turned);
+  Matrix<float> expected(40, 3);
+  op.with_activations(Activations::int8).apply(turned, expected);
+  Matrix<float> Y(40, 3);
+  op.rotated(H).with_activations(Activations::int8).apply(X, Y);
+  CHECK(Y == expected);
 }
 
 TEST_CASE("sparse parts that do not fit, and selections that are none, throw", "[factor]") {

@@ -699,6 +699,12 @@ auto operator_list() {
             [](S s, Index m, Index n) {
               return rotated(narrow_kronecker_sparse<T, Storage::int4>(s, m, n, 2, 1), 32);
             }},
+      Entry{"KroneckerSparse, rotated",
+            [](S s, Index m, Index n) {
+              return rotated(kronecker_sparse(s, m, n, 3, 1), 8);
+            }},
+      Entry{"Armor, rotated",
+            [](S s, Index m, Index n) { return rotated(armor(s, m, n, 2), 128); }},
       Entry{"Dense of permuted inputs",
             [](S s, Index m, Index n) {
               return product(std::tuple{dense(s, m, n), permutation<T>(n)});
@@ -763,6 +769,10 @@ auto operator_list() {
       Entry{"SparseLowRank of columns",
             [](S s, Index m, Index n) {
               return sparse_low_rank(std::tuple{columns(s, m, n), low_rank(s, m, n)});
+            }},
+      Entry{"SparseLowRank of compressed rows, rotated",
+            [](S s, Index m, Index n) {
+              return rotated(sparse_low_rank(std::tuple{csr(s, m, n), low_rank(s, m, n)}), 16);
             }},
       Entry{"a user's own", [](S s, Index m, Index n) { return scaled_copies(s, m, n); }},
       Entry{"Sum of one", [](S s, Index m, Index n) { return sum(std::tuple{dense(s, m, n)}); }},

@@ -59,9 +59,11 @@ class Armor : public detail::ProductStructure<Armor<T>, KroneckerSparse<T>, Semi
     Storage storage = native_storage<T>;
     /// Of int4, int3 and int2: see `Dense::Options`.
     Levels levels = Levels::uniform;
+    /// Whether S in narrow storage is of rotated inputs, as for `Dense`.
+    bool rotate = false;
     /// How activations meet what is stored narrower; see `Dense::with_activations`.
     Activations activations = Activations::automatic;
-    /// Without effect: nothing is random here.
+    /// Of the signs of the rotation; nothing else is random here.
     std::uint64_t seed = 0;
     Monitor monitor = {};
   };
@@ -77,8 +79,12 @@ class Armor : public detail::ProductStructure<Armor<T>, KroneckerSparse<T>, Semi
   [[nodiscard]] Index block_cols() const { return B().pattern().b; }
   [[nodiscard]] std::string parameters() const {
     return "blocks of " + std::to_string(block_rows()) + " and " + std::to_string(block_cols()) +
-           ", " + S().parameters();
+           ", " + S().parameters() + detail::rotation_text(B().rotation());
   }
+
+  /// This matrix times H: A, S and B times H, for which see `KroneckerSparse::rotated`, also for
+  /// what it throws.
+  [[nodiscard]] Armor rotated(const Hadamard<T>& H) const { return {A(), S(), B().rotated(H)}; }
 
   [[nodiscard]] const KroneckerSparse<T>& A() const noexcept { return this->template factor<0>(); }
   [[nodiscard]] const SemiStructured<T>& S() const noexcept { return this->template factor<1>(); }

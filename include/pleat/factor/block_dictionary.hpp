@@ -66,9 +66,11 @@ class BlockDictionary
     Storage storage = native_storage<T>;
     /// Of int4, int3 and int2: see `Dense::Options`.
     Levels levels = Levels::uniform;
+    /// Whether dictionaries in narrow storage are of rotated inputs, as for `Dense`.
+    bool rotate = false;
     /// How activations meet what is stored narrower; see `Dense::with_activations`.
     Activations activations = Activations::automatic;
-    /// Nothing here is random: every seed gives the same.
+    /// Of the signs of the rotation; nothing else is random here.
     std::uint64_t seed = 0;
     Monitor monitor = {};
   };
@@ -104,7 +106,14 @@ class BlockDictionary
   [[nodiscard]] std::string parameters() const {
     return "blocks of " + std::to_string(block()) + ", " + std::to_string(nonzeros()) + " of " +
            std::to_string(atoms()) + " atoms a row" +
-           detail::codes_storage_text(codes(), dictionaries());
+           detail::codes_storage_text(codes(), dictionaries()) +
+           detail::rotation_text(dictionaries().rotation());
+  }
+
+  /// This matrix times H: C and D times H, for which see `KroneckerSparse::rotated`, also for what
+  /// it throws.
+  [[nodiscard]] BlockDictionary rotated(const Hadamard<T>& H) const {
+    return {codes(), dictionaries().rotated(H)};
   }
 
   /// C, m x J k.

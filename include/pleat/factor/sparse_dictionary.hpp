@@ -61,9 +61,12 @@ class SparseDictionary
     Storage storage = native_storage<T>;
     /// Of int4, int3 and int2: see `Dense::Options`.
     Levels levels = Levels::uniform;
+    /// Whether a dictionary in narrow storage is of rotated inputs, as for `Dense`.
+    bool rotate = false;
     /// How activations meet what is stored narrower; see `Dense::with_activations`.
     Activations activations = Activations::automatic;
-    /// Of the random vectors from which singular vectors of large weights are iterated.
+    /// Of the random vectors from which singular vectors of large weights are iterated, and of the
+    /// signs of the rotation.
     std::uint64_t seed = 0;
     Monitor monitor = {};
   };
@@ -87,7 +90,13 @@ class SparseDictionary
     const auto* const brick = codes().template get_if<SemiStructured<T>>();
     return std::to_string(atoms()) + " atoms, " +
            (brick != nullptr ? to_string(brick->pattern()) : std::to_string(nonzeros())) +
-           " a row" + detail::codes_storage_text(codes(), dictionary());
+           " a row" + detail::codes_storage_text(codes(), dictionary()) +
+           detail::rotation_text(dictionary().rotation());
+  }
+
+  /// This matrix times H: C and D times H, for which see `Dense::rotated`, also for what it throws.
+  [[nodiscard]] SparseDictionary rotated(const Hadamard<T>& H) const {
+    return {codes(), dictionary().rotated(H)};
   }
 
   /// C, m x k.

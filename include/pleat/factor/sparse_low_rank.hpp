@@ -7,11 +7,13 @@
 #include "pleat/factor/low_rank.hpp"
 #include "pleat/matrix/csr.hpp"
 #include "pleat/matrix/dense.hpp"
+#include "pleat/matrix/hadamard.hpp"
 #include "pleat/matrix/semi_structured.hpp"
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -72,9 +74,12 @@ class SparseLowRank : public OperatorBase<SparseLowRank<T>, T> {
     Storage storage = native_storage<T>;
     /// Of int4, int3 and int2: see `Dense::Options`.
     Levels levels = Levels::uniform;
+    /// Whether S and V in narrow storage are of rotated inputs, as for `Dense`.
+    bool rotate = false;
     /// How activations meet what is stored narrower; see `Dense::with_activations`.
     Activations activations = Activations::automatic;
-    /// Of the random vectors from which leading ones are iterated.
+    /// Of the random vectors from which leading ones are iterated, and of the signs of the
+    /// rotation.
     std::uint64_t seed = 0;
     Monitor monitor = {};
   };
@@ -91,13 +96,15 @@ class SparseLowRank : public OperatorBase<SparseLowRank<T>, T> {
   /// The same with activations rounded as they meet the parts that are stored so that they can; see
   /// `Dense::with_activations`. Throws `std::invalid_argument` where none can.
   [[nodiscard]] SparseLowRank with_activations(Activations activations) const {
-    return std::visit(
+    SparseLowRank result = *this;
+    result.factors_ = detail::meeting(factors_, activations);
+    std::visit(
         [&](const auto& S) {
           detail::require_meets(structure(), activations, S, factors_);
-          return SparseLowRank(detail::meeting(S, activations),
-                               detail::meeting(factors_, activations));
+          result.sparse_ = detail::meeting(S, activations);
         },
         sparse_);
+    return result;
   }
   [[nodiscard]] bool rounds_activations() const {
     return factors_.rounds_activations() ||
@@ -108,13 +115,26 @@ class SparseLowRank : public OperatorBase<SparseLowRank<T>, T> {
            std::visit([&](const auto& S) { return detail::meets(S, activations); }, sparse_);
   }
 
+  /// This matrix times H, which inputs are multiplied by once for both parts. In any storage, for
+  /// a `Csr` beside narrow factors is native. Throws `std::invalid_argument` if H has not as many
+  /// rows as this has columns, and where there is a rotation already.
+  [[nodiscard]] SparseLowRank rotated(const Hadamard<T>& H) const {
+    SparseLowRank result = *this;
+    result.rotation_ = detail::Rotation<T>(*this, H);
+    return result;
+  }
+  /// H, where this is the product of S + U V and a rotation.
+  [[nodiscard]] std::optional<Hadamard<T>> rotation() const { return rotation_.matrix(); }
+
   [[nodiscard]] Index rows() const { return factors_.rows(); }
   [[nodiscard]] Index cols() const { return factors_.cols(); }
   [[nodiscard]] std::size_t bytes() const {
-    return std::visit([](const auto& S) { return S.bytes(); }, sparse_) + factors_.bytes();
+    return std::visit([](const auto& S) { return S.bytes(); }, sparse_) + factors_.bytes() +
+           rotation_.bytes();
   }
   [[nodiscard]] double flops() const {
-    return std::visit([](const auto& S) { return S.flops(); }, sparse_) + factors_.flops();
+    return std::visit([](const auto& S) { return S.flops(); }, sparse_) + factors_.flops() +
+           rotation_.flops();
   }
   [[nodiscard]] std::string structure() const { return std::string(name); }
   /// "8:16 by masks + rank 12".
@@ -128,7 +148,7 @@ class SparseLowRank : public OperatorBase<SparseLowRank<T>, T> {
       const Index count = columns()->template operand<0>().cols();
       text = std::to_string(count) + (count == 1 ? " column" : " columns");
     }
-    return text + " + " + factors_.parameters();
+    return text + " + " + factors_.parameters() + rotation_.text();
   }
 
   [[nodiscard]] SparseKind kind() const noexcept {
@@ -140,18 +160,20 @@ class SparseLowRank : public OperatorBase<SparseLowRank<T>, T> {
   }
   [[nodiscard]] const Csr<T>* csr() const noexcept { return std::get_if<Csr<T>>(&sparse_); }
   [[nodiscard]] const Columns* columns() const noexcept { return std::get_if<Columns>(&sparse_); }
-  /// S, as a dense matrix.
+  /// S, as a dense matrix, of rotated inputs where there is a rotation.
   [[nodiscard]] Matrix<T> sparse_part() const {
     return std::visit([](const auto& S) { return Matrix<T>(S.to_dense()); }, sparse_);
   }
 
-  /// U V.
+  /// U V, of the same.
   [[nodiscard]] const LowRank<T>& factors() const noexcept { return factors_; }
   [[nodiscard]] Index rank() const { return factors_.rank(); }
 
-  /// "S", or, where it is columns, "columns" and "selection"; "U" and "V".
+  /// "S", or, where it is columns, "columns" and "selection"; "U" and "V"; "rotation": a
+  /// `Hadamard`, or none.
   [[nodiscard]] Parts parts() const {
     Parts parts{structure(), {}, {}, {{"U", U().parts()}, {"V", V().parts()}}};
+    rotation_.add_to(parts);
     if (const auto* const S = columns()) {
       parts.children.emplace("columns", S->template operand<0>().parts());
       parts.children.emplace("selection", S->template operand<1>().parts());
@@ -164,15 +186,9 @@ class SparseLowRank : public OperatorBase<SparseLowRank<T>, T> {
   }
   /// Throws what the parts of the factors, and the constructors, throw.
   [[nodiscard]] static SparseLowRank from_parts(const Parts& parts) {
-    LowRank<T> factors(Dense<T>::from_parts(parts.child("U")),
-                       Dense<T>::from_parts(parts.child("V")));
-    if (parts.children.contains("selection"))
-      return {Columns(Dense<T>::from_parts(parts.child("columns")),
-                      Csr<T>::from_parts(parts.child("selection"))),
-              std::move(factors)};
-    const Parts& S = parts.child("S");
-    if (S.structure == Csr<T>::name) return {Csr<T>::from_parts(S), std::move(factors)};
-    return {SemiStructured<T>::from_parts(S), std::move(factors)};
+    const SparseLowRank core(sparse_from(parts), {Dense<T>::from_parts(parts.child("U")),
+                                                  Dense<T>::from_parts(parts.child("V"))});
+    return detail::Rotation<T>::read(core, parts);
   }
 
  private:
@@ -191,6 +207,15 @@ class SparseLowRank : public OperatorBase<SparseLowRank<T>, T> {
         },
         sparse_);
     if (columns() != nullptr) require_selection(columns()->template operand<1>());
+  }
+
+  [[nodiscard]] static Sparse sparse_from(const Parts& parts) {
+    if (parts.children.contains("selection"))
+      return Columns(Dense<T>::from_parts(parts.child("columns")),
+                     Csr<T>::from_parts(parts.child("selection")));
+    const Parts& S = parts.child("S");
+    if (S.structure == Csr<T>::name) return Csr<T>::from_parts(S);
+    return SemiStructured<T>::from_parts(S);
   }
 
   static void require_selection(const Csr<T>& selection) {
@@ -222,30 +247,39 @@ class SparseLowRank : public OperatorBase<SparseLowRank<T>, T> {
 
   void evaluate(const ConstMatrixView<T>& X, MatrixView<T> Y, Update update,
                 Workspace& workspace) const {
-    std::visit([&](const auto& S) { detail::Unchecked::apply(S, X, Y, update, workspace); },
-               sparse_);
-    if (rank() > 0) detail::Unchecked::apply(factors_, X, Y, Update::add, workspace);
+    rotation_.apply(X, Y, workspace, [&](const ConstMatrixView<T>& in, MatrixView<T> out) {
+      std::visit([&](const auto& S) { detail::Unchecked::apply(S, in, out, update, workspace); },
+                 sparse_);
+      if (rank() > 0) detail::Unchecked::apply(factors_, in, out, Update::add, workspace);
+    });
   }
   void evaluate_transpose(const ConstMatrixView<T>& Y, MatrixView<T> X,
                           Workspace& workspace) const {
-    std::visit([&](const auto& S) { detail::Unchecked::apply_transpose(S, Y, X, workspace); },
-               sparse_);
-    if (rank() == 0) return;
-    Workspace::Frame frame(workspace);
-    const MatrixView<T> term(frame.allocate<T>(X.rows() * X.cols()), X.rows(), X.cols(),
-                             Eigen::OuterStride<>(X.rows()));
-    detail::Unchecked::apply_transpose(factors_, Y, term, workspace);
-    X += term;
+    rotation_.apply_transpose(
+        Y, X, workspace, [&](const ConstMatrixView<T>& in, MatrixView<T> out) {
+          std::visit(
+              [&](const auto& S) { detail::Unchecked::apply_transpose(S, in, out, workspace); },
+              sparse_);
+          if (rank() == 0) return;
+          Workspace::Frame frame(workspace);
+          const MatrixView<T> term(frame.allocate<T>(out.rows() * out.cols()), out.rows(),
+                                   out.cols(), Eigen::OuterStride<>(out.rows()));
+          detail::Unchecked::apply_transpose(factors_, in, term, workspace);
+          out += term;
+        });
   }
   void reserve_scratch(Workspace& workspace, Index batch) const {
-    std::visit([&](const auto& S) { S.reserve(workspace, batch); }, sparse_);
-    Workspace::Frame frame(workspace);
-    if (rank() > 0) (void)frame.template allocate<T>(cols() * batch);
-    factors_.reserve(workspace, batch);
+    rotation_.reserve(workspace, batch, [&](Index most) {
+      std::visit([&](const auto& S) { S.reserve(workspace, most); }, sparse_);
+      Workspace::Frame frame(workspace);
+      if (rank() > 0) (void)frame.template allocate<T>(cols() * most);
+      factors_.reserve(workspace, most);
+    });
   }
 
   Sparse sparse_;
   LowRank<T> factors_;
+  detail::Rotation<T> rotation_ = {};
 };
 
 }  // namespace PLEAT_ABI

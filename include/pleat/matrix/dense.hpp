@@ -139,7 +139,7 @@ class Dense : public OperatorBase<Dense<T>, T> {
   /// for the native storage, and where there is a rotation already.
   [[nodiscard]] Dense rotated(const Hadamard<T>& H) const {
     Dense result = *this;
-    result.rotation_ = detail::Rotation<T>(*this, H);
+    result.rotation_ = detail::Rotation<T>::of_narrow(*this, H);
     return result;
   }
 

@@ -72,16 +72,15 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
     });
   }
 
-  /// This matrix in another storage. Throws `std::invalid_argument` if it is rotated, and the
-  /// storage the native one.
+  /// This matrix in another storage.
   [[nodiscard]] KroneckerSparse stored_as(Storage storage) const {
-    rotation_.require_storage("KroneckerSparse", storage);
     KroneckerSparse result(values_.stored_as(storage));
     result.rotation_ = rotation_;
     return result;
   }
 
-  /// This matrix times H; see `Dense::rotated`, also for what it throws.
+  /// This matrix times H; see `Dense::rotated`. In any storage, for what is narrow may be another
+  /// factor of a product, which sees the rotated inputs through this one.
   [[nodiscard]] KroneckerSparse rotated(const Hadamard<T>& H) const {
     KroneckerSparse result = *this;
     result.rotation_ = detail::Rotation<T>(*this, H);
@@ -266,8 +265,8 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
   void evaluate(const ConstMatrixView<T>& X, MatrixView<T> Y, Update update,
                 Workspace& workspace) const {
     // Blocks on a diagonal that are small need no more than a call of a kernel each.
-    if (is_native() && pattern().d == 1 && workspace.max_tasks() == 1 && X.cols() <= most_samples &&
-        (X.cols() == 1 || scratch(X.cols()).kernel == 0))
+    if (is_native() && pattern().d == 1 && rotation_.is_none() && workspace.max_tasks() == 1 &&
+        X.cols() <= most_samples && (X.cols() == 1 || scratch(X.cols()).kernel == 0))
       multiply_blocks(X, Y, update == Update::add);
     else
       rotation_.apply(X, Y, workspace, [&](const auto& in, auto out) {
@@ -387,7 +386,7 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
   }
 
   Values values_ = {};
-  detail::Rotation<T> rotation_ = {};  // where there is one, in narrow storage
+  detail::Rotation<T> rotation_ = {};
 };
 
 template <class Derived>

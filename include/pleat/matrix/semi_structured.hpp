@@ -156,7 +156,7 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
   /// This matrix times H; see `Dense::rotated`, also for what it throws.
   [[nodiscard]] SemiStructured rotated(const Hadamard<T>& H) const {
     SemiStructured result = *this;
-    result.rotation_ = detail::Rotation<T>(*this, H);
+    result.rotation_ = detail::Rotation<T>::of_narrow(*this, H);
     result.make_dense();
     return result;
   }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The rotation of a brick's inputs, which it applies before its kernels see them.
+// The rotation of an operator's inputs, which it applies before its kernels or parts see them.
 #pragma once
 
 #include "pleat/core/compose.hpp"
@@ -17,15 +17,21 @@ namespace pleat {
 inline namespace PLEAT_ABI {
 namespace detail {
 
-/// The rotation H of a brick's inputs, or none: What = core H, where the brick's kernels know the
-/// core alone. Copies share it. Cost: that of H, and a pass over a tile of samples in scratch
-/// memory.
+/// ", rotated by blocks of 128", or nothing.
+template <Real T>
+[[nodiscard]] std::string rotation_text(const std::optional<Hadamard<T>>& H) {
+  return H ? ", rotated by blocks of " + std::to_string(H->block()) : std::string();
+}
+
+/// The rotation H of the inputs of a brick, or of a structure whose parts all see them, or none:
+/// What = core H, where kernels and parts know the core alone. Copies share it. Cost: that of H,
+/// and a pass over a tile of samples in scratch memory.
 template <Real T>
 class Rotation {
  public:
   Rotation() = default;
-  /// That of `op`, which has none yet. Throws `std::invalid_argument` if it has, if it is not in
-  /// narrow storage, or if H is of another size than its inputs.
+  /// That of `op`, which has none yet. Throws `std::invalid_argument` if it has, or if H is of
+  /// another size than its inputs.
   template <class Op>
   Rotation(const Op& op, const Hadamard<T>& H) : H_(std::make_shared<const Hadamard<T>>(H)) {
     const auto name = [&] { return op.structure() + ": a "; };
@@ -35,10 +41,16 @@ class Rotation {
     });
     require(!op.rotation().has_value(),
             [&] { return name() + "matrix that is rotated is not rotated again"; });
+  }
+  /// The same of a brick whose native kernels are to know nothing of it. Throws also if it is not
+  /// in narrow storage.
+  template <class Op>
+  [[nodiscard]] static Rotation of_narrow(const Op& op, const Hadamard<T>& H) {
     require(is_narrow(op.storage()), [&] {
-      return name() + "rotation is for narrow storage, not " +
+      return op.structure() + ": a rotation is for narrow storage, not " +
              std::string(to_string(op.storage())) + "; a Product with it can be had of any";
     });
+    return {op, H};
   }
 
   /// Throws `std::invalid_argument` for a storage that what is rotated cannot have.
@@ -59,15 +71,13 @@ class Rotation {
     if (H_) parts.children.emplace("rotation", H_->parts());
   }
 
+  [[nodiscard]] bool is_none() const noexcept { return !H_; }
   [[nodiscard]] std::optional<Hadamard<T>> matrix() const {
     return H_ ? std::optional(*H_) : std::nullopt;
   }
   [[nodiscard]] std::size_t bytes() const noexcept { return H_ ? H_->bytes() : 0; }
   [[nodiscard]] double flops() const noexcept { return H_ ? H_->flops() : 0; }
-  /// ", rotated by blocks of 128"
-  [[nodiscard]] std::string text() const {
-    return H_ ? ", rotated by blocks of " + std::to_string(H_->block()) : std::string();
-  }
+  [[nodiscard]] std::string text() const { return rotation_text(matrix()); }
 
   /// core H.
   [[nodiscard]] Matrix<T> after(Matrix<T> core) const {
