@@ -30,11 +30,12 @@ inline namespace PLEAT_ABI {
 /// `detail::ArmorSolver`. With a calibration twice: from SparseGPT's N:M matrix, which leaves
 /// pruning anew the most to find, and, without that, from the matrix of compress<SemiStructured>.
 /// The best of all rounds is taken, if, as it is stored, it is better than that matrix, in the same
-/// storage, between identities: never worse, in any storage. Entries of What are at most 8 times
-/// the largest of W and that matrix. No calibration has to be regular: errors on inputs that are
-/// off by 1e-3 of their size count as well. Of 4096 inputs or more, while a calibration holds no
-/// more than n / 8 samples, what is minimised takes inputs as uncorrelated. All in double. There is
-/// nothing random in it: the seed changes nothing.
+/// storage, between identities: never worse, in any storage, and where both are of rotated inputs.
+/// Entries of What are at most 8 times the largest of W and that matrix, rotated where they are. No
+/// calibration has to be regular: errors on inputs that are off by 1e-3 of their size count as
+/// well. Of 4096 inputs or more, while a calibration holds no more than n / 8 samples, what is
+/// minimised takes inputs as uncorrelated. All in double. Nothing in it is random but the signs of
+/// a rotation.
 ///
 /// Blocks: `Options`, or as large as the budget allows, up to 256 and of equal size for A and B,
 /// where that is 16 or more a multiple of 16, and what then is left goes to A; for `error`, the
