@@ -59,7 +59,9 @@ class Armor : public detail::ProductStructure<Armor<T>, KroneckerSparse<T>, Semi
     Storage storage = native_storage<T>;
     /// Of int4, int3 and int2: see `Dense::Options`.
     Levels levels = Levels::uniform;
-    /// Whether S in narrow storage is of rotated inputs, as for `Dense`.
+    /// Whether S in narrow storage is of rotated inputs, as for `Dense`. With planted outliers the
+    /// unseen error went from 0.151 to 0.083 in int4, but from 0.054 to 0.073 in int8, for pruning
+    /// alone keeps outliers as they are; of real layers to 0.95 to 1.01 times what it was.
     bool rotate = false;
     /// How activations meet what is stored narrower; see `Dense::with_activations`.
     Activations activations = Activations::automatic;
