@@ -5,6 +5,7 @@
 #include "compress/support.hpp"
 #include "pleat/compress/budget.hpp"
 #include "pleat/compress/compress.hpp"
+#include "pleat/compress/cross_validate.hpp"
 #include "pleat/compress/error.hpp"
 #include "pleat/core/scalar.hpp"
 #include "pleat/matrix/hadamard.hpp"
@@ -53,7 +54,8 @@ void check_made_in_rotated_inputs(Options options, Index m, Index n, Index block
 }
 
 /// The errors in int4 within such a share of the bytes, without and with it, of a weight with
-/// outliers in four columns, whose inputs are as much smaller; of pairs of inputs too.
+/// outliers in four columns, whose inputs are as much smaller. Pairs of inputs and cross-validation
+/// know it, too.
 template <template <Real> class Structure, class Options>
 std::pair<double, double> errors_of_rotation(Options options, double share) {
   Random random(78);
@@ -76,6 +78,8 @@ std::pair<double, double> errors_of_rotation(Options options, double share) {
   const double error = relative_error(W, rotated, calibration);
   const auto of_pairs = compress<Structure>(W, keep(share), pairs, options);
   CHECK(relative_error(W, of_pairs, pairs) < 1.1 * error);
+  const double crossed = cross_validate<Structure>(W, keep(share), calibration, options);
+  CHECK(crossed == Approx(error).epsilon(0.5));
   return {relative_error(W, plain, calibration), error};
 }
 

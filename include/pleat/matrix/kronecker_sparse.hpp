@@ -79,8 +79,8 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
     return result;
   }
 
-  /// This matrix times H; see `Dense::rotated`. In any storage, for what is narrow may be another
-  /// factor of a product, which sees the rotated inputs through this one.
+  /// This matrix times H; see `Dense::rotated`, also for what it throws, but in any storage: what
+  /// is narrow may be another factor of a product, which sees the rotated inputs through this one.
   [[nodiscard]] KroneckerSparse rotated(const Hadamard<T>& H) const {
     KroneckerSparse result = *this;
     result.rotation_ = detail::Rotation<T>(*this, H);

@@ -53,6 +53,11 @@ class Rotation {
     return {op, H};
   }
 
+  // Copies only: what was moved from stays as it was.
+  Rotation(const Rotation&) = default;
+  Rotation& operator=(const Rotation&) = default;
+  ~Rotation() = default;
+
   /// Throws `std::invalid_argument` for a storage that what is rotated cannot have.
   void require_storage(const char* brick, Storage storage) const {
     require(!H_ || is_narrow(storage), [&] {
