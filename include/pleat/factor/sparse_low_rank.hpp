@@ -75,8 +75,8 @@ class SparseLowRank : public OperatorBase<SparseLowRank<T>, T> {
     /// Of int4, int3 and int2: see `Dense::Options`.
     Levels levels = Levels::uniform;
     /// Whether S and V in narrow storage are of rotated inputs, as for `Dense`. With planted
-    /// outliers the unseen error went from 0.63 to 0.16 in int4, and from 0.056 to 0.046 in int8;
-    /// of real layers to 0.93 to 1.01 times what it was in both.
+    /// outliers the unseen error went from 0.63 to 0.16 in int4, but to 0.82 to 1.2 times what it
+    /// was in int8; of real layers to 0.93 to 1.01 times in both.
     bool rotate = false;
     /// How activations meet what is stored narrower; see `Dense::with_activations`.
     Activations activations = Activations::automatic;
