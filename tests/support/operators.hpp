@@ -198,6 +198,24 @@ Specimen<BlockSparse<T>> block_sparse(Source<T>& source, Index rows, Index cols,
           2.0 * static_cast<double>(values)};
 }
 
+/// The same in narrow storage: the oracle has the stored values. Of what f16 can hold.
+template <Real T>
+Specimen<BlockSparse<T>> narrow_block_sparse(Source<T>& source, Index rows, Index cols, Index r,
+                                             Index c, Storage storage) {
+  const auto exact = block_sparse(source, rows, cols, r, c);
+  const Matrix<bool> kept = exact.op.kept();
+  const BlockSparse<T> op(exact.op.to_dense().cwiseMax(T(-60000)).cwiseMin(T(60000)).eval(), r, c,
+                          kept, storage);
+  std::size_t bytes = level_bytes(storage) + 2 * static_cast<std::size_t>(kept.count()) +
+                      4 * static_cast<std::size_t>(kept.rows());
+  for (Index i = 0; i < rows; ++i) {
+    std::size_t values = 0;
+    for (Index k = 0; k < cols; ++k) values += kept(i / r, k / c) ? 1U : 0U;
+    bytes += row_bytes(storage, values);
+  }
+  return {op, Oracle<T>(op.to_dense()), bytes, exact.flops, false};
+}
+
 /// A matrix of the source with `entries` of the entries in every row, as evenly as they get.
 template <Real T>
 Specimen<RowSparse<T>> row_sparse(Source<T>& source, Index rows, Index cols, Index entries) {
@@ -735,6 +753,20 @@ auto operator_list() {
             [](S s, Index m, Index n) { return block_sparse(s, m, n, 16, 16); }},
       Entry{"BlockSparse of 5 x 3",
             [](S s, Index m, Index n) { return block_sparse(s, m, n, 5, 3); }},
+      Entry{"BlockSparse of 24 x 7 in bf16",
+            [](S s, Index m, Index n) {
+              return narrow_block_sparse(s, m, n, 24, 7, Storage::bf16);
+            }},
+      Entry{"BlockSparse of 16 x 1 in int8",
+            [](S s, Index m, Index n) {
+              return narrow_block_sparse(s, m, n, 16, 1, Storage::int8);
+            }},
+      Entry{"BlockSparse of 5 x 3 in int3",
+            [](S s, Index m, Index n) { return narrow_block_sparse(s, m, n, 5, 3, Storage::int3); }},
+      Entry{"BlockSparse of 32 x 32 in int4, fitted",
+            [](S s, Index m, Index n) {
+              return narrow_block_sparse(s, m, n, 32, 32, Storage::int4_fitted);
+            }},
       Entry{"RowSparse of masks",
             [](S s, Index m, Index n) { return row_sparse(s, m, n, (n + 1) / 2); }},
       Entry{"Monarch", [](S s, Index m, Index n) { return monarch(s, m, n, 3); }},

@@ -30,6 +30,10 @@ struct SparseRows {
 /// strips of `panel_rows` rows, of which the last may have fewer; a strip, kept column by kept
 /// column, rows in lanes. The values are followed by `panel_rows` values more, which are read and
 /// not used.
+///
+/// Narrow values lie in one narrow panel: each strip in as many of its columns as all strips of its
+/// block row, a multiple of 8, and of 64 where there are scales, of which the first are its kept
+/// ones. Then `offsets` are of the columns of the panel, and `values` null.
 template <class T>
 struct BlockRows {
   const T* values;
@@ -239,6 +243,22 @@ struct Table {
                                        std::size_t cols, std::size_t first, std::size_t last,
                                        std::size_t batch, const T* y, std::size_t ldy, T* x,
                                        std::size_t ldx);
+
+  /// The same three for narrow values, in a panel; what they compute is what block_sparse_apply and
+  /// block_sparse_apply_transpose would compute of the widened values.
+  ///   scratch           block_sparse_narrow_scratch(cols, block_cols, batch) values, aligned to 64
+  ///                     bytes; of the transpose, those of one sample
+  void (*block_sparse_narrow_apply)(Format format, const BlockRows<T>& matrix,
+                                    const std::uint8_t* panel, std::size_t rows, std::size_t cols,
+                                    std::size_t batch, const T* x, std::size_t ldx, T* y,
+                                    std::size_t ldy, bool add, T* scratch);
+  std::size_t (*block_sparse_narrow_scratch)(std::size_t cols, std::size_t block_cols,
+                                             std::size_t batch);
+  void (*block_sparse_narrow_apply_transpose)(Format format, const BlockRows<T>& matrix,
+                                              const std::uint8_t* panel, std::size_t rows,
+                                              std::size_t cols, std::size_t first, std::size_t last,
+                                              std::size_t batch, const T* y, std::size_t ldy, T* x,
+                                              std::size_t ldx, T* scratch);
 };
 
 /// The part of a table of floats that differs between two instruction sets that differ in dot

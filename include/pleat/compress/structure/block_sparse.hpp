@@ -11,7 +11,9 @@
 #include "pleat/solve/metric/shrinkage.hpp"
 #include "pleat/solve/metric/wide_metric.hpp"
 #include "pleat/solve/sparse/block_refit.hpp"
+#include "pleat/solve/sparse/block_rounding.hpp"
 #include "pleat/solve/sparse/block_selection.hpp"
+#include "pleat/solve/sparse/sparse_shrinkage.hpp"
 
 #include <algorithm>
 #include <array>
@@ -21,6 +23,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace pleat {
 inline namespace PLEAT_ABI {
@@ -39,9 +42,17 @@ inline namespace PLEAT_ABI {
 /// 4096 inputs or more, while a calibration holds no more than n / 8 samples, blocks are judged by
 /// the energy of their inputs, and keep the values of W.
 ///
-/// The smallest result has no block, and 4 bytes a block row. All blocks are W itself. For `error`,
-/// the bytes are halved between too few and enough. Cost: some 0.5 (m / r) n^3 multiply-adds, in
-/// double, and for each block row those of a Cholesky factorization of the columns that it keeps.
+/// In narrow storage there are more blocks in a budget. Their values are rounded to the nearest;
+/// but in int8 to int2, with a calibration that gives a metric, row by row in the metric of the
+/// columns that are kept, in a sweep in which later columns make up for the rounding of earlier
+/// ones, and then one by one, with their scales (see `Compressor<Dense<T>>`): in the calibration
+/// never worse than to the nearest.
+///
+/// The smallest result has no block, and 4 bytes a block row (and with fitted levels a table of
+/// these). All blocks are W itself, or W rounded. For `error`, the bytes are halved between too few
+/// and enough. Cost: some 0.5 (m / r) n^3 multiply-adds, in double, and for each block row those of
+/// a Cholesky factorization of the columns that it keeps, and of the factor of an inverse where
+/// they are rounded in a sweep.
 template <Real T>
 struct Compressor<BlockSparse<T>> {
   using Options = typename BlockSparse<T>::Options;
@@ -49,7 +60,7 @@ struct Compressor<BlockSparse<T>> {
   static BlockSparse<T> run(const ConstMatrixRef<T>& W, const Budget& budget,
                             const Calibration<T>& calibration, const Options& options) {
     Maker maker(W, calibration, options);
-    const std::size_t least = maker.bytes(0, 0);
+    const std::size_t least = maker.least_bytes();
     detail::require_budget("BlockSparse", W.rows(), W.cols(), budget, sizeof(T), least,
                            "a matrix without blocks");
     if (!budget.bounds_error())
@@ -64,6 +75,7 @@ struct Compressor<BlockSparse<T>> {
    public:
     Maker(const ConstMatrixRef<T>& W, const Calibration<T>& calibration, const Options& options)
         : W_(W),
+          storage_(detail::require_storage<T>(options.storage)),
           grid_(checked(W.rows(), W.cols(), options)),
           whole_(calibration),
           steady_(detail::steadied(calibration)),
@@ -82,16 +94,32 @@ struct Compressor<BlockSparse<T>> {
 
     [[nodiscard]] bool stopped() const { return stop_.stopped(); }
 
-    /// Of so many blocks with so many values.
-    [[nodiscard]] std::size_t bytes(std::size_t blocks, std::size_t values) const {
-      return values * sizeof(T) + blocks * index_bytes() +
-             static_cast<std::size_t>(grid_.tall()) * sizeof(std::uint32_t);
+    /// Of no block, and of all.
+    [[nodiscard]] std::size_t least_bytes() const {
+      return level_bytes(storage_) + static_cast<std::size_t>(grid_.tall()) * sizeof(std::uint32_t);
     }
     [[nodiscard]] std::size_t largest_bytes() const {
-      return bytes(by_size_.size(), static_cast<std::size_t>(W_.size()));
+      return least_bytes() + by_size_.size() * index_bytes() +
+             static_cast<std::size_t>(grid_.rows) * row_size(grid_.cols);
     }
 
     [[nodiscard]] BlockSparse<T> within(std::size_t limit) {
+      BlockSparse<T> native = native_within(limit);
+      if (!is_narrow(storage_)) return native;
+      BlockSparse<T> nearest = native.stored_as(storage_);
+      const detail::Grid grid = detail::Grid::of(storage_);
+      if (grid.span == 0 || calibration_.samples() == 0 || stopped()) return nearest;
+      const Matrix<double>& H = rounding_metric(grid);
+      if (H.size() == 0 || stopped()) return nearest;
+      auto rounded = detail::rounded_blocks(native, nearest, H, grid, report_.phase("round"));
+      return rounded && relative_error(W_, *rounded, whole_) < relative_error(W_, nearest, whole_)
+                 ? std::move(*rounded)
+                 : std::move(nearest);
+    }
+
+   private:
+    /// As many blocks as fit in narrow storage, with values as they are.
+    [[nodiscard]] BlockSparse<T> native_within(std::size_t limit) {
       const Matrix<bool> largest = kept_within(by_size_, limit);
       BlockSparse<T> plain(W_, grid_.block_rows, grid_.block_cols, largest);
       if (calibration_.samples() == 0 || largest.all() || stopped()) return plain;
@@ -111,14 +139,7 @@ struct Compressor<BlockSparse<T>> {
                  : std::move(plain);
     }
 
-   private:
     [[nodiscard]] static detail::BlockGrid checked(Index rows, Index cols, const Options& options) {
-      const Storage storage = detail::require_storage<T>(options.storage);
-      detail::require(!is_narrow(storage), [&] {
-        return "compress<BlockSparse>: blocks are stored in " +
-               std::string(to_string(native_storage<T>)) + ", not in " +
-               std::string(to_string(storage));
-      });
       detail::require(options.block_rows >= 1 && options.block_cols >= 1, [&] {
         return "compress<BlockSparse>: blocks have at least 1 row and 1 column, not " +
                detail::shape_text(options.block_rows, options.block_cols);
@@ -129,18 +150,26 @@ struct Compressor<BlockSparse<T>> {
     [[nodiscard]] std::size_t index_bytes() const {
       return grid_.wide() > (Index{1} << 16) ? sizeof(std::uint32_t) : sizeof(std::uint16_t);
     }
+    /// Of the values of a row that keeps so many.
+    [[nodiscard]] std::size_t row_size(Index kept) const {
+      return row_bytes(storage_, static_cast<std::size_t>(kept));
+    }
 
     /// What is left when blocks have been given up in this order until it fits.
     [[nodiscard]] Matrix<bool> kept_within(const detail::BlockOrder& order,
                                            std::size_t limit) const {
       Matrix<bool> kept = Matrix<bool>::Constant(grid_.tall(), grid_.wide(), true);
+      std::vector<Index> left(static_cast<std::size_t>(grid_.tall()), grid_.cols);
       std::size_t size = largest_bytes();
       for (std::size_t k = 0; k < order.size() && size > limit; ++k) {
         const Index i = order[k] % grid_.tall();
         const Index j = order[k] / grid_.tall();
         kept(i, j) = false;
-        size -=
-            static_cast<std::size_t>(grid_.height(i) * grid_.width(j)) * sizeof(T) + index_bytes();
+        Index& columns = left[static_cast<std::size_t>(i)];
+        const std::size_t before = row_size(columns);
+        columns -= grid_.width(j);
+        size -= static_cast<std::size_t>(grid_.height(i)) * (before - row_size(columns)) +
+                index_bytes();
       }
       return kept;
     }
@@ -183,6 +212,15 @@ struct Compressor<BlockSparse<T>> {
       G_ = detail::fitting_gram(detail::shrunk(std::move(G_), a));
       if (stopped()) return;
       find_order(some.first, some.second, share);
+    }
+
+    /// What values are rounded in: the metric that blocks were chosen in; where all are kept, none
+    /// was, and it is that of rounding.
+    [[nodiscard]] const Matrix<double>& rounding_metric(const detail::Grid& grid) {
+      if (prepared_ || rounding_.size() > 0 || detail::WideMetric<>::of(calibration_))
+        return prepared_ ? G_ : rounding_;
+      rounding_ = detail::fitting_gram(detail::rounding_gram(W_, whole_, grid, stop_.monitor()));
+      return rounding_;
     }
 
     void find_order(const Matrix<double>& rows, const detail::BlockGrid& part, double share) {
@@ -235,6 +273,7 @@ struct Compressor<BlockSparse<T>> {
     }
 
     const ConstMatrixRef<T>& W_;
+    Storage storage_;
     detail::BlockGrid grid_;
     const Calibration<T>& whole_;
     std::optional<Calibration<T>> steady_;
@@ -244,7 +283,8 @@ struct Compressor<BlockSparse<T>> {
     Matrix<double> weight_;  // scaled, its rows weighted
     double scale_ = 1;
     Vector<double> row_roots_;
-    Matrix<double> G_;  // scaled and shrunk; empty for none
+    Matrix<double> G_;         // scaled and shrunk; empty for none
+    Matrix<double> rounding_;  // the same for rounding alone
     detail::BlockOrder by_size_;
     detail::BlockOrder order_;
     bool prepared_ = false;

@@ -18,6 +18,7 @@
 #include "pleat/kernel/detail/narrow/semi_structured_dot.hpp"
 #include "pleat/kernel/detail/simd/arch.hpp"
 #include "pleat/kernel/detail/sparse/block_sparse.hpp"
+#include "pleat/kernel/detail/sparse/block_sparse_narrow.hpp"
 #include "pleat/kernel/detail/sparse/semi_structured.hpp"
 #include "pleat/kernel/detail/sparse/semi_structured_transpose.hpp"
 #include "pleat/kernel/detail/sparse/sparse.hpp"
@@ -115,6 +116,13 @@ struct Kernels {
       &BlockSparse<Arch, T>::scratch;
   static constexpr decltype(Contract::block_sparse_apply_transpose) block_sparse_apply_transpose =
       &BlockSparse<Arch, T>::apply_transpose;
+
+  static constexpr decltype(Contract::block_sparse_narrow_apply) block_sparse_narrow_apply =
+      &BlockSparseNarrow<Arch, T>::apply;
+  static constexpr decltype(Contract::block_sparse_narrow_scratch) block_sparse_narrow_scratch =
+      &BlockSparseNarrow<Arch, T>::scratch;
+  static constexpr decltype(Contract::block_sparse_narrow_apply_transpose)
+      block_sparse_narrow_apply_transpose = &BlockSparseNarrow<Arch, T>::apply_transpose;
 };
 
 template <class Arch, class Dots, class T>
@@ -149,6 +157,9 @@ template <class Arch, class Dots, class T>
       .block_sparse_apply = K::block_sparse_apply,
       .block_sparse_scratch = K::block_sparse_scratch,
       .block_sparse_apply_transpose = K::block_sparse_apply_transpose,
+      .block_sparse_narrow_apply = K::block_sparse_narrow_apply,
+      .block_sparse_narrow_scratch = K::block_sparse_narrow_scratch,
+      .block_sparse_narrow_apply_transpose = K::block_sparse_narrow_apply_transpose,
   };
 }
 

@@ -5,6 +5,7 @@
 #include "pleat/kernel/detail/simd/multiply_add.hpp"
 #include "pleat/kernel/detail/simd/xsimd.hpp"
 #include "pleat/kernel/detail/sparse/block_sparse_wide.hpp"
+#include "pleat/kernel/detail/sparse/block_strips.hpp"
 #include "pleat/kernel/regime.hpp"
 #include "pleat/kernel/table.hpp"
 
@@ -23,6 +24,9 @@ template <class Arch, class T>
 struct BlockSparse {
   using Batch = xsimd::batch<T, Arch>;
   using Wide = BlockSparseWide<Arch, T>;
+  using Strips = BlockStrips<Arch, T>;
+  using Strip = typename Strips::Strip;
+  using Inputs = typename Strips::Inputs;
   static constexpr std::size_t lanes = Batch::size;
   static constexpr std::size_t vectors = panel_rows / lanes;  // registers for a column of a strip
   static constexpr VectorUnit unit = VectorUnit::of(sizeof(Batch));
@@ -50,28 +54,6 @@ struct BlockSparse {
     return block_cols < most_cols ? most_cols / block_cols * block_cols : block_cols;
   }
 
-  /// Some blocks of a strip: at most `panel_rows` rows of a block row.
-  struct Strip {
-    const T* values;                    // column by column, `height` of each
-    const std::uint16_t* columns;       // where the blocks lie, in blocks; one pointer is null
-    const std::uint32_t* long_columns;  //
-    std::size_t blocks;
-    std::size_t height;
-    T* y;
-
-    [[nodiscard]] std::size_t column(std::size_t i) const {
-      return columns != nullptr ? std::size_t{columns[i]} : std::size_t{long_columns[i]};
-    }
-  };
-
-  /// The inputs that strips are multiplied by: the columns [first, first + cols) of W.
-  struct Inputs {
-    std::size_t width;  // of a block
-    std::size_t first;  // in blocks
-    std::size_t cols;
-    const T* x;  // samples side by side
-  };
-
   /// Adds `count` columns of G strips, whose inputs lie at `x`, and advances their weights.
   template <std::size_t G, std::size_t N, std::size_t V>
   [[gnu::always_inline]] static void columns(const T* (&w)[G], const T* const (&x)[G],
@@ -95,7 +77,7 @@ struct BlockSparse {
   template <std::size_t G, std::size_t N, std::size_t V>
   [[gnu::noinline]] static void tile(const Strip* strips, std::size_t blocks, const Inputs& in,
                                      std::size_t ldy, bool add) {
-    const std::size_t stride = G > 1 ? panel_rows : strips[0].height;
+    const std::size_t stride = G > 1 ? panel_rows : strips[0].pitch;
     const T* w[G];
     Batch sum[G][N][V];
     for (std::size_t g = 0; g < G; ++g) {
@@ -152,54 +134,6 @@ struct BlockSparse {
     one_strip<N>(strip, in, samples, ldy, add);
   }
 
-  /// Strips of a matrix: block row by block row, `each` of every one.
-  struct Strips {
-    const BlockRows<T>& matrix;
-    std::size_t rows;
-    std::size_t each;
-    std::size_t count;
-
-    Strips(const BlockRows<T>& matrix_, std::size_t rows_)
-        : matrix(matrix_),
-          rows(rows_),
-          each((matrix_.block_rows + panel_rows - 1) / panel_rows),
-          count(rows_ / matrix_.block_rows * each +
-                (rows_ % matrix_.block_rows + panel_rows - 1) / panel_rows) {}
-
-    /// The first of the entries [begin, end) that is not left of a block.
-    [[nodiscard]] std::size_t from(std::size_t begin, std::size_t end, std::size_t column) const {
-      while (begin < end) {
-        const std::size_t middle = begin + (end - begin) / 2;
-        const std::size_t at = matrix.columns != nullptr ? std::size_t{matrix.columns[middle]}
-                                                         : std::size_t{matrix.long_columns[middle]};
-        if (at < column) begin = middle + 1;
-        else end = middle;
-      }
-      return begin;
-    }
-
-    /// A strip of those blocks that lie in [first, last), and its rows of `y`.
-    [[nodiscard]] Strip at(std::size_t strip, std::size_t first, std::size_t last, T* y) const {
-      const std::size_t row = strip / each;
-      const std::size_t above = strip % each * panel_rows;
-      const std::size_t top = row * matrix.block_rows;
-      const std::size_t height = rows - top < matrix.block_rows ? rows - top : matrix.block_rows;
-      const auto start = static_cast<std::size_t>(matrix.starts[row]);
-      const auto end = static_cast<std::size_t>(matrix.starts[row + 1]);
-      const auto offset = static_cast<std::size_t>(matrix.offsets[row]);
-      const std::size_t kept =
-          (static_cast<std::size_t>(matrix.offsets[row + 1]) - offset) / height;
-      const std::size_t begin = from(start, end, first);
-      const std::size_t own = height - above < panel_rows ? height - above : panel_rows;
-      return {matrix.values + offset + above * kept + (begin - start) * matrix.block_cols * own,
-              matrix.columns != nullptr ? matrix.columns + begin : nullptr,
-              matrix.columns != nullptr ? nullptr : matrix.long_columns + begin,
-              from(begin, end, last) - begin,
-              own,
-              y + top + above};
-    }
-  };
-
   /// All strips by no more samples than a tile takes: several at once, far apart, where there are
   /// accumulators to spare, as far as they have blocks alike.
   template <std::size_t N = tile_samples>
@@ -228,9 +162,7 @@ struct BlockSparse {
           for (std::size_t g = 0; g < together; ++g) {
             Strip& rest = set[g];
             rest.values += common * in.width * panel_rows;
-            if (rest.columns != nullptr) rest.columns += common;
-            else rest.long_columns += common;
-            rest.blocks -= common;
+            rest.leave(common);
           }
         }
         for (const Strip& rest : set) one_strip<N>(rest, in, samples, ldy, add || common > 0);
@@ -271,18 +203,30 @@ struct BlockSparse {
     const Strips strips(matrix, rows);
     if (batch == 1)  // one sample is packed as it lies
       return few_samples<1>(1, strips, {matrix.block_cols, 0, cols, x}, 1, y, ldy, add);
+    in_packs(matrix.block_cols, strips, cols, batch, x, ldx, y, ldy, add, scratch,
+             [&](const Inputs& in, std::size_t samples, T* to, bool adds) {
+               few_samples(padded(samples), strips, in, samples, to, ldy, adds);
+             });
+  }
+
+  /// The same for two samples or more and strips as a `Source` of them has them: samples are
+  /// packed, some columns at a time. What no more than one tile takes goes to `few(inputs, samples,
+  /// y, add)`.
+  template <class Source, class Few>
+  static void in_packs(std::size_t block_cols, const Source& strips, std::size_t cols,
+                       std::size_t batch, const T* x, std::size_t ldx, T* y, std::size_t ldy,
+                       bool add, T* scratch, const Few& few) {
     const bool wide = Wide::serves(batch);
     const std::size_t group = wide ? Wide::group_of(batch) : group_of(batch);
     const std::size_t most_samples = wide ? Wide::block_samples : block_samples;
-    const std::size_t deepest = depth_of(matrix.block_cols);
+    const std::size_t deepest = depth_of(block_cols);
     std::size_t k = 0;
     do {  // at least once: no columns still means that Y is overwritten
       const std::size_t depth = cols - k < deepest ? cols - k : deepest;
-      const std::size_t first = k / matrix.block_cols;
       const bool adds = add || k > 0;
       for (std::size_t j = 0; j < batch; j += most_samples) {
         const std::size_t samples = batch - j < most_samples ? batch - j : most_samples;
-        const Inputs in{matrix.block_cols, first, depth, scratch};
+        const Inputs in{block_cols, k / block_cols, depth, scratch};
         T* const to = y + j * ldy;
         if constexpr (vectors == 1)
           if (wide) {
@@ -295,7 +239,7 @@ struct BlockSparse {
           }
         pack(samples, group, depth, x + j * ldx + k, ldx, scratch);
         if (samples <= group) {
-          few_samples(padded(samples), strips, in, samples, to, ldy, adds);
+          few(in, samples, to, adds);
           continue;
         }
         all_samples(samples, group, strips, in, to, ldy,
@@ -308,8 +252,8 @@ struct BlockSparse {
   }
 
   /// Calls by(samples, strip, inputs) for every group of samples of every strip.
-  template <class By>
-  static void all_samples(std::size_t samples, std::size_t group, const Strips& strips,
+  template <class Source, class By>
+  static void all_samples(std::size_t samples, std::size_t group, const Source& strips,
                           const Inputs& in, T* y, std::size_t ldy, const By& by) {
     const std::size_t last = in.first + (in.cols + in.width - 1) / in.width;
     for (std::size_t s = 0; s < strips.count; ++s) {
@@ -359,7 +303,7 @@ struct BlockSparse {
     for (std::size_t b = 0; b < strip.blocks; ++b) {
       const std::size_t first = strip.column(b) * width;
       const std::size_t last = cols - first < width ? cols : first + width;
-      for (std::size_t k = first; k < last; ++k, w += strip.height) {
+      for (std::size_t k = first; k < last; ++k, w += strip.pitch) {
         if (whole) {
           x[k] += dot(w, yv);
           continue;
@@ -381,9 +325,8 @@ struct BlockSparse {
     const Strips strips(matrix, rows);
     for (std::size_t s = 0; s < strips.count; ++s) {
       const Strip strip = strips.at(s, first / width, (last + width - 1) / width, nullptr);
-      const std::size_t top = s / strips.each * matrix.block_rows + s % strips.each * panel_rows;
       for (std::size_t j = 0; j < batch; ++j)
-        transposed_strip(strip, y + j * ldy + top, width, cols, x + j * ldx);
+        transposed_strip(strip, y + j * ldy + strips.top(s), width, cols, x + j * ldx);
     }
   }
 };

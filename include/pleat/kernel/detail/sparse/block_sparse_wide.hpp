@@ -66,7 +66,7 @@ struct BlockSparseWide {
       for (std::size_t s = 0; s < S; ++s)
         sum[r][s] = Batch::load_aligned(out + (r * S + s) * lanes);
     const T* w = strip.values + above;
-    const std::size_t stride = strip.height;
+    const std::size_t stride = strip.pitch;
     for (std::size_t i = 0; i < strip.blocks; ++i) {
       const std::size_t at = (strip.column(i) - in.first) * in.width;
       const std::size_t count = in.cols - at < in.width ? in.cols - at : in.width;
