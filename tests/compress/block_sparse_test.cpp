@@ -376,9 +376,6 @@ TEST_CASE("BlockSparse: refusals change nothing and say what would fit", "[block
   CHECK_THROWS_WITH(compress<BlockSparse>(W, keep(0.5), blocks_of<float>(16, -2)),
                     Contains("not 16 x -2"));
   CHECK_THROWS_WITH(
-      compress<BlockSparse>(W, keep(0.5), BlockSparse<float>::Options{.storage = Storage::int8}),
-      Contains("blocks are stored in f32, not in int8"));
-  CHECK_THROWS_WITH(
       compress<BlockSparse>(W, keep(0.5), BlockSparse<float>::Options{.storage = Storage::f64}),
       Contains("cannot store f64"));
   CHECK_THROWS_WITH(compress<BlockSparse>(W, bytes(7)),

@@ -150,7 +150,7 @@ TEMPLATE_TEST_CASE("products of narrow kept blocks are those of the widened ones
           const Matrix<bool> kept = some_blocks(random, rows, cols, size, percent);
           const BlockSparse<T> op(W, size.first, size.second, kept, storage);
           const BlockSparse<T> wide = op.stored_as(native_storage<T>);
-          for (const Index batch : {0, 1, 2, 3, 5, 16, 17, 26, 64}) {
+          for (const Index batch : {0, 1, 2, 3, 5, 17, 26, 64}) {
             CAPTURE(to_string(storage), rows, cols, size.first, size.second, percent, batch);
             const Matrix<T> X = random.matrix<T>(cols, batch);
             const Matrix<T> before = random.matrix<T>(rows, batch);
@@ -166,7 +166,7 @@ TEMPLATE_TEST_CASE("products of narrow kept blocks are those of the widened ones
             wide.apply_add(X, Y);
             CHECK(difference(Matrix<T>(y.view()), Y) == "");
             CHECK(y.gaps_untouched());
-            if (batch > 5 && batch != 16) continue;
+            if (batch > 5 && batch != 17) continue;
             Strided<T> back(cols, batch, std::numeric_limits<T>::quiet_NaN());
             Matrix<T> Z(cols, batch);
             op.apply_transpose(y.view(), back.view());
@@ -182,14 +182,14 @@ TEMPLATE_TEST_CASE("products of narrow kept blocks past the packed columns and s
   using T = TestType;
   Random random(643);
   for (const Storage storage : {Storage::f16, Storage::int8, Storage::int3_fitted})
-    for (const auto& size : {std::pair<Index, Index>{16, 16}, {16, 1}, {32, 7}, {9, 1100}})
-      for (const Index batch : {1, 6, 97, 193, 500}) {
+    for (const auto& size : {std::pair<Index, Index>{16, 1}, {32, 7}, {9, 300}, {9, 1100}})
+      for (const Index batch : {1, 6, 17, 200}) {
         CAPTURE(to_string(storage), size.first, size.second, batch);
-        const Matrix<T> W = random.matrix<T>(150, 2211);
-        const Matrix<bool> kept = some_blocks(random, 150, 2211, size, 50);
+        const Matrix<T> W = random.matrix<T>(70, 2211);
+        const Matrix<bool> kept = some_blocks(random, 70, 2211, size, 50);
         const BlockSparse<T> op(W, size.first, size.second, kept, storage);
         const Matrix<T> X = random.matrix<T>(2211, batch);
-        Matrix<T> Y = random.matrix<T>(150, batch);
+        Matrix<T> Y = random.matrix<T>(70, batch);
         Matrix<T> Z = Y;
         op.apply_add(X, Y);
         op.stored_as(native_storage<T>).apply_add(X, Z);

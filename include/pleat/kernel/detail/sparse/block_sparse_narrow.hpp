@@ -27,8 +27,10 @@ struct BlockSparseNarrow {
   static constexpr std::size_t most_together = 4;  // strips of `Native::few_samples`
 
   // Columns of a strip that are widened at once for few samples, as whole blocks: those of four
-  // strips stay in the first-level cache.
+  // strips stay in the first-level cache. Wider blocks are widened whole, up to a limit, and then
+  // in parts, so that no block asks for much scratch.
   static constexpr std::size_t piece_cols = 256 / sizeof(T);
+  static constexpr std::size_t widest = 4 * piece_cols;
   static constexpr std::size_t step = 8;  // columns begin to be widened at a multiple of it
 
   static constexpr std::size_t piece_blocks(std::size_t block_cols) {
@@ -36,17 +38,20 @@ struct BlockSparseNarrow {
   }
   /// Values that widened columns take, with those before the first, back to a multiple of `step`.
   static constexpr std::size_t widened(std::size_t cols) { return (cols + step - 1) * panel_rows; }
-  static std::size_t piece_values(std::size_t cols, std::size_t block_cols) {
-    const std::size_t most = piece_blocks(block_cols) * block_cols;
-    return widened(cols < most ? cols : most);
+  static std::size_t piece_values(std::size_t cols) {
+    return widened(cols < widest ? cols : widest);
   }
-  static std::size_t tile_values(std::size_t cols, std::size_t block_cols, std::size_t batch) {
-    const std::size_t few = most_together * piece_values(cols, block_cols);
-    if (batch < 2) return few;
-    const std::size_t depth = Native::depth_of(block_cols);
-    const std::size_t many = widened(cols < depth ? cols : depth);
-    return few < many ? many : few;
+  static std::size_t tile_values(std::size_t cols, std::size_t batch) {
+    const std::size_t few = most_together * piece_values(cols);
+    const std::size_t many = widened(cols < Native::most_cols ? cols : Native::most_cols);
+    return batch < 2 || many < few ? few : many;
   }
+  /// Samples at once: of blocks that are too wide to be widened once for many, those of a tile.
+  static constexpr std::size_t together_of(std::size_t block_cols, std::size_t batch) {
+    return block_cols > Native::most_cols && batch > Native::tile_samples ? Native::tile_samples
+                                                                          : batch;
+  }
+  static_assert(!Native::Wide::serves(Native::tile_samples));
 
   /// Strips whose values are in a panel, and where they are widened.
   struct Strips {
@@ -75,24 +80,60 @@ struct BlockSparseNarrow {
       return offset + part.above / panel_rows * each + part.before;
     }
 
-    /// The blocks [begin, begin + blocks) of a part, of which `left` columns of the panel are left,
-    /// with their values widened to `to`.
-    [[nodiscard]] Strip piece(const Part& part, std::size_t left, std::size_t begin,
-                              std::size_t blocks, T* to) const {
+    /// Columns of a block of a part.
+    [[nodiscard]] std::size_t width_of(const Part& part, std::size_t block) const {
+      const std::size_t width = all.matrix.block_cols;
+      const std::size_t first = part.strip.column(block) * width;
+      return cols - first < width ? cols - first : width;
+    }
+
+    /// `kept` columns of a part, after `skipped` ones of a block, as a strip of so many blocks with
+    /// their values widened to `to`; `left` columns of the panel are left of the part.
+    [[nodiscard]] Strip piece(const Part& part, std::size_t left, std::size_t block,
+                              std::size_t skipped, std::size_t blocks, std::size_t kept,
+                              T* to) const {
+      const std::size_t first = left + block * all.matrix.block_cols + skipped;
+      const std::size_t early = first % step;
       Strip strip = part.strip;
-      strip.leave(begin);
+      strip.leave(block);
       strip.blocks = blocks;
       strip.pitch = panel_rows;
-      strip.values = to;
-      if (blocks == 0) return strip;
-      const std::size_t width = all.matrix.block_cols;
-      const std::size_t last = strip.column(blocks - 1) * width;
-      const std::size_t kept = (blocks - 1) * width + (cols - last < width ? cols - last : width);
-      const std::size_t first = left + begin * width;
-      const std::size_t early = first % step;
-      DenseNarrow<Arch, T>::decode_any(format, panel, first - early, early + kept, to);
       strip.values = to + early * panel_rows;
+      if (kept > 0)
+        DenseNarrow<Arch, T>::decode_any(format, panel, first - early, early + kept, to);
       return strip;
+    }
+    /// Some whole blocks of a part.
+    [[nodiscard]] Strip piece(const Part& part, std::size_t left, std::size_t begin,
+                              std::size_t blocks, T* to) const {
+      std::size_t kept = 0;
+      if (blocks > 0)
+        kept = (blocks - 1) * all.matrix.block_cols + width_of(part, begin + blocks - 1);
+      return piece(part, left, begin, 0, blocks, kept, to);
+    }
+
+    /// Calls body(strip, skipped, end) for the blocks of a part from `begin` on, some of them at a
+    /// time: whole ones, or of one the columns after `skipped` ones, which are those that it would
+    /// have if the matrix ended at `end`.
+    template <class Body>
+    void pieces(const Part& part, std::size_t begin, const Body& body) const {
+      const std::size_t left = left_of(part);
+      const std::size_t width = all.matrix.block_cols;
+      const std::size_t blocks = part.strip.blocks;
+      const std::size_t most = piece_blocks(width);
+      for (std::size_t b = begin; b < blocks; b += most) {
+        if (width <= widest) {
+          const std::size_t rest = blocks - b;
+          body(piece(part, left, b, rest < most ? rest : most, tile), std::size_t{0}, cols);
+          continue;
+        }
+        const std::size_t own = width_of(part, b);
+        for (std::size_t skipped = 0; skipped < own; skipped += widest) {
+          const std::size_t kept = own - skipped < widest ? own - skipped : widest;
+          body(piece(part, left, b, skipped, 1, kept, tile), skipped,
+               part.strip.column(b) * width + kept);
+        }
+      }
     }
 
     /// All blocks of a strip in [first, last).
@@ -104,17 +145,18 @@ struct BlockSparseNarrow {
 
   /// The blocks of a part from `begin` on by no more samples than a tile takes.
   template <std::size_t N>
-  static void one_part(const Strips& strips, const Part& part, std::size_t left, std::size_t begin,
-                       const Inputs& in, std::size_t samples, std::size_t ldy, bool add) {
-    const std::size_t most = piece_blocks(in.width);
-    do {  // at least once: no block still means that Y is overwritten
-      const std::size_t rest = part.strip.blocks - begin;
-      const std::size_t count = rest < most ? rest : most;
-      Native::template one_strip<N>(strips.piece(part, left, begin, count, strips.tile), in,
-                                    samples, ldy, add);
-      begin += count;
+  static void one_part(const Strips& strips, const Part& part, std::size_t begin, const Inputs& in,
+                       std::size_t samples, std::size_t ldy, bool add) {
+    if (begin == part.strip.blocks && !add)  // no block still means that Y is overwritten
+      return Native::template one_strip<N>(strips.piece(part, 0, begin, 0, strips.tile), in,
+                                           samples, ldy, add);
+    strips.pieces(part, begin, [&](const Strip& strip, std::size_t skipped, std::size_t end) {
+      Inputs own = in;
+      if (end - in.first * in.width < in.cols) own.cols = end - in.first * in.width;
+      own.x += skipped * N;
+      Native::template one_strip<N>(strip, own, samples, ldy, add);
       add = true;
-    } while (begin < part.strip.blocks);
+    });
   }
 
   /// As `BlockSparse::few_samples`.
@@ -130,9 +172,9 @@ struct BlockSparseNarrow {
     const std::size_t last = in.first + (in.cols + in.width - 1) / in.width;
     std::size_t done = 0;
     if constexpr (together > 1) {
-      const std::size_t size = piece_values(strips.cols, in.width);
+      const std::size_t size = piece_values(strips.cols);
       const std::size_t at_once = piece_blocks(in.width);
-      const std::size_t quarter = strips.count / together;
+      const std::size_t quarter = in.width <= widest ? strips.count / together : 0;
       for (std::size_t i = 0; i < quarter; ++i) {
         Part parts[together];
         std::size_t left[together];
@@ -154,15 +196,12 @@ struct BlockSparseNarrow {
           Native::template tile<together, N, Native::vectors>(set, count, in, ldy, add || b > 0);
         }
         for (std::size_t g = 0; g < together; ++g)
-          if (common == 0 || common < parts[g].strip.blocks)
-            one_part<N>(strips, parts[g], left[g], common, in, samples, ldy, add || common > 0);
+          one_part<N>(strips, parts[g], common, in, samples, ldy, add || common > 0);
       }
       done = quarter * together;
     }
-    for (; done < strips.count; ++done) {
-      const Part part = strips.all.part(done, in.first, last, y);
-      one_part<N>(strips, part, strips.left_of(part), 0, in, samples, ldy, add);
-    }
+    for (; done < strips.count; ++done)
+      one_part<N>(strips, strips.all.part(done, in.first, last, y), 0, in, samples, ldy, add);
   }
 
   static void apply(Format format, const BlockRows<T>& matrix, const std::uint8_t* panel,
@@ -170,16 +209,23 @@ struct BlockSparseNarrow {
                     std::size_t ldx, T* y, std::size_t ldy, bool add, T* scratch) {
     const Strips strips(format, matrix, panel, rows, cols, scratch);
     const std::size_t width = matrix.block_cols;
-    if (batch == 1) return few_samples<1>(1, strips, {width, 0, cols, x}, 1, y, ldy, add);
-    Native::in_packs(width, strips, cols, batch, x, ldx, y, ldy, add,
-                     scratch + tile_values(cols, width, batch),
-                     [&](const Inputs& in, std::size_t samples, T* to, bool adds) {
-                       few_samples(Native::padded(samples), strips, in, samples, to, ldy, adds);
-                     });
+    const std::size_t most = together_of(width, batch);
+    T* const packed = scratch + tile_values(cols, batch);
+    for (std::size_t j = 0; j < batch; j += most) {
+      const std::size_t some = batch - j < most ? batch - j : most;
+      if (some == 1)
+        few_samples<1>(1, strips, {width, 0, cols, x + j * ldx}, 1, y + j * ldy, ldy, add);
+      else
+        Native::in_packs(width, strips, cols, some, x + j * ldx, ldx, y + j * ldy, ldy, add, packed,
+                         [&](const Inputs& in, std::size_t samples, T* to, bool adds) {
+                           few_samples(Native::padded(samples), strips, in, samples, to, ldy, adds);
+                         });
+    }
   }
 
   static std::size_t scratch(std::size_t cols, std::size_t block_cols, std::size_t batch) {
-    return tile_values(cols, block_cols, batch) + Native::scratch(cols, block_cols, batch);
+    return tile_values(cols, batch) +
+           Native::scratch(cols, block_cols, together_of(block_cols, batch));
   }
 
   /// X = W^T Y for the columns [first, last), whole blocks.
@@ -191,21 +237,18 @@ struct BlockSparseNarrow {
       for (std::size_t k = first; k < last; ++k) x[j * ldx + k] = T(0);
     const std::size_t width = matrix.block_cols;
     const Strips strips(format, matrix, panel, rows, cols, scratch);
-    const std::size_t most = piece_blocks(width);
     for (std::size_t s = 0; s < strips.count; ++s) {
       const Part part = strips.all.part(s, first / width, (last + width - 1) / width, nullptr);
-      const std::size_t left = strips.left_of(part);
       const T* const own = y + strips.all.top(s);
       bool any = false;
       for (std::size_t j = 0; j < batch && !any; ++j)
         for (std::size_t i = 0; i < part.strip.height; ++i)
           any = any || !(own[j * ldy + i] == T(0));
-      for (std::size_t b = 0; any && b < part.strip.blocks; b += most) {
-        const std::size_t rest = part.strip.blocks - b;
-        const Strip strip = strips.piece(part, left, b, rest < most ? rest : most, scratch);
+      if (!any) continue;
+      strips.pieces(part, 0, [&](const Strip& strip, std::size_t skipped, std::size_t end) {
         for (std::size_t j = 0; j < batch; ++j)
-          Native::transposed_strip(strip, own + j * ldy, width, cols, x + j * ldx);
-      }
+          Native::transposed_strip(strip, own + j * ldy, width, end, x + j * ldx + skipped);
+      });
     }
   }
 };
