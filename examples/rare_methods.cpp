@@ -30,6 +30,7 @@ std::vector<Method> rare_methods() {
       method<pleat::Monarch>("Monarch", {0.5, 0.25}, rare),
       method<pleat::Kronecker>("Kronecker", {0.5, 0.25}, rare),
       method<pleat::BlockSparse>("BlockSparse", {0.5, 0.25}, rare),
+      method<pleat::BlockSparse>("BlockSparse-int8", {0.135}, rare, {pleat::Storage::int8}),
       {"2:4+LowRank", {0.575}, rare, makers::semi_structured_and_low_rank, {}},
       {"Pairs", {0.5, 0.75, 0.25}, rare, {}, {}, false, makers::fewer_units},
       {"Pairs+SemiStructured", {0.5, 0.75}, rare, semi_structured, {}, false, makers::fewer_units},
