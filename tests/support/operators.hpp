@@ -763,9 +763,9 @@ auto operator_list() {
             }},
       Entry{"BlockSparse of 5 x 3 in int3",
             [](S s, Index m, Index n) { return narrow_block_sparse(s, m, n, 5, 3, Storage::int3); }},
-      Entry{"BlockSparse of 32 x 32 in int4, fitted",
+      Entry{"BlockSparse of 20 x 32 in int4, fitted",
             [](S s, Index m, Index n) {
-              return narrow_block_sparse(s, m, n, 32, 32, Storage::int4_fitted);
+              return narrow_block_sparse(s, m, n, 20, 32, Storage::int4_fitted);
             }},
       Entry{"RowSparse of masks",
             [](S s, Index m, Index n) { return row_sparse(s, m, n, (n + 1) / 2); }},
