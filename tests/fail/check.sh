@@ -1,10 +1,16 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# check.sh <source> <compiler> <flags...>: the source must compile; with PLEAT_SHOULD_FAIL defined
-# it must not, nor with the flags of its line "// Flags: ..." if it has one, and what the compiler
-# says must match its line "// Expected: <regular expression>". Of flags that is the first error:
-# whatever else they lead to, the reason stands before it.
+# check.sh [--failure] <source> <compiler> <flags...>: the source must compile, which --failure
+# leaves out; with PLEAT_SHOULD_FAIL defined it must not, nor with the flags of its line
+# "// Flags: ..." if it has one, and what the compiler says must match its line
+# "// Expected: <regular expression>". Of flags that is the first error: whatever else they lead to,
+# the reason stands before it.
 set -euo pipefail
+success=1
+if [[ $1 == --failure ]]; then
+  success=
+  shift
+fi
 source=$1
 shift
 
@@ -13,7 +19,7 @@ if [[ -z $expected ]]; then
   echo "$source has no line \"// Expected: ...\""
   exit 1
 fi
-if ! "$@" -fsyntax-only "$source"; then
+if [[ -n $success ]] && ! "$@" -fsyntax-only "$source"; then
   echo "$source does not compile even without PLEAT_SHOULD_FAIL"
   exit 1
 fi

@@ -6,6 +6,10 @@
 
 #include "other.hpp"
 
+#ifdef CONSUMER_INCLUDES_ALL_ONCE
+#include <pleat/core/compose.hpp>
+#else
 #include <pleat/pleat.hpp>
+#endif
 
 pleat::AnyOperator<float> twice(const pleat::AnyOperator<float>& op) { return pleat::Sum(op, op); }
