@@ -30,7 +30,7 @@ using DenseOptions = typename Dense<T>::Options;
 template <Real T>
 using SemiStructuredOptions = typename SemiStructured<T>::Options;
 template <Real T>
-using LowRankOptions = typename LowRank<T>::Options;
+using OptionsOfLowRank = typename LowRank<T>::Options;
 
 /// Whether every value is an integer of the grid times its scale.
 bool lies_on(const Grid& grid, const Matrix<double>& Qt, const Matrix<double>& scales) {
@@ -438,7 +438,7 @@ TEST_CASE("what is made in rotated inputs is the core of theirs, times the rotat
       check_made_in_rotated_inputs<Dense, T>(DenseOptions<T>(), m, n, block);
       check_made_in_rotated_inputs<SemiStructured, T>(SemiStructuredOptions<T>{.pattern = {2, 4}},
                                                       m, n, block);
-      check_made_in_rotated_inputs<LowRank, T>(LowRankOptions<T>{.rank = 1}, m, n, block);
+      check_made_in_rotated_inputs<LowRank, T>(OptionsOfLowRank<T>{.rank = 1}, m, n, block);
       INFO(m << " x " << n);
       const Matrix<T> W = random.matrix<T>(m, n);
       const auto H = Hadamard<T>::with_random_signs(n, block, 5);
