@@ -22,7 +22,7 @@
 namespace pleat::test {
 namespace {
 
-constexpr Storage narrow_storages[] = {
+constexpr Storage storages_of_blocks[] = {
     Storage::bf16, Storage::f16,         Storage::int8,        Storage::int4,       Storage::int3,
     Storage::int2, Storage::int4_fitted, Storage::int3_fitted, Storage::int2_fitted};
 
@@ -74,7 +74,7 @@ TEMPLATE_TEST_CASE("narrow kept blocks are those of dense rows", "[matrix][block
                    float, double) {
   using T = TestType;
   Random random(641);
-  for (const Storage storage : narrow_storages)
+  for (const Storage storage : storages_of_blocks)
     for (const auto& [rows, cols] :
          {std::pair<Index, Index>{0, 5}, {5, 0}, {1, 1}, {37, 41}, {16, 64}, {47, 131}, {64, 200}})
       for (const auto& size : narrow_blocks)
@@ -141,7 +141,7 @@ TEMPLATE_TEST_CASE("products of narrow kept blocks are those of the widened ones
                    "[matrix][block_sparse][storage]", float, double) {
   using T = TestType;
   Random random(642);
-  for (const Storage storage : narrow_storages)
+  for (const Storage storage : storages_of_blocks)
     for (const auto& [rows, cols] : {std::pair<Index, Index>{1, 1}, {17, 33}, {64, 96}, {150, 391}})
       for (const auto& size : narrow_blocks)
         for (const Index percent : {10, 60, 100}) {
@@ -309,7 +309,7 @@ TEST_CASE("numbers that narrow kept blocks do not have", "[matrix][block_sparse]
   for (const float bad : {nan, std::numeric_limits<float>::infinity()}) {
     Matrix<float> W = Matrix<float>::Ones(20, 30);
     W(17, 25) = bad;
-    for (const Storage storage : narrow_storages) {
+    for (const Storage storage : storages_of_blocks) {
       CAPTURE(to_string(storage), bad);
       if (has_scales(storage)) {
         CHECK_THROWS_WITH((BlockSparse<float>(W, 16, 10, kept, storage)),
@@ -325,7 +325,7 @@ TEST_CASE("numbers that narrow kept blocks do not have", "[matrix][block_sparse]
     // Where no block is kept, nothing matters.
     W(17, 25) = 1;
     W(18, 12) = bad;
-    for (const Storage storage : narrow_storages)
+    for (const Storage storage : storages_of_blocks)
       CHECK(BlockSparse<float>(W, 16, 10, kept, storage).to_dense().allFinite());
   }
   CHECK_THROWS_WITH((BlockSparse<float>(Matrix<float>::Ones(4, 4), 2, 2, Storage::f64)),
@@ -342,7 +342,7 @@ TEST_CASE("parts that are no narrow kept blocks are refused", "[matrix][block_sp
     CHECK_THROWS_AS(BlockSparse<float>::from_parts(parts), std::invalid_argument);
     CHECK_THROWS_WITH(BlockSparse<float>::from_parts(parts), Catch::Contains(text));
   };
-  for (const Storage storage : narrow_storages) {
+  for (const Storage storage : storages_of_blocks) {
     CAPTURE(to_string(storage));
     const Parts good =
         BlockSparse<float>(random.matrix<float>(21, 47), 8, 5, kept, storage).parts();
