@@ -22,12 +22,18 @@
 namespace pleat::test {
 namespace {
 
+#ifdef PLEAT_TEST_REDUCED
+constexpr Storage storages_of_blocks[] = {Storage::bf16, Storage::int8, Storage::int4,
+                                          Storage::int3_fitted};
+constexpr std::pair<Index, Index> narrow_blocks[] = {{1, 1},   {16, 16}, {5, 3},
+                                                     {40, 65}, {1, 19},  {100, 300}};
+#else
 constexpr Storage storages_of_blocks[] = {
     Storage::bf16, Storage::f16,         Storage::int8,        Storage::int4,       Storage::int3,
     Storage::int2, Storage::int4_fitted, Storage::int3_fitted, Storage::int2_fitted};
-
 constexpr std::pair<Index, Index> narrow_blocks[] = {
     {1, 1}, {16, 1}, {8, 8}, {16, 16}, {32, 32}, {5, 3}, {24, 7}, {40, 65}, {1, 19}, {100, 300}};
+#endif
 
 /// About `percent` of a hundred blocks, and none in every fourth block row.
 Matrix<bool> some_blocks(Random& random, Index rows, Index cols, std::pair<Index, Index> size,
