@@ -38,6 +38,7 @@ template <class = void>
     for (Index row = 0; row < grid.height(i); ++row) rows.push_back(grid.top(i) + row);
   }
   std::vector<AlikeRows> result;
+  result.reserve(found.size());
   for (auto& [columns, rows] : found) result.push_back({columns, std::move(rows)});
   return result;
 }
