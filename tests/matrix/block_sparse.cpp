@@ -3,6 +3,7 @@
 #include "pleat/matrix/block_sparse.hpp"
 
 #include "pleat/matrix/dense.hpp"
+#include "support/block_mask.hpp"
 #include "support/catch.hpp"
 #include "support/executors.hpp"
 #include "support/guarded.hpp"
@@ -25,16 +26,6 @@ namespace {
 constexpr std::pair<Index, Index> block_sizes[] = {{1, 1},   {16, 1},  {8, 8},   {16, 16},
                                                    {32, 32}, {5, 3},   {24, 7},  {40, 1},
                                                    {1, 19},  {100, 3}, {3, 1500}};
-
-/// Blocks kept in about `percent` of a hundred places, and none in every fourth block row.
-Matrix<bool> block_mask(Random& random, Index rows, Index cols, std::pair<Index, Index> size,
-                        Index percent) {
-  Matrix<bool> kept((rows + size.first - 1) / size.first, (cols + size.second - 1) / size.second);
-  for (Index i = 0; i < kept.rows(); ++i)
-    for (Index k = 0; k < kept.cols(); ++k)
-      kept(i, k) = random.integer(0, 99) < percent && (percent == 100 || i % 4 != 2);
-  return kept;
-}
 
 /// W where blocks are kept, and zeros.
 template <Real T>

@@ -2,6 +2,7 @@
 // Kept blocks in narrow storage: what it rounds to, what files hold, and its products.
 #include "pleat/matrix/block_sparse.hpp"
 #include "pleat/matrix/dense.hpp"
+#include "support/block_mask.hpp"
 #include "support/catch.hpp"
 #include "support/executors.hpp"
 #include "support/guarded.hpp"
@@ -34,16 +35,6 @@ constexpr Storage storages_of_blocks[] = {
 constexpr std::pair<Index, Index> narrow_blocks[] = {
     {1, 1}, {16, 1}, {8, 8}, {16, 16}, {32, 32}, {5, 3}, {24, 7}, {40, 65}, {1, 19}, {100, 300}};
 #endif
-
-/// About `percent` of a hundred blocks, and none in every fourth block row.
-Matrix<bool> some_blocks(Random& random, Index rows, Index cols, std::pair<Index, Index> size,
-                         Index percent) {
-  Matrix<bool> kept((rows + size.first - 1) / size.first, (cols + size.second - 1) / size.second);
-  for (Index i = 0; i < kept.rows(); ++i)
-    for (Index k = 0; k < kept.cols(); ++k)
-      kept(i, k) = random.integer(0, 99) < percent && (percent == 100 || i % 4 != 2);
-  return kept;
-}
 
 /// The columns of W that a row keeps.
 std::vector<Index> columns_of_row(const Matrix<bool>& kept, Index row, Index cols,
@@ -87,7 +78,7 @@ TEMPLATE_TEST_CASE("narrow kept blocks are those of dense rows", "[matrix][block
         for (const Index percent : {0, 50, 100}) {
           CAPTURE(to_string(storage), rows, cols, size.first, size.second, percent);
           const Matrix<T> W = random.matrix<T>(rows, cols);
-          const Matrix<bool> kept = some_blocks(random, rows, cols, size, percent);
+          const Matrix<bool> kept = block_mask(random, rows, cols, size, percent);
           const BlockSparse<T> native(W, size.first, size.second, kept);
           const BlockSparse<T> op(W, size.first, size.second, kept, storage);
           CHECK(op.storage() == storage);
@@ -153,7 +144,7 @@ TEMPLATE_TEST_CASE("products of narrow kept blocks are those of the widened ones
         for (const Index percent : {10, 60, 100}) {
           if (reduced && percent == 10) continue;
           const Matrix<T> W = random.matrix<T>(rows, cols);
-          const Matrix<bool> kept = some_blocks(random, rows, cols, size, percent);
+          const Matrix<bool> kept = block_mask(random, rows, cols, size, percent);
           const BlockSparse<T> op(W, size.first, size.second, kept, storage);
           const BlockSparse<T> wide = op.stored_as(native_storage<T>);
           for (const Index batch : {0, 1, 2, 3, 5, 17, 26, 64}) {
@@ -192,7 +183,7 @@ TEMPLATE_TEST_CASE("products of narrow kept blocks past the packed columns and s
       for (const Index batch : {1, 6, 17, 200}) {
         CAPTURE(to_string(storage), size.first, size.second, batch);
         const Matrix<T> W = random.matrix<T>(70, 2211);
-        const Matrix<bool> kept = some_blocks(random, 70, 2211, size, 50);
+        const Matrix<bool> kept = block_mask(random, 70, 2211, size, 50);
         const BlockSparse<T> op(W, size.first, size.second, kept, storage);
         const Matrix<T> X = random.matrix<T>(2211, batch);
         Matrix<T> Y = random.matrix<T>(70, batch);
@@ -222,7 +213,7 @@ TEMPLATE_TEST_CASE("products of narrow kept blocks stay within X and Y",
       for (const Index cols : {1, 6, 67})
         for (const auto& size : narrow_blocks) {
           const Matrix<T> W = random.matrix<T>(rows, cols);
-          const Matrix<bool> kept = some_blocks(random, rows, cols, size, 70);
+          const Matrix<bool> kept = block_mask(random, rows, cols, size, 70);
           const BlockSparse<T> op(W, size.first, size.second, kept, storage);
           for (const Index batch : {1, 3, 16, 64})
             for (const Guard guard : {Guard::before, Guard::after}) {
@@ -243,7 +234,7 @@ TEMPLATE_TEST_CASE("narrow kept blocks of any size are near a power of two",
   using T = TestType;
   Random random(645);
   const Matrix<T> W = random.matrix<T>(40, 70);
-  const Matrix<bool> kept = some_blocks(random, 40, 70, {16, 5}, 60);
+  const Matrix<bool> kept = block_mask(random, 40, 70, {16, 5}, 60);
   const Matrix<T> masked = BlockSparse<T>(W, 16, 5, kept).to_dense();
   for (const Storage storage : {Storage::f16, Storage::int8, Storage::int4})
     for (const T factor : {T(1e-9), T(1e9), T(1e-30), T(1e30)}) {
@@ -276,7 +267,7 @@ TEMPLATE_TEST_CASE("narrow kept blocks of any size are near a power of two",
 TEST_CASE("narrow kept blocks with scales given", "[matrix][block_sparse][storage]") {
   Random random(646);
   const std::pair<Index, Index> size{8, 5};
-  const Matrix<bool> kept = some_blocks(random, 40, 300, size, 60);
+  const Matrix<bool> kept = block_mask(random, 40, 300, size, 60);
   for (const Storage storage : {Storage::int8, Storage::int4, Storage::int2}) {
     CAPTURE(to_string(storage));
     const Index group = group_of(storage);
@@ -342,7 +333,7 @@ TEST_CASE("numbers that narrow kept blocks do not have", "[matrix][block_sparse]
 
 TEST_CASE("parts that are no narrow kept blocks are refused", "[matrix][block_sparse][storage]") {
   Random random(647);
-  Matrix<bool> kept = some_blocks(random, 21, 47, {8, 5}, 60);
+  Matrix<bool> kept = block_mask(random, 21, 47, {8, 5}, 60);
   kept(2, 4) = true;
   const auto refused = [](const Parts& parts, const std::string& text) {
     CHECK_THROWS_AS(BlockSparse<float>::from_parts(parts), std::invalid_argument);

@@ -40,11 +40,12 @@ inline namespace PLEAT_ABI {
 /// vectorised over r only.
 ///
 /// Narrow values are widened as the call runs, 16 rows and some blocks at a time, and then
-/// multiplied as they would be had they been stored so: products are bit for bit the same. It saves
-/// bytes, not time: for up to 16 samples they run at 0.6 to 0.9 of the speed of values as they are
-/// (AVX-512; bf16 of 4096 x 4096 at 0.4 for one sample), for more at the same. Activations stay as
-/// they are. In memory, they lie in panels of 16 rows, and of as many columns as a multiple of 64
-/// (bf16 and f16: 8) has: many small block rows take much more there than is counted.
+/// multiplied as they would be had they been stored so: products are bit for bit the same where
+/// `exponent` is 0. It saves bytes, not time: for up to 16 samples they run at 0.6 to 0.9 of the
+/// speed of values as they are (AVX-512; bf16 of 4096 x 4096 at 0.4 of it for one sample and 0.6
+/// for four), for more at the same. Activations stay as they are. In memory, they lie in panels of
+/// 16 rows, and of as many columns as a multiple of 64 (bf16 and f16: 8) has: many small block rows
+/// take much more there than is counted.
 ///
 /// Source: E.-J. Im, K. Yelick and R. Vuduc, "Sparsity: optimization framework for sparse matrix
 /// kernels", IJHPCA 18(1), 2004, for the format.
