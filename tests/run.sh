@@ -49,7 +49,7 @@ Left out, and part of tests/run.sh --all:
 END
     ;;
   dev)
-    cmake --preset dev -DPLEAT_TEST_CONFIGURATIONS=ON -DPLEAT_TEST_UNITY=ON
+    cmake --preset dev -DPLEAT_TEST_CONFIGURATIONS=ON
     cmake --build --preset dev
     ;;
 esac

@@ -51,7 +51,8 @@ void check_activations(Options options, const Matrix<float>& W, const Matrix<flo
 
 }  // namespace
 
-TEST_CASE("activations: every maker gives its narrow parts what was asked for", "[activations]") {
+TEST_CASE("activations: every maker gives its narrow parts what was asked for",
+          "[activations][slow]") {
   Random random(61);
   const Matrix<float> W = random.matrix<float>(96, 80);
   const Matrix<float> X = random.matrix<float>(80, 5);

@@ -436,7 +436,7 @@ TEST_CASE("what ARMOR cannot do throws, and says why", "[armor]") {
              Contains("error(0.01) cannot be met: with blocks of 1 and 1"));
 }
 
-TEST_CASE("ARMOR on two layers of a sentence encoder", "[armor][real]") {
+TEST_CASE("ARMOR on two layers of a sentence encoder", "[armor][real][slow]") {
   const auto layers = RealLayers::open();
   if (!layers) return;
   struct Layer {

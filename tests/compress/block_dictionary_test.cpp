@@ -280,7 +280,7 @@ TEST_CASE("BlockDictionary: codes are at least those of orthogonal least squares
 }
 
 TEST_CASE("BlockDictionary: blind to scale, the same for any number of threads",
-          "[block_dictionary]") {
+          "[block_dictionary][slow]") {
   Random random(68);
   const Matrix<double> W = random.matrix<double>(200, 30);  // rows enough for some tasks
   const Matrix<double> X = correlated_inputs<double>(random, 30, 70);

@@ -200,7 +200,7 @@ TEST_CASE("calibrated rounding of a dense weight beats the nearest", "[rounding]
 }
 
 TEST_CASE("levels are fitted in the metric of the inputs, in every structure that rounds",
-          "[rounding]") {
+          "[rounding][slow]") {
   Random random(77);
   // What is heavily weighted has other numbers than the rest.
   Matrix<float> W = random.matrix<float>(48, 128);
@@ -336,7 +336,7 @@ TEST_CASE("weights of any size are rounded", "[rounding]") {
     }
 }
 
-TEST_CASE("calibrated rounding is blind to the scale of the weight", "[rounding]") {
+TEST_CASE("calibrated rounding is blind to the scale of the weight", "[rounding][slow]") {
   Random random(76);
   const auto check = [&]<class T>(T) {
     const Matrix<T> W = random.matrix<T>(12, 100);

@@ -89,7 +89,7 @@ Matrix<float> weight(Random& random, Index m, Index n) {
 
 }  // namespace
 
-TEST_CASE("few white samples are no worse than none", "[shrinkage]") {
+TEST_CASE("few white samples are no worse than none", "[shrinkage][slow]") {
   for (const auto& [name, make] : makers<float>())
     for (const Index samples : {8, 16, 32, 64, 256}) {
       // The mean of some layers: chance moves one of so few weights by some per cent.
@@ -130,7 +130,7 @@ TEST_CASE("as many samples as kept weights are no trap", "[shrinkage]") {
 }
 
 // Against what is best for all layers and samples of a kind: of a single draw the best is luck.
-TEST_CASE("what a calibration chooses is about the best that could be set", "[shrinkage]") {
+TEST_CASE("what a calibration chooses is about the best that could be set", "[shrinkage][slow]") {
   const std::vector<double> set{0.0, 0.01, 0.1, 0.4};
   for (const auto& [name, make] : makers<float>()) {
     double above = 0;

@@ -126,7 +126,7 @@ TEMPLATE_TEST_CASE("interleaved matrices: all heights, widths and ends, and noth
 }
 
 TEMPLATE_TEST_CASE("interleaved matrices: around the blocks of columns, rows and samples",
-                   "[kernel][guard][sweep]", float, double) {
+                   "[kernel][guard][slow]", float, double) {
   Random random(10);
   for (const std::size_t depth : {0U, 63U, 64U, 65U, 128U, 129U, 257U})
     for (const std::size_t batch : {1U, 23U, 24U, 25U, 47U, 49U, 97U})

@@ -136,7 +136,7 @@ TEMPLATE_TEST_CASE("sparse kernels: all forms of columns, all numbers of samples
 }
 
 TEMPLATE_TEST_CASE("sparse kernels: around the panels of rows and the tiles of columns",
-                   "[kernel][sweep]", float, double) {
+                   "[kernel][slow]", float, double) {
   using T = TestType;
   Random random(92);
   for (const std::size_t rows : {1U, 4U, 7U, 255U, 256U, 257U, 530U})
