@@ -66,10 +66,11 @@ TEST_CASE("small batches are read in place, large ones in blocks", "[kernel][reg
       for (std::size_t rows = 1; rows < 300; ++rows)
         if (kernel::dense_regime(avx2, 4, rows, cols, batch) == Regime::in_place)
           CHECK(kernel::dense_regime(avx2, 4, rows - 1, cols, batch) == Regime::in_place);
+  using Pattern = kernel::SemiStructuredPattern;
   const auto semi_structured = [](VectorUnit unit, std::size_t bytes, bool narrow,
-                                  bool halves = true) {
+                                  Pattern pattern = {2, 4}, bool permutes = true) {
     return first_blocked([=](std::size_t batch) {
-      return kernel::semi_structured_regime(unit, bytes, halves, true, narrow, batch);
+      return kernel::semi_structured_regime(unit, bytes, pattern, permutes, narrow, batch);
     });
   };
   CHECK(semi_structured(sse2, 4, false) == 24);
@@ -77,11 +78,24 @@ TEST_CASE("small batches are read in place, large ones in blocks", "[kernel][reg
   CHECK(semi_structured(avx512, 4, false) == 48);
   CHECK(semi_structured(avx512, 4, true) == 32);
   CHECK(semi_structured(avx512, 8, false) == 24);
-  // Other patterns than halves: always in place where registers and a permutation allow it.
-  CHECK(kernel::semi_structured_regime(avx512, 4, false, true, false, 999) == Regime::in_place);
-  CHECK(kernel::semi_structured_regime(avx512, 4, false, false, false, 999) == Regime::blocked);
-  CHECK(semi_structured(avx512, 4, true, false) == 32);
-  CHECK(semi_structured(avx2, 4, false, false) == 24);
+  CHECK(semi_structured(avx512, 4, false, {16, 32}) == 48);
+  // Other patterns than halves: always in place where registers and a permutation of one of them
+  // allow it, or a tile would have few products.
+  const auto never = [](VectorUnit unit, std::size_t bytes, Pattern pattern) {
+    return kernel::semi_structured_regime(unit, bytes, pattern, true, false, 999) ==
+           Regime::in_place;
+  };
+  CHECK(never(avx512, 4, {3, 16}));
+  CHECK(never(avx512, 4, {5, 8}));
+  CHECK(never(avx512, 4, {3, 32}));
+  CHECK(never(avx512, 8, {3, 8}));
+  CHECK_FALSE(never(avx2, 4, {3, 16}));
+  CHECK(semi_structured(avx512, 4, false, {4, 32}) == 48);
+  CHECK(semi_structured(avx512, 4, false, {1, 4}) == 48);
+  CHECK(semi_structured(avx512, 8, false, {3, 16}) == 24);
+  CHECK(semi_structured(avx512, 4, false, {3, 16}, false) == 48);
+  CHECK(semi_structured(avx512, 4, true, {3, 16}) == 32);
+  CHECK(semi_structured(avx2, 4, false, {3, 16}) == 24);
   CHECK(first_blocked([](std::size_t batch) { return kernel::narrow_regime(4, batch); }) == 9);
   CHECK(kernel::narrow_regime(8, 1) == Regime::blocked);
 }

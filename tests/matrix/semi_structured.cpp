@@ -260,6 +260,32 @@ TEMPLATE_TEST_CASE("N:M products are exact on whole numbers", "[matrix][semi_str
   }
 }
 
+TEMPLATE_TEST_CASE("what N:M makes of a sample is the same to the bit in any batch",
+                   "[matrix][semi_structured]", float, double) {
+  using T = TestType;
+  Random random(65);
+  // Words of codes that are those of several groups, of a part of one, and of both in one tile.
+  for (const SparsePattern pattern : std::vector<SparsePattern>{
+           {2, 4}, {1, 4}, {3, 8}, {3, 16}, {11, 16}, {1, 32}, {2, 32}, {6, 32}, {7, 32}, {31, 32}})
+    for (const auto& [rows, cols] : {std::pair<Index, Index>{530, 300}, {50, 1100}}) {
+      if (reduced && rows > 500 && pattern.group < 32) continue;
+      const auto W = with_pattern<T>(random, pattern, rows, cols);
+      const Matrix<T> X = random.matrix<T>(cols, 70);
+      for (const Storage storage : {native_storage<T>, Storage::int8}) {
+        const auto op =
+            SemiStructured<T>(W, pattern, storage).with_activations(Activations::native);
+        Matrix<T> alone(rows, X.cols());
+        for (Index j = 0; j < X.cols(); ++j) op.apply(X.col(j), alone.col(j));
+        for (const Index batch : {24, 32, 49, 70}) {
+          CAPTURE(to_string(pattern), rows, to_string(storage), batch);
+          Matrix<T> Y(rows, batch);
+          op.apply(X.leftCols(batch), Y);
+          CHECK(Y == alone.leftCols(batch));
+        }
+      }
+    }
+}
+
 TEMPLATE_TEST_CASE("N:M kernels stay within X and Y", "[matrix][semi_structured]", float, double) {
   Random random(63);
   for (const SparsePattern pattern : patterns)

@@ -52,12 +52,17 @@ enum class Regime {
 
 /// From here on a kernel of N of M transposes the samples: when they fill three vectors, and no
 /// less than make up for it. Narrow values, widened for every few samples that are read in place,
-/// make up for it from two vectors on. Where other than half are kept, and there are registers
-/// enough and an instruction that picks the inputs, they never do.
+/// make up for it from two vectors on. Where other than half are kept, there are registers enough,
+/// and an instruction picks the inputs of a group from one of them, they never do; nor where so few
+/// are kept that sums are loaded and stored for little.
 [[nodiscard, gnu::always_inline]] constexpr Regime semi_structured_regime(
-    VectorUnit unit, std::size_t scalar_bytes, bool halves, bool permutes, bool narrow,
-    std::size_t batch) noexcept {
-  if (!halves && permutes && !narrow && unit.registers == 32) return Regime::in_place;
+    VectorUnit unit, std::size_t scalar_bytes, SemiStructuredPattern pattern, bool permutes,
+    bool narrow, std::size_t batch) noexcept {
+  const bool is_half = 2 * pattern.kept == pattern.group;
+  const bool one_register = pattern.group > 4 && pattern.group * scalar_bytes <= unit.bytes;
+  const bool is_sparse = 8 * pattern.kept < pattern.group;
+  if (!is_half && permutes && !narrow && unit.registers == 32 && (one_register || is_sparse))
+    return Regime::in_place;
   const std::size_t vectors = (narrow ? 2 : 3) * unit.bytes / scalar_bytes;
   return batch < (vectors > 24 ? vectors : 24) ? Regime::in_place : Regime::blocked;
 }

@@ -40,9 +40,9 @@ struct SemiStructured {
   template <class Pattern>
   static constexpr bool permutes = Lanes<Arch, T, Pattern::group()>::permutes;
   template <class Pattern>
-  static constexpr bool is_few(bool narrow, std::size_t batch) {
-    return semi_structured_regime(unit, sizeof(T), Pattern::halves, permutes<Pattern>, narrow,
-                                  batch) == Regime::in_place;
+  static constexpr bool is_few(Pattern pattern, bool narrow, std::size_t batch) {
+    return semi_structured_regime(unit, sizeof(T), {pattern.kept(), Pattern::group()},
+                                  permutes<Pattern>, narrow, batch) == Regime::in_place;
   }
 
   /// P panels, far apart, by N samples that are read in place, or from a copy of the last columns.
@@ -236,7 +236,7 @@ struct SemiStructured {
       else return AnyPattern{{pattern.kept(), pattern.group()}};
     }();
     std::size_t j = 0;
-    while (!is_few<Pattern>(Values::narrow, batch - j)) {
+    while (!is_few(pattern, Values::narrow, batch - j)) {
       const std::size_t samples = least(batch - j, Blocked::template samples<decltype(of_many)>);
       Blocked::many_samples(of_many, samples, rows, cols, values, codes, x + j * ldx, ldx,
                             y + j * ldy, ldy, add, scratch);
@@ -278,8 +278,8 @@ struct SemiStructured {
   }
 
   static std::size_t scratch(std::size_t cols, std::size_t batch) {
-    using Half = KnownPattern<4, 2>;  // of all patterns the first that has many samples
-    return is_few<Half>(true, batch) ? 0 : Blocked::scratch(cols);
+    const KnownPattern<4, 2> half{};  // of all patterns the first that has many samples
+    return is_few(half, true, batch) ? 0 : Blocked::scratch(cols);
   }
 };
 

@@ -89,8 +89,12 @@ struct WidenedValues {
     return {format, values + p * stride, stride};
   }
   const T* block(std::size_t b, std::size_t count, Block& to) const {
-    DenseNarrow<Arch, T>::decode_any(format, values, b * block_values, count, to.value);
+    range(b * block_values, count, to.value);
     return to.value;
+  }
+  /// So many values of each row from `first` on, where a block begins.
+  void range(std::size_t first, std::size_t count, T* to) const {
+    DenseNarrow<Arch, T>::decode_any(format, values, first, count, to);
   }
 };
 
