@@ -78,7 +78,8 @@ TEST_CASE("small batches are read in place, large ones in blocks", "[kernel][reg
   CHECK(semi_structured(avx512, 4, false) == 48);
   CHECK(semi_structured(avx512, 4, true) == 32);
   CHECK(semi_structured(avx512, 8, false) == 24);
-  CHECK(semi_structured(avx512, 4, false, {16, 32}) == 48);
+  CHECK(semi_structured(avx512, 4, false, {8, 16}) == 48);
+  CHECK(semi_structured(avx512, 4, false, {16, 32}) == 32);
   // Other patterns than halves: always in place where registers and a permutation of one of them
   // allow it, or a tile would have few products.
   const auto never = [](VectorUnit unit, std::size_t bytes, Pattern pattern) {
@@ -91,11 +92,19 @@ TEST_CASE("small batches are read in place, large ones in blocks", "[kernel][reg
   CHECK(never(avx512, 8, {3, 8}));
   CHECK_FALSE(never(avx2, 4, {3, 16}));
   CHECK(semi_structured(avx512, 4, false, {4, 32}) == 48);
-  CHECK(semi_structured(avx512, 4, false, {1, 4}) == 48);
+  CHECK(semi_structured(avx512, 4, false, {1, 4}) == 32);
   CHECK(semi_structured(avx512, 8, false, {3, 16}) == 24);
-  CHECK(semi_structured(avx512, 4, false, {3, 16}, false) == 48);
+  CHECK(semi_structured(avx512, 4, false, {3, 16}, false) == 32);
   CHECK(semi_structured(avx512, 4, true, {3, 16}) == 32);
   CHECK(semi_structured(avx2, 4, false, {3, 16}) == 24);
+  const auto samples = kernel::semi_structured_tile_samples;
+  CHECK(samples(avx512, 4, true, false, 56) == 48);
+  CHECK(samples(avx512, 4, true, false, 57) == 57);
+  CHECK(samples(avx512, 4, true, false, 64) == 64);
+  CHECK(samples(avx512, 8, true, false, 28) == 24);
+  CHECK(samples(avx512, 4, false, false, 56) == 56);
+  CHECK(samples(avx512, 4, true, true, 56) == 56);
+  CHECK(samples(avx2, 4, true, false, 57) == 57);
   CHECK(first_blocked([](std::size_t batch) { return kernel::narrow_regime(4, batch); }) == 9);
   CHECK(kernel::narrow_regime(8, 1) == Regime::blocked);
 }

@@ -52,19 +52,33 @@ enum class Regime {
 
 /// From here on a kernel of N of M transposes the samples: when they fill three vectors, and no
 /// less than make up for it. Narrow values, widened for every few samples that are read in place,
-/// make up for it from two vectors on. Where other than half are kept, there are registers enough,
-/// and an instruction picks the inputs of a group from one of them, they never do; nor where so few
-/// are kept that sums are loaded and stored for little.
+/// make up for it from two vectors on, and so do halves of groups that fill more than one register,
+/// and other patterns of groups that do not. Where there are registers enough, and an instruction
+/// picks the inputs of a group from one of them, the latter never do, but for groups of four; nor
+/// where so few are kept that sums are loaded and stored for little.
 [[nodiscard, gnu::always_inline]] constexpr Regime semi_structured_regime(
     VectorUnit unit, std::size_t scalar_bytes, SemiStructuredPattern pattern, bool permutes,
     bool narrow, std::size_t batch) noexcept {
   const bool is_half = 2 * pattern.kept == pattern.group;
-  const bool one_register = pattern.group > 4 && pattern.group * scalar_bytes <= unit.bytes;
+  const bool one_register = pattern.group * scalar_bytes <= unit.bytes;
   const bool is_sparse = 8 * pattern.kept < pattern.group;
-  if (!is_half && permutes && !narrow && unit.registers == 32 && (one_register || is_sparse))
+  if (!is_half && permutes && !narrow && unit.registers == 32 &&
+      ((one_register && pattern.group > 4) || is_sparse))
     return Regime::in_place;
-  const std::size_t vectors = (narrow ? 2 : 3) * unit.bytes / scalar_bytes;
-  return batch < (vectors > 24 ? vectors : 24) ? Regime::in_place : Regime::blocked;
+  const std::size_t full = narrow || is_half != one_register ? 2 : 3;
+  const std::size_t least = full * unit.bytes / scalar_bytes;
+  return batch < (least > 24 ? least : 24) ? Regime::in_place : Regime::blocked;
+}
+
+/// Of some samples, as many as a tile has at most, those that are transposed: if the last vector is
+/// no more than half full, they are read in place faster where an instruction picks the inputs.
+[[nodiscard, gnu::always_inline]] constexpr std::size_t semi_structured_tile_samples(
+    VectorUnit unit, std::size_t scalar_bytes, bool permutes, bool narrow,
+    std::size_t samples) noexcept {
+  const std::size_t lanes = unit.bytes / scalar_bytes;
+  const std::size_t last = samples % lanes;
+  return permutes && !narrow && unit.registers == 32 && 2 * last <= lanes ? samples - last
+                                                                          : samples;
 }
 
 /// Whether a matrix with N of M columns kept is multiplied as a dense one, whose panels it then

@@ -237,7 +237,9 @@ struct SemiStructured {
     }();
     std::size_t j = 0;
     while (!is_few(pattern, Values::narrow, batch - j)) {
-      const std::size_t samples = least(batch - j, Blocked::template samples<decltype(of_many)>);
+      const std::size_t samples = semi_structured_tile_samples(
+          unit, sizeof(T), permutes<Pattern>, Values::narrow,
+          least(batch - j, Blocked::template samples<decltype(of_many)>));
       Blocked::many_samples(of_many, samples, rows, cols, values, codes, x + j * ldx, ldx,
                             y + j * ldy, ldy, add, scratch);
       j += samples;
