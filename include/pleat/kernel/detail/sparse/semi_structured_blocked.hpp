@@ -112,6 +112,7 @@ struct SemiStructuredBlocked {
     const std::size_t group = pattern.group();
     const std::size_t kept = pattern.kept();
     const std::size_t codes_of_word = pattern.codes();
+    const unsigned bits = pattern.bits();
     const std::size_t together = [&] {
       if constexpr (!Pattern::halves) return part.word_groups;
       else return word_groups({Pattern::kept_of_half, Pattern::group()});
@@ -147,7 +148,7 @@ struct SemiStructuredBlocked {
           // One register, and not the sum of two in each of the addresses that follow, which would
           // cost every multiply-add an instruction more.
           __asm__("" : "+r"(in));
-          word[q] >>= pattern.bits();
+          word[q] >>= bits;
           const Batch wv(w[q]);
           for (std::size_t v = 0; v < R; ++v)
             sum[q][v] =
@@ -161,7 +162,7 @@ struct SemiStructuredBlocked {
           next_word();
           if constexpr (!Pattern::halves)
             for (std::size_t q = 0; q < Q; ++q)
-              word[q] >>= static_cast<unsigned>(before * kept) * pattern.bits();
+              word[q] >>= static_cast<unsigned>(before * kept) * bits;
           const std::size_t end = least(groups, g + together - before);
           for (before = 0; g < end; ++g, input += group * pitch)
             for (std::size_t i = 0; i < kept; ++i) product();
