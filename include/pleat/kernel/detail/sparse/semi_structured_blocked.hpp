@@ -106,8 +106,9 @@ struct SemiStructuredBlocked {
   /// Rows `first` to `last`, Q at a time, by R vectors of samples, while the panel that comes next
   /// is fetched.
   template <std::size_t Q, std::size_t R, class Pattern>
-  static void some_rows(Pattern pattern, std::size_t first, std::size_t last, std::size_t groups,
-                        const Part& part, const T* inputs, T* panel, bool fresh) {
+  [[gnu::noinline]] static void some_rows(Pattern pattern, std::size_t first, std::size_t last,
+                                          std::size_t groups, const Part& part, const T* inputs,
+                                          T* panel, bool fresh) {
     constexpr std::size_t pitch = R * lanes;
     const std::size_t group = pattern.group();
     const std::size_t kept = pattern.kept();
