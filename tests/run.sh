@@ -5,7 +5,7 @@
 #   tests/run.sh            every suite, with one compiler: some ten minutes on two cores
 #   tests/run.sh --quick    the same
 #   tests/run.sh --all      every compiler, sanitizer and check, one test each: an hour on two
-#                           cores, and up to 6 GB of memory
+#                           cores, and up to 7 GB of memory
 #   tests/run.sh -R io      what follows is for ctest
 set -euo pipefail
 cd "$(dirname "$0")/.."
