@@ -38,8 +38,8 @@ case $preset in
 
 Left out, and part of tests/run.sh --all:
   other compilers and flags: g++, the address, undefined-behaviour and thread sanitizers with
-    fuzzing, -O3 -march=native, -ffast-math, aarch64 in an emulator, and conformance and
-    kernels compiled into the tests (here they are those of pleat::dispatch)
+    fuzzing, -O3 -march=native, -ffast-math, aarch64 in an emulator, and conformance with its
+    kernels compiled into the test (here they are those of pleat::dispatch)
   some shapes and samples of the conformance suite and of the kernels
   whether what must not compile does when the fault is taken out
   clang-tidy, every header alone and what the heaviest cost, instruction counts, a program without a

@@ -13,6 +13,7 @@
 #include <limits>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace pleat::test {
@@ -264,7 +265,7 @@ TEMPLATE_TEST_CASE("what N:M makes of a sample is the same to the bit in any bat
                    "[matrix][semi_structured]", float, double) {
   using T = TestType;
   Random random(65);
-  // Words of codes that are those of several groups, of a part of one, and of both in one tile.
+  // Words of codes of several groups and of a part of one; of 1:32, tiles that begin within one.
   for (const SparsePattern pattern : std::vector<SparsePattern>{
            {2, 4}, {1, 4}, {3, 8}, {3, 16}, {11, 16}, {1, 32}, {2, 32}, {6, 32}, {7, 32}, {31, 32}})
     for (const auto& [rows, cols] : {std::pair<Index, Index>{530, 300}, {50, 1100}}) {
