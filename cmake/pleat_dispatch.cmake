@@ -58,7 +58,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
   pleat_kernels(avx512_vnni kernels_dots xsimd::avx512bw Vnni512Dots<false> ${avx512} -mavx512vnni)
   pleat_kernels(
     avx512_vnni_bf16 kernels_dots xsimd::avx512bw Vnni512Dots<true> ${avx512} -mavx512vnni
-    -mavx512bf16
+    -mavx512bf16 -mavx512vbmi
   )
 else()
   set(PLEAT_BASELINE neon64)

@@ -34,6 +34,8 @@ TEST_CASE("the choice for CPUs that are not here", "[dispatch]") {
   CHECK(kernel::can_run(Level::avx2_vnni_vl, cpu));
   CHECK_FALSE(kernel::can_run(Level::avx2_vnni, cpu));
   cpu.avx512bf16 = true;
+  CHECK(kernel::best_level(cpu) == Level::avx512_vnni);
+  cpu.avx512vbmi = true;
   CHECK(kernel::best_level(cpu) == Level::avx512_vnni_bf16);
   CpuFeatures client = cpu;  // with AVX-VNNI and no AVX-512
   client.avxvnni = true;
@@ -47,7 +49,7 @@ TEST_CASE("the choice for CPUs that are not here", "[dispatch]") {
   arm.asimd_i8mm = true;
   CHECK(kernel::best_level(arm) == Level::neon64_dot_i8mm);
   const CpuFeatures all{true, true, true, true, true, true, true,
-                        true, true, true, true, true, true};
+                        true, true, true, true, true, true, true};
   for (const Level level : kernel::all_levels) CHECK(kernel::can_run(level, all));
   for (const Level level : kernel::all_levels)
     CHECK(kernel::below(kernel::below(level)) == kernel::below(level));

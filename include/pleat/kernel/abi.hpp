@@ -19,8 +19,9 @@
 #else
 #define PLEAT_KERNEL_ABI v0_dispatch
 #endif
-#elif defined(__AVX512F__) && defined(__AVX512CD__) && defined(__AVX512DQ__) && \
-    defined(__AVX512BW__) && defined(__AVX512VNNI__) && defined(__AVX512BF16__)
+#elif defined(__AVX512F__) && defined(__AVX512CD__) && defined(__AVX512DQ__) &&    \
+    defined(__AVX512BW__) && defined(__AVX512VNNI__) && defined(__AVX512BF16__) && \
+    defined(__AVX512VBMI__)
 #ifdef _OPENMP
 #define PLEAT_KERNEL_ABI v0_avx512_vnni_bf16_openmp
 #else

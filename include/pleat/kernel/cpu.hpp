@@ -10,7 +10,8 @@ inline namespace v0 {
 
 /// The instruction sets with kernels of their own, from the baseline of the platform up. Those of
 /// AVX2 with dot products come in two encodings: `avx2_vnni` in that of AVX, and `avx2_vnni_vl` in
-/// that of AVX-512.
+/// that of AVX-512. CPUs with bf16 have permutes of bytes (VBMI) as well, all but one generation of
+/// servers, which takes `avx512_vnni`.
 enum class Level {
   baseline,
   neon64_dot_i8mm,
@@ -51,6 +52,7 @@ struct CpuFeatures {
   bool avx512vl = false;
   bool avx512vnni = false;
   bool avx512bf16 = false;
+  bool avx512vbmi = false;
   bool avxvnni = false;
   bool asimd_dot = false;
   bool asimd_i8mm = false;
@@ -69,7 +71,7 @@ struct CpuFeatures {
     case Level::avx2_vnni_vl: return vnni;
     case Level::avx512: return avx512;
     case Level::avx512_vnni: return vnni;
-    case Level::avx512_vnni_bf16: return vnni && cpu.avx512bf16;
+    case Level::avx512_vnni_bf16: return vnni && cpu.avx512bf16 && cpu.avx512vbmi;
   }
   return false;
 }

@@ -144,42 +144,57 @@ struct CodePlace {
           group % groups * pattern.kept + within % codes};
 }
 
-/// Activations that share a scale where kept values of int8 meet int8: those that 64 values do.
-inline constexpr std::size_t picked_line_cols = 128;
+/// Words of kept values that meet activations of one scale: 64 of int8.
+inline constexpr std::size_t picked_line_words = 16;
 
-/// Where kept values of 2:4 (int8: and of 4:8, for the same code) meet rounded activations, a word
-/// of values of a row is a step: of so many columns, of which half are kept. In which of them each
-/// value lies say the controls: words of 32 bits a row, in which a value of a word of values has
-/// the bits that it has there, and for so many steps, the first in the lowest, the number of its
-/// column in the step.
+/// Whether kept values meet rounded activations in steps of halves: of 2:4, and int8 of 4:8 in the
+/// same code. A word of values of a row is a step: of so many columns, of which half are kept.
+[[nodiscard, gnu::always_inline]] constexpr bool has_half_steps(
+    Format format, SemiStructuredPattern pattern) noexcept {
+  return 2 * pattern.kept == pattern.group &&
+         (pattern.group == 4 || (pattern.group == 8 && format == Format::int8));
+}
 [[nodiscard, gnu::always_inline]] constexpr std::size_t picked_cols(Format format) noexcept {
   return 2 * word_cols(format);
 }
+/// Steps whose controls share a word of 32 bits a row.
 [[nodiscard, gnu::always_inline]] constexpr std::size_t control_steps(Format format) noexcept {
   return format == Format::bf16 ? 8 : 2;
 }
-/// Words of controls of a panel, one a row for each `control_steps`.
-[[nodiscard, gnu::always_inline]] constexpr std::size_t panel_controls(Format format,
-                                                                       std::size_t cols) noexcept {
-  const std::size_t together = picked_cols(format) * control_steps(format);
-  return (cols + together - 1) / together * panel_rows;
+
+/// Columns that the four values of a word of int8 can lie in, whatever the pattern: those of the
+/// groups that any of them belongs to.
+[[nodiscard, gnu::always_inline]] constexpr std::size_t picked_window(
+    SemiStructuredPattern pattern) noexcept {
+  const std::size_t groups = pattern.kept == 1 ? 4 : pattern.kept % 4 == 0 ? 1 : 2;
+  return groups * pattern.group;
 }
-/// Where the control of a kept value of a panel's first row lies, of those counted through a row.
+/// The column that the window of a kept value's word begins with, of those counted through a row.
+[[nodiscard, gnu::always_inline]] constexpr std::size_t window_begin(SemiStructuredPattern pattern,
+                                                                     std::size_t value) noexcept {
+  return value / 4 * 4 / pattern.kept * pattern.group;
+}
+
+/// Which columns kept values of a row meet say the controls, words of 32 bits a row, in which a
+/// value has the bits that it has in its word of values. In steps of halves these hold, for
+/// `control_steps`, the first in the lowest, the number of its column in the step; else the byte is
+/// that of its column in its window.
 struct ControlPlace {
   std::size_t word;
   unsigned shift;
+  std::size_t col;  ///< from which its number is counted
 };
-[[nodiscard, gnu::always_inline]] constexpr ControlPlace control_place(Format format,
-                                                                       std::size_t value) noexcept {
+/// Of a panel's first row.
+[[nodiscard, gnu::always_inline]] constexpr ControlPlace control_place(
+    Format format, SemiStructuredPattern pattern, std::size_t value) noexcept {
   const std::size_t step = value / word_cols(format);
-  const std::size_t steps = control_steps(format);
   const std::size_t bits = 32 / word_cols(format);
-  return {step / steps * panel_rows,
-          static_cast<unsigned>(value % word_cols(format) * bits + step % steps * (bits / steps))};
-}
-/// Sums of kept values of a panel, one a row for each `picked_line_cols`.
-[[nodiscard, gnu::always_inline]] constexpr std::size_t panel_sums(std::size_t cols) noexcept {
-  return (cols + picked_line_cols - 1) / picked_line_cols * panel_rows;
+  const auto shift = static_cast<unsigned>(value % word_cols(format) * bits);
+  if (!has_half_steps(format, pattern))
+    return {step * panel_rows, shift, window_begin(pattern, value)};
+  const std::size_t steps = control_steps(format);
+  return {step / steps * panel_rows, shift + static_cast<unsigned>(step % steps * (bits / steps)),
+          step * picked_cols(format)};
 }
 
 /// Narrow values are widened in blocks of so many of a row.
@@ -189,6 +204,25 @@ inline constexpr std::size_t block_values = 16;
 [[nodiscard, gnu::always_inline]] constexpr std::size_t row_values(SemiStructuredPattern pattern,
                                                                    std::size_t cols) noexcept {
   return (cols + pattern.group - 1) / pattern.group * pattern.kept;
+}
+/// Words of values of a row.
+[[nodiscard, gnu::always_inline]] constexpr std::size_t row_words(Format format,
+                                                                  SemiStructuredPattern pattern,
+                                                                  std::size_t cols) noexcept {
+  return (row_values(pattern, cols) + word_cols(format) - 1) / word_cols(format);
+}
+/// Words of controls of a panel.
+[[nodiscard, gnu::always_inline]] constexpr std::size_t panel_controls(
+    Format format, SemiStructuredPattern pattern, std::size_t cols) noexcept {
+  const std::size_t together = has_half_steps(format, pattern) ? control_steps(format) : 1;
+  return (row_words(format, pattern, cols) + together - 1) / together * panel_rows;
+}
+/// Sums of kept values of a panel, one a row for each `picked_line_words`.
+[[nodiscard, gnu::always_inline]] constexpr std::size_t panel_sums(Format format,
+                                                                   SemiStructuredPattern pattern,
+                                                                   std::size_t cols) noexcept {
+  return (row_words(format, pattern, cols) + picked_line_words - 1) / picked_line_words *
+         panel_rows;
 }
 /// Words of codes of one panel.
 [[nodiscard, gnu::always_inline]] constexpr std::size_t panel_words(SemiStructuredPattern pattern,

@@ -98,6 +98,12 @@ enum class Regime {
   return scalar_bytes == 4 && batch <= 8 ? Regime::in_place : Regime::blocked;
 }
 
+/// Whether narrow weights of a block of many, each a call of a kernel, are held as they are
+/// besides.
+[[nodiscard]] constexpr bool holds_widened(std::size_t rows, std::size_t cols) noexcept {
+  return rows * cols <= 1024;
+}
+
 /// Whether `narrow_dot_apply` is a kernel of its own for weights and activations: where there are
 /// no dot products of them, it may be one in plain integers, which is slow; bf16 has none then.
 [[nodiscard]] constexpr bool has_narrow_dot(DotProducts dots, Format format,
@@ -130,18 +136,20 @@ enum class Regime {
   return Activations::native;
 }
 
-/// Whether `semi_structured_dot_apply` serves kept values of a pattern with such activations: int8
-/// where there are dot products of bytes, bf16 where there are those of bf16.
-[[nodiscard]] constexpr bool has_semi_structured_dot(DotProducts dots, Format format,
-                                                     SemiStructuredPattern pattern,
+/// Whether `semi_structured_dot_apply` serves kept values of a pattern with such activations by
+/// instructions made for them: int8 where there are dot products of bytes, and one instruction
+/// picks bytes from `picks`, as many as any four values of a row may need; bf16 of 2:4 where there
+/// are those of bf16.
+[[nodiscard]] constexpr bool has_semi_structured_dot(DotProducts dots, std::size_t picks,
+                                                     Format format, SemiStructuredPattern pattern,
                                                      Activations activations) noexcept {
-  const bool is_2_of_4 = pattern.kept == 2 && pattern.group == 4;
-  const bool is_4_of_8 = pattern.kept == 4 && pattern.group == 8;
   switch (format) {
     case Format::int8:
-      return has_byte_dots(dots) && activations == Activations::int8 && (is_2_of_4 || is_4_of_8);
+      return has_byte_dots(dots) && activations == Activations::int8 &&
+             (has_half_steps(format, pattern) || picked_window(pattern) <= picks);
     case Format::bf16:
-      return activations == Activations::bf16 && is_2_of_4 && dots == DotProducts::int8_bf16;
+      return activations == Activations::bf16 && has_half_steps(format, pattern) &&
+             dots == DotProducts::int8_bf16;
     default: return false;
   }
 }
@@ -153,11 +161,29 @@ enum class Regime {
   return scale_group(format) == 0 || scale_group(format) % pattern.kept == 0;
 }
 
+/// How kept values that meet rounded activations are multiplied.
+enum class SparseDot {
+  kept,   ///< by `semi_structured_dot_apply`, in plain loops where there are no instructions
+  dense,  ///< as a dense matrix in the same format, by `narrow_dot_apply`
+};
+
+/// A dense matrix serves where there are no instructions for kept values, or these would be no
+/// faster.
+[[nodiscard]] constexpr SparseDot sparse_dot(DotProducts dots, std::size_t picks, Format format,
+                                             SemiStructuredPattern pattern,
+                                             Activations activations) noexcept {
+  return has_semi_structured_dot(dots, picks, format, pattern, activations) ||
+                 !has_dense_scales(format, pattern)
+             ? SparseDot::kept
+             : SparseDot::dense;
+}
+
 /// `automatic_activations` for kept values of a pattern: those of a kernel for it, if there are
 /// instructions for one; else those of a dense matrix, which the kept values can be multiplied as:
 /// that is faster than to widen them where they are integers and a quarter of all or more; int8
 /// without dot products of bytes, half.
-[[nodiscard]] constexpr Activations automatic_sparse_activations(DotProducts dots, Format format,
+[[nodiscard]] constexpr Activations automatic_sparse_activations(DotProducts dots,
+                                                                 std::size_t picks, Format format,
                                                                  SemiStructuredPattern pattern,
                                                                  std::size_t rows,
                                                                  std::size_t cols) noexcept {
@@ -165,8 +191,9 @@ enum class Regime {
   const std::size_t most = format == Format::int8 && !has_byte_dots(dots) ? 2 : 4;
   const bool as_dense = scale_group(format) != 0 && has_dense_scales(format, pattern) &&
                         pattern.group <= most * pattern.kept;
-  return as_dense || has_semi_structured_dot(dots, format, pattern, dense) ? dense
-                                                                           : Activations::native;
+  return as_dense || has_semi_structured_dot(dots, picks, format, pattern, dense)
+             ? dense
+             : Activations::native;
 }
 
 }  // namespace v0

@@ -59,8 +59,10 @@ struct Table {
   /// "avx512+vnni+bf16", "neon64", "neon64+dot+i8mm".
   const char* arch;
 
-  /// Its dot products.
+  /// Its dot products, and from how many bytes one instruction picks those that kept values of
+  /// int8 meet (see `picked_window`).
   DotProducts dots;
+  std::size_t picks;
 
   /// Y = W X (or Y += W X where `add`).
   ///   rows, cols        shape of W, or of the rows of it that this call covers
@@ -158,20 +160,23 @@ struct Table {
       std::size_t batch, const T* y, std::size_t ldy, T* x, std::size_t ldx);
 
   /// semi_structured_narrow_apply with the activations of each sample rounded, as
-  /// `narrow_dot_apply` does: for int8 values of 2:4 and 4:8 with int8 activations, one scale for
-  /// each `picked_line_cols` of a sample; and where `dots` has it, for bf16 values of 2:4 with
-  /// bf16. Null for double, and where there are no dot products of bytes.
+  /// `narrow_dot_apply` does: for int8 values of any pattern with int8 activations, those that 64
+  /// values of a row may meet with one scale; and where `dots` has it, for bf16 values of 2:4 with
+  /// bf16. Null for double. Where there are no instructions for a pattern (see
+  /// `has_semi_structured_dot`), in plain loops, which is slow; of 2:4 and 4:8 not at all.
   ///   controls          for each panel, `panel_controls` words
   ///   sums              of int8, for each panel, `panel_sums` numbers: -128 times the sum of the
   ///                     stored integers
   ///   scratch           semi_structured_dot_scratch(...) values, aligned to 64 bytes
-  void (*semi_structured_dot_apply)(Format format, std::size_t rows, std::size_t cols,
-                                    const std::uint8_t* values, const std::uint32_t* controls,
-                                    const std::int32_t* sums, std::size_t batch, const T* x,
-                                    std::size_t ldx, T* y, std::size_t ldy, bool add, T* scratch);
+  void (*semi_structured_dot_apply)(Format format, SemiStructuredPattern pattern, std::size_t rows,
+                                    std::size_t cols, const std::uint8_t* values,
+                                    const std::uint32_t* controls, const std::int32_t* sums,
+                                    std::size_t batch, const T* x, std::size_t ldx, T* y,
+                                    std::size_t ldy, bool add, T* scratch);
 
   /// How many values of scratch one `semi_structured_dot_apply` needs.
-  std::size_t (*semi_structured_dot_scratch)(Format format, std::size_t cols, std::size_t batch);
+  std::size_t (*semi_structured_dot_scratch)(Format format, SemiStructuredPattern pattern,
+                                             std::size_t cols, std::size_t batch);
 
   /// Y = W X (or Y += W X where `add`) for `width` <= panel_rows matrices at once, whose rows and
   /// columns are interleaved: y[p distance + k] = sum_q w[p][q][k] x[q distance + k], k < width.
@@ -266,6 +271,7 @@ struct Table {
 struct DotKernels {
   const char* arch;
   DotProducts dots;
+  std::size_t picks;
   decltype(Table<float>::narrow_dot_apply) narrow_dot_apply;
   decltype(Table<float>::narrow_dot_scratch) narrow_dot_scratch;
   decltype(Table<float>::semi_structured_dot_apply) semi_structured_dot_apply;
@@ -275,6 +281,7 @@ struct DotKernels {
   [[nodiscard]] constexpr Table<float> in(Table<float> table) const noexcept {
     table.arch = arch;
     table.dots = dots;
+    table.picks = picks;
     table.narrow_dot_apply = narrow_dot_apply;
     table.narrow_dot_scratch = narrow_dot_scratch;
     table.semi_structured_dot_apply = semi_structured_dot_apply;
@@ -285,6 +292,7 @@ struct DotKernels {
   [[nodiscard]] constexpr Table<double> in(Table<double> table) const noexcept {
     table.arch = arch;
     table.dots = dots;
+    table.picks = picks;
     return table;
   }
 };

@@ -31,7 +31,8 @@ inline namespace PLEAT_ABI {
 /// the a d matrices). Cost of `apply`: twice as many flops a sample. Fast for d = 1 with b of 16 or
 /// more, and for d of 16 or more; for d between, and for d > 1 in narrow storage, samples are
 /// gathered and scattered. Memory holds more than is counted where sizes are no multiples of 16:
-/// matrices of 16 rows for d < 16, and 16 of them side by side else.
+/// matrices of 16 rows for d < 16, and 16 of them side by side else; and narrow matrices of up to
+/// 1024 values whose activations are native as they are besides, which is faster.
 ///
 /// Source: Monarch (Dao et al., 2022); Kronecker-sparse factors (Gonon et al., 2024).
 template <Real T>
@@ -70,6 +71,7 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
       const Index of_matrix = place.i * pattern.d + place.k;
       return values((of_matrix * pattern.b + place.p) * pattern.c + place.q);
     });
+    used_ = values_;
   }
 
   /// This matrix in another storage.
@@ -101,8 +103,8 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
   /// This matrix with activations rounded as they meet narrow values, and what they are rounded to:
   /// as for `Dense`, where the blocks are what is large enough or not.
   [[nodiscard]] KroneckerSparse with_activations(Activations activations) const {
-    KroneckerSparse result = *this;
-    result.values_ = values_.with_activations(activations);
+    KroneckerSparse result(values_.with_activations(activations));
+    result.rotation_ = rotation_;
     return result;
   }
   [[nodiscard]] Activations activations() const noexcept { return values_.activations(); }
@@ -171,17 +173,19 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
   // are read a few cache lines at a time, and that little memory holds gathered ones.
   static constexpr Index most_samples = 512 / Index{sizeof(T)};
 
-  explicit KroneckerSparse(Values values) : values_(std::move(values)) {}
+  explicit KroneckerSparse(Values values)
+      : values_(std::move(values)), used_(values_.for_kernels()) {}
 
   KroneckerSparse(
       const Layout& layout,
       const Eigen::Ref<const Matrix<T>, 0, Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>>& entries)
-      : values_(layout, [&](const Place& place) { return entries.coeff(place.row, place.col); }) {
+      : KroneckerSparse(Values(
+            layout, [&](const Place& place) { return entries.coeff(place.row, place.col); })) {
     detail::require_pattern_of(layout, entries);
   }
 
-  [[nodiscard]] const Layout& layout() const noexcept { return values_.layout(); }
-  [[nodiscard]] bool is_native() const noexcept { return !is_narrow(storage()); }
+  [[nodiscard]] const Layout& layout() const noexcept { return used_.layout(); }
+  [[nodiscard]] bool is_native() const noexcept { return !is_narrow(used_.storage()); }
 
   /// A range of pieces of one unit, by some samples: what one call of a kernel computes.
   struct Call {
@@ -229,13 +233,13 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
   [[nodiscard]] Scratch scratch(Index batch) const {
     const Index samples = (std::min)(most_samples, batch);
     const Index gathered = gathers() ? samples : 0;
-    return {static_cast<Index>(values_.scratch(unsign(samples))), layout().width * gathered,
+    return {static_cast<Index>(used_.scratch(unsign(samples))), layout().width * gathered,
             layout().height * gathered};
   }
   [[nodiscard]] Scratch transpose_scratch(Index batch) const {
     const Index samples = (std::min)(most_samples, batch);
     const Index gathered = gathers() ? samples : 0;
-    return {static_cast<Index>(values_.transpose_scratch(unsign(samples))),
+    return {static_cast<Index>(used_.transpose_scratch(unsign(samples))),
             layout().height * gathered, layout().width * gathered};
   }
 
@@ -243,7 +247,7 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
     return layout().row_blocks() * layout().row_units() * layout().strips();
   }
   [[nodiscard]] Index unit_col_pieces() const {
-    return Layout::ceil(layout().width, values_.piece());
+    return Layout::ceil(layout().width, used_.piece());
   }
   [[nodiscard]] Index col_pieces() const {
     return layout().col_blocks() * layout().col_units() * unit_col_pieces();
@@ -278,7 +282,7 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
     const auto& table = kernel::active<T>();
     const Index step = samples_at_once(layout().height * layout().width, X);
     const Index slot = layout().slot();
-    const T* values = values_.data();
+    const T* values = used_.data();
     Index col = 0;
     for (Index row = 0; row < layout().rows; row += pattern().b, values += slot) {
       const Index rows = (std::min)(pattern().b, layout().rows - row);
@@ -315,16 +319,15 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
       if (layout().lanes > 1) {
         kernel::active<T>().interleaved_apply(
             unsign((std::min)(unit.y_size - p * d, rows * d)), unsign(unit.x_size), unsign(d),
-            unsign(unit.width),
-            unit.cols > 0 ? values_.data(call.i, call.u, unit, p) : values_.data(),
+            unsign(unit.width), unit.cols > 0 ? used_.data(call.i, call.u, unit, p) : used_.data(),
             unsign(call.samples), x, unsign(X.outerStride()), y, unsign(Y.outerStride()), add,
             memory);
       } else if (!gathers()) {
         const Index few = samples_at_once(rows * unit.cols, X);
         for (Index j = 0; j < call.samples; j += few)
-          values_.multiply(call.i, call.u, unit, p, rows, (std::min)(few, call.samples - j),
-                           x + j * X.outerStride(), X.outerStride(), y + j * Y.outerStride(),
-                           Y.outerStride(), add, memory);
+          used_.multiply(call.i, call.u, unit, p, rows, (std::min)(few, call.samples - j),
+                         x + j * X.outerStride(), X.outerStride(), y + j * Y.outerStride(),
+                         Y.outerStride(), add, memory);
       } else {
         Eigen::Map<Matrix<T>> in(memory + parts.kernel, unit.cols, call.samples);
         Eigen::Map<Matrix<T>> out(memory + parts.kernel + parts.inputs, rows, call.samples);
@@ -332,8 +335,8 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
         in = Eigen::Map<const Matrix<T>, 0, Strides>(x, unit.cols, call.samples,
                                                      {X.outerStride(), d});
         if (add) out = target;
-        values_.multiply(call.i, call.u, unit, p, rows, call.samples, in.data(), unit.cols,
-                         out.data(), rows, add, memory);
+        used_.multiply(call.i, call.u, unit, p, rows, call.samples, in.data(), unit.cols, out.data(),
+                       rows, add, memory);
         target = out;
       }
     };
@@ -353,8 +356,8 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
     const Scratch parts = transpose_scratch(Y.cols());
     const auto compute = [&](const Call& call, T* memory) {
       const Layout::Unit unit = layout().unit(call.i, call.u);
-      const Index q = call.first * values_.piece();
-      const Index cols = (std::min)(call.last * values_.piece(), unit.cols) - q;
+      const Index q = call.first * used_.piece();
+      const Index cols = (std::min)(call.last * used_.piece(), unit.cols) - q;
       if (cols <= 0) return;
       T* const x = X.data() + call.sample * X.outerStride() + unit.first_col;
       // Where there are no rows, there is nothing to point at either.
@@ -363,19 +366,18 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
       if (layout().lanes > 1) {
         kernel::active<T>().interleaved_apply_transpose(
             unsign(unit.y_size), unsign(unit.x_size), unsign(d), unsign(unit.width), unsign(q),
-            unsign(q + cols),
-            unit.rows > 0 ? values_.data(call.i, call.u, unit, 0) : values_.data(),
+            unsign(q + cols), unit.rows > 0 ? used_.data(call.i, call.u, unit, 0) : used_.data(),
             unsign(call.samples), y, unsign(Y.outerStride()), x, unsign(X.outerStride()), memory);
       } else if (!gathers()) {
-        values_.multiply_transpose(call.i, call.u, unit, q, cols, call.samples, y, Y.outerStride(),
-                                   x + q, X.outerStride(), memory);
+        used_.multiply_transpose(call.i, call.u, unit, q, cols, call.samples, y, Y.outerStride(),
+                                 x + q, X.outerStride(), memory);
       } else {
         Eigen::Map<Matrix<T>> in(memory + parts.kernel, unit.rows, call.samples);
         in = Eigen::Map<const Matrix<T>, 0, Strides>(y, unit.rows, call.samples,
                                                      {Y.outerStride(), d});
         T* const out = memory + parts.kernel + parts.inputs + q;
-        values_.multiply_transpose(call.i, call.u, unit, q, cols, call.samples, in.data(),
-                                   unit.rows, out, unit.cols, memory);
+        used_.multiply_transpose(call.i, call.u, unit, q, cols, call.samples, in.data(), unit.rows,
+                                 out, unit.cols, memory);
         Eigen::Map<Matrix<T>, 0, Strides>(x + q * d, cols, call.samples, {X.outerStride(), d}) =
             Eigen::Map<const Matrix<T>, 0, Eigen::OuterStride<>>(out, cols, call.samples,
                                                                  Eigen::OuterStride<>(unit.cols));
@@ -386,6 +388,7 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
   }
 
   Values values_ = {};
+  Values used_ = {};  // the same, or wider: see `for_kernels`
   detail::Rotation<T> rotation_ = {};
 };
 

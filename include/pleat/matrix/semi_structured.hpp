@@ -161,13 +161,13 @@ class SemiStructured : public OperatorBase<SemiStructured<T>, T> {
     return result;
   }
 
-  /// This matrix, whose `apply` rounds activations as it runs, as `Dense::with_activations` does;
-  /// integers only where N is a power of two. Where there are dot products of bytes, int8 values of
-  /// 2:4 and 4:8 meet int8, which has a scale for each 128 columns of a sample, at a quarter of a
-  /// byte of memory more for each column of a row; where there are those of bf16, values of 2:4
-  /// meet it, at an eighth. All others are multiplied as a dense matrix in their storage, which
-  /// memory holds besides: automatically integers with N / M of a quarter or more (int8 without dot
-  /// products of bytes: half). What was `stored_as` is native.
+  /// This matrix, whose `apply` rounds activations as it runs, as `Dense::with_activations` does:
+  /// int8 values meet int8, with a scale for the columns that 64 values of a row may lie in (128
+  /// where half are kept); others meet integers only where N is a power of two. Which kernels serve
+  /// says `kernel::has_semi_structured_dot`; they take a byte of memory more for each value (2:4
+  /// and 4:8 half of one). Without one it is a dense matrix in the same storage, held besides, or
+  /// where N is no power of two, plain loops. Automatically activations are rounded where that is
+  /// faster: see `kernel::automatic_sparse_activations`. What was `stored_as` is native.
   [[nodiscard]] SemiStructured with_activations(Activations activations) const {
     auto result = *this;
     result.controls_ = detail::meet(activations, places_, storage_, result.narrow_);

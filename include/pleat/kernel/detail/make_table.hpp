@@ -42,14 +42,12 @@ template <class Arch, class Dots, class T>
 
 template <class Arch, class Dots, class T>
 [[nodiscard]] constexpr decltype(Table<T>::semi_structured_dot_apply) picked_apply() noexcept {
-  if constexpr (sizeof(T) == sizeof(float) && has_byte_dots(Dots::kind))
-    return &SemiStructuredDot<Arch, Dots>::apply;
+  if constexpr (sizeof(T) == sizeof(float)) return &SemiStructuredDot<Arch, Dots>::apply;
   else return nullptr;
 }
 template <class Arch, class Dots, class T>
 [[nodiscard]] constexpr decltype(Table<T>::semi_structured_dot_scratch) picked_scratch() noexcept {
-  if constexpr (sizeof(T) == sizeof(float) && has_byte_dots(Dots::kind))
-    return &SemiStructuredDot<Arch, Dots>::scratch;
+  if constexpr (sizeof(T) == sizeof(float)) return &SemiStructuredDot<Arch, Dots>::scratch;
   else return nullptr;
 }
 
@@ -61,6 +59,7 @@ struct Kernels {
 
   static constexpr const char* arch = arch_name<Arch, Dots>();
   static constexpr DotProducts dots = Dots::kind;
+  static constexpr std::size_t picks = PickedDots<Dots>::picks;
 
   static constexpr decltype(Contract::dense_apply) dense_apply = &Dense<Arch, T>::apply;
   static constexpr decltype(Contract::dense_scratch) dense_scratch = &Dense<Arch, T>::scratch;
@@ -131,6 +130,7 @@ template <class Arch, class Dots, class T>
   return {
       .arch = K::arch,
       .dots = K::dots,
+      .picks = K::picks,
       .dense_apply = K::dense_apply,
       .dense_scratch = K::dense_scratch,
       .dense_apply_transpose = K::dense_apply_transpose,
@@ -168,6 +168,7 @@ template <class Arch, class Dots>
   return {
       .arch = arch_name<Arch, Dots>(),
       .dots = Dots::kind,
+      .picks = PickedDots<Dots>::picks,
       .narrow_dot_apply = &NarrowDot<Arch, Dots>::apply,
       .narrow_dot_scratch = &NarrowDot<Arch, Dots>::scratch,
       .semi_structured_dot_apply = &SemiStructuredDot<Arch, Dots>::apply,

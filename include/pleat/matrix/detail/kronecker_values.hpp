@@ -4,6 +4,7 @@
 
 #include "pleat/core/parts.hpp"
 #include "pleat/kernel/active.hpp"
+#include "pleat/kernel/regime.hpp"
 #include "pleat/matrix/detail/aligned_array.hpp"
 #include "pleat/matrix/detail/kronecker_layout.hpp"
 #include "pleat/matrix/detail/narrow/narrow_panels.hpp"
@@ -82,6 +83,16 @@ class KroneckerValues {
     return result;
   }
   [[nodiscard]] Activations activations() const noexcept { return narrow_.activations(); }
+  /// As kernels multiply them fastest: those of small units as they are, for a call would take
+  /// longer to widen them than for all else. With an exponent they may not fit the scalar.
+  [[nodiscard]] KroneckerValues for_kernels() const {
+    const bool is_small = kernel::holds_widened(static_cast<std::size_t>(layout_.height),
+                                                static_cast<std::size_t>(layout_.width));
+    if (!is_narrow(storage_) || activations() != Activations::native || exponent() != 0 ||
+        !is_small)
+      return *this;
+    return stored_as(native_storage<T>);
+  }
   [[nodiscard]] std::string description() const { return narrow_.description(); }
   /// Of a file: what is counted, not what memory is padded with.
   [[nodiscard]] std::size_t bytes() const {

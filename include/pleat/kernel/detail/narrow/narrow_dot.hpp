@@ -141,8 +141,7 @@ struct NarrowDot {
 
   /// Narrow panels, as `SampleTiles` wants them.
   template <Pair P>
-  struct Weights {
-    static constexpr std::size_t line_cols = scale_line_cols;
+  struct Weights : EvenLines<scale_line_cols> {
     static constexpr std::size_t line_bytes = NarrowDot::line_bytes<P>;
     static constexpr std::size_t groups = groups_of_line(P);
     static constexpr std::size_t widest = Shape::widest;
@@ -156,20 +155,19 @@ struct NarrowDot {
                                      float* const* y, std::size_t ldy, bool add) const {
       const std::uint8_t* at[R];
       for (std::size_t r = 0; r < R; ++r)
-        at[r] = panels + panel[r] * narrow_panel_bytes(weights_of(P), cols);
-      if constexpr (P == Pair::bf16_bf16) half_tile<R, N>(at, cols, x, y, ldy, add);
-      else NarrowDot::tile<P, R, N>(at, cols, x, y, ldy, add);
+        at[r] = panels + panel[r] * narrow_panel_bytes(weights_of(P), this->cols);
+      if constexpr (P == Pair::bf16_bf16) half_tile<R, N>(at, this->cols, x, y, ldy, add);
+      else NarrowDot::tile<P, R, N>(at, this->cols, x, y, ldy, add);
     }
 
     const std::uint8_t* panels;
-    std::size_t cols;
   };
 
   template <Pair P>
   static void multiply(std::size_t rows, std::size_t cols, const std::uint8_t* panels,
                        std::size_t batch, const float* x, std::size_t ldx, float* y,
                        std::size_t ldy, bool add, float* scratch) {
-    SampleTiles<Dots, Weights<P>>::multiply({panels, cols}, rows, batch, x, ldx, y, ldy, add,
+    SampleTiles<Dots, Weights<P>>::multiply({{cols}, panels}, rows, batch, x, ldx, y, ldy, add,
                                             scratch);
   }
 
@@ -199,7 +197,7 @@ struct NarrowDot {
   }
   template <Pair P>
   static std::size_t scratch_of(std::size_t cols, std::size_t batch) {
-    return SampleTiles<Dots, Weights<P>>::scratch(cols, batch);
+    return SampleTiles<Dots, Weights<P>>::scratch({{cols}, nullptr}, batch);
   }
 };
 

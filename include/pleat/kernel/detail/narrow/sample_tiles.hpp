@@ -113,15 +113,34 @@ struct HalfSums {
   }
 };
 
+/// The columns of a line.
+struct LineCols {
+  std::size_t first;
+  std::size_t count;
+};
+/// Lines of so many columns each, one after the other; the last may have fewer.
+template <std::size_t LineSize>
+struct EvenLines {
+  std::size_t cols;
+
+  [[nodiscard, gnu::always_inline]] std::size_t lines() const {
+    return (cols + LineSize - 1) / LineSize;
+  }
+  [[nodiscard, gnu::always_inline]] LineCols line(std::size_t number) const {
+    const std::size_t first = number * LineSize;
+    return {first, cols - first < LineSize ? cols - first : LineSize};
+  }
+};
+
 /// Weights times samples that are rounded first. What `Weights` has:
 ///
-///     line_cols, line_bytes   activations of a line, and what they take
+///     lines(), line(number)   how many lines, and their columns
+///     line_bytes              what the activations of a line take
 ///     groups                  offsets of a line and sample, at most 2
 ///     widest                  samples of the largest tile, at least 4
 ///     round(x, count, to, scale, offsets)
-///                             up to `line_cols` activations of one sample; all of `line_bytes` are
+///                             the activations of a line of one sample; all of `line_bytes` are
 ///                             written
-///     cols
 ///     tile<R, N>(panel, x, y, ldy, add)
 ///                             the panels with R numbers times the N samples of a tile; y[r] points
 ///                             at the first row of a panel
@@ -191,12 +210,9 @@ struct SampleTiles {
     }
   }
 
-  static constexpr std::size_t lines_of(std::size_t cols) {
-    return (cols + Weights::line_cols - 1) / Weights::line_cols;
-  }
   /// Samples that are rounded at once.
-  static constexpr std::size_t block_of(std::size_t cols, std::size_t batch) {
-    const std::size_t fitting = block_bytes / (lines_of(cols) * Weights::line_bytes + 1);
+  static std::size_t block_of(const Weights& weights, std::size_t batch) {
+    const std::size_t fitting = block_bytes / (weights.lines() * weights.line_bytes + 1);
     const std::size_t some = fitting < block_most ? fitting : block_most;
     const std::size_t block = some < widest ? widest : some / widest * widest;
     return batch < block ? batch : block;
@@ -205,11 +221,9 @@ struct SampleTiles {
   static void multiply(const Weights& weights, std::size_t rows, std::size_t batch, const float* x,
                        std::size_t ldx, float* y, std::size_t ldy, bool add, float* scratch) {
     constexpr std::size_t groups = Weights::groups;
-    constexpr std::size_t line_bytes = Weights::line_bytes;
-    constexpr std::size_t line_cols = Weights::line_cols;
-    const std::size_t cols = weights.cols;
-    const std::size_t lines = lines_of(cols);
-    const std::size_t block = block_of(cols, batch);
+    const std::size_t line_bytes = weights.line_bytes;
+    const std::size_t lines = weights.lines();
+    const std::size_t block = block_of(weights, batch);
     auto* const values = reinterpret_cast<std::uint8_t*>(scratch);
     float* const scales = scratch + block * lines * line_bytes / sizeof(float);
     auto* const offsets = reinterpret_cast<std::int32_t*>(scales + block * lines);
@@ -226,11 +240,10 @@ struct SampleTiles {
         for (std::size_t i = 0; i < N; ++i)
           for (std::size_t line = 0; line < lines; ++line) {
             const std::size_t at = line * N + i;
-            const std::size_t col = line * line_cols;
+            const LineCols own = weights.line(line);
             std::int32_t owed[2] = {};
-            Weights::round(x + (begin + j + i) * ldx + col,
-                           cols - col < line_cols ? cols - col : line_cols,
-                           to.values + at * line_bytes, to.scales[at], owed);
+            weights.round(x + (begin + j + i) * ldx + own.first, own.count,
+                          to.values + at * line_bytes, to.scales[at], owed);
             for (std::size_t g = 0; g < groups; ++g)
               to.offsets[(line * groups + g) * N + i] = owed[g];
           }
@@ -247,9 +260,9 @@ struct SampleTiles {
   }
 
   /// Values of scratch that `multiply` needs.
-  static std::size_t scratch(std::size_t cols, std::size_t batch) {
-    return block_of(cols, batch) * lines_of(cols) *
-           (Weights::line_bytes / sizeof(float) + 1 + Weights::groups);
+  static std::size_t scratch(const Weights& weights, std::size_t batch) {
+    return block_of(weights, batch) * weights.lines() *
+           (weights.line_bytes / sizeof(float) + 1 + Weights::groups);
   }
 };
 

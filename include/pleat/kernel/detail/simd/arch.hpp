@@ -16,7 +16,7 @@ namespace detail {
 // chance.
 #if defined(__AVX512F__) && defined(__AVX512CD__) && defined(__AVX512DQ__) && defined(__AVX512BW__)
 using StaticArch = xsimd::avx512bw;
-#if defined(__AVX512VNNI__) && defined(__AVX512BF16__)
+#if defined(__AVX512VNNI__) && defined(__AVX512BF16__) && defined(__AVX512VBMI__)
 using StaticDots = Vnni512Dots<true>;
 #elif defined(__AVX512VNNI__)
 using StaticDots = Vnni512Dots<false>;

@@ -27,13 +27,15 @@ inline namespace PLEAT_ABI {
 namespace detail {
 
 /// Whether N:M weights of an operator of T that are stored so can have their activations rounded
-/// so: as dense ones can, but integers only where they have the scales of dense ones.
+/// so: as dense ones can, but integers, of int8 with int8 aside, only where they have the scales of
+/// dense ones.
 template <Real T>
 [[nodiscard]] constexpr bool sparse_meets(Storage storage, SparsePattern pattern,
                                           Activations activations) noexcept {
   if (activations == Activations::automatic || activations == Activations::native) return true;
   return meets<T>(storage, activations) &&
-         kernel::has_dense_scales(format_of(storage), kernel_pattern(pattern));
+         (kernel::has_dense_scales(format_of(storage), kernel_pattern(pattern)) ||
+          (storage == Storage::int8 && activations == Activations::int8));
 }
 
 /// Throws `std::invalid_argument` unless they can.
@@ -62,22 +64,27 @@ template <Real T>
 [[nodiscard]] Activations automatic_sparse_activations(Storage storage, SparsePattern pattern,
                                                        Index rows, Index cols) {
   if (!std::same_as<T, float> || !is_narrow(storage)) return Activations::native;
+  const auto& table = kernel::active<T>();
   return activations_of(kernel::automatic_sparse_activations(
-      kernel::active<T>().dots, format_of(storage), kernel_pattern(pattern),
+      table.dots, table.picks, format_of(storage), kernel_pattern(pattern),
       static_cast<std::size_t>(rows), static_cast<std::size_t>(cols)));
 }
 
-/// Whether kept values have a kernel of their own for their activations.
+/// Whether kept values meet their activations by a kernel of their own.
 template <Real T>
 [[nodiscard]] bool has_sparse_dot(const NarrowPanels<T>& values, SparsePattern pattern) {
-  return kernel::has_semi_structured_dot(kernel::active<T>().dots, values.format(),
-                                         kernel_pattern(pattern),
-                                         kernel_activations(values.activations()));
+  const auto& table = kernel::active<T>();
+  const kernel::Activations activations = kernel_activations(values.activations());
+  const kernel::SemiStructuredPattern own = kernel_pattern(pattern);
+  // What is no kernel of bf16 is a dense matrix, or samples that are rounded for the others.
+  return activations != kernel::Activations::native &&
+         kernel::sparse_dot(table.dots, table.picks, values.format(), own, activations) ==
+             kernel::SparseDot::kept;
 }
 
 /// What a kernel of rounded activations reads beside kept values: see `kernel::control_place` and
-/// `Table::semi_structured_dot_apply`. A quarter of a byte for each column of a row (bf16: an
-/// eighth), and of int8 4 bytes for each 128; in no file. Empty where there is no such kernel.
+/// `Table::semi_structured_dot_apply`. A byte for each value (2:4 and 4:8: half of one, of bf16 a
+/// quarter), and of int8 4 bytes for each 64; in no file. Empty where there is no such kernel.
 /// Copies share the memory.
 class SemiStructuredControls {
  public:
@@ -86,21 +93,23 @@ class SemiStructuredControls {
   SemiStructuredControls(const SemiStructuredPlaces& places, const NarrowPanels<T>& values) {
     if (!has_sparse_dot(values, places.pattern())) return;
     const kernel::Format format = values.format();
+    const kernel::SemiStructuredPattern pattern = kernel_pattern(places.pattern());
     const auto cols = static_cast<std::size_t>(places.cols());
     const auto panels = static_cast<std::size_t>((places.rows() + panel - 1) / panel);
-    panel_words_ = static_cast<Index>(kernel::panel_controls(format, cols));
-    words_ = AlignedArray<std::uint32_t>(panels * kernel::panel_controls(format, cols));
+    const std::size_t words = kernel::panel_controls(format, pattern, cols);
+    panel_words_ = static_cast<Index>(words);
+    words_ = AlignedArray<std::uint32_t>(panels * words);
     for (Index row = 0; row < places.rows(); ++row)
       for (Index i = 0; i < places.values(); ++i) {
-        const auto value = static_cast<std::size_t>(i);
-        const std::size_t first = value / kernel::word_cols(format) * kernel::picked_cols(format);
-        const auto [word, shift] = kernel::control_place(format, value);
-        words_.data()[row / panel * panel_words_ + static_cast<Index>(word) + row % panel] |=
-            static_cast<std::uint32_t>(places.column(row, i) - static_cast<Index>(first)) << shift;
+        const auto place = kernel::control_place(format, pattern, static_cast<std::size_t>(i));
+        words_.data()[row / panel * panel_words_ + static_cast<Index>(place.word) + row % panel] |=
+            static_cast<std::uint32_t>(places.column(row, i) - static_cast<Index>(place.col))
+            << place.shift;
       }
     if (format != kernel::Format::int8) return;
-    panel_sums_ = static_cast<Index>(kernel::panel_sums(cols));
-    sums_ = AlignedArray<std::int32_t>(panels * kernel::panel_sums(cols));
+    const std::size_t sums = kernel::panel_sums(format, pattern, cols);
+    panel_sums_ = static_cast<Index>(sums);
+    sums_ = AlignedArray<std::int32_t>(panels * sums);
     constexpr auto group = Index{kernel::scale_group(kernel::Format::int8)};
     for (Index row = 0; row < places.rows(); ++row)
       for (Index i = 0; i < places.values(); ++i) {
@@ -168,8 +177,9 @@ class SemiStructuredProduct {
                    const T* const from = x + j * ldx;
                    if (has_dot_)
                      kernel::active<T>().semi_structured_dot_apply(
-                         values_.format(), rows, cols_, values_.data(first), controls_.words(first),
-                         controls_.sums(first), samples, from, ldx, to, ld, adds, memory);
+                         values_.format(), kernel_pattern(places_.pattern()), rows, cols_,
+                         values_.data(first), controls_.words(first), controls_.sums(first),
+                         samples, from, ldx, to, ld, adds, memory);
                    else if (is_rounded_)
                      RoundedSamples<T>::apply(
                          cols_, samples, from, ldx, rounded,
@@ -197,7 +207,9 @@ class SemiStructuredProduct {
   [[nodiscard]] std::size_t kernel_scratch(std::size_t batch) const {
     const auto& table = kernel::active<T>();
     std::size_t values = 0;
-    if (has_dot_) values = table.semi_structured_dot_scratch(values_.format(), cols_, batch);
+    if (has_dot_)
+      values = table.semi_structured_dot_scratch(values_.format(),
+                                                 kernel_pattern(places_.pattern()), cols_, batch);
     else if (!is_rounded_) values = table.semi_structured_scratch(cols_, batch);
     else values = table.semi_structured_scratch(cols_, (std::min)(batch, RoundedSamples<T>::some));
     return static_cast<std::size_t>(task_scratch(values));
