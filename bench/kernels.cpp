@@ -180,14 +180,29 @@ Subject row_sparse_50(Shape shape) {
 }
 
 /// Half of the bytes, codes and places and dictionaries together.
-Subject block_dictionary(Shape shape) {
+BlockDictionary<float> half_block_dictionary(Shape shape) {
   constexpr Index atoms = 32;
   constexpr Index block = 14;
   const Index blocks = (shape.cols + block - 1) / block;
   const SemiStructured<float> C(n_of_m({shape.rows, blocks * atoms}, {6, atoms}), {6, atoms});
   const Vector<float> values = random_matrix(blocks * atoms * block, 1);
   const KroneckerSparse<float> D(blocks * atoms, shape.cols, {blocks, atoms, block, 1}, values);
-  return subject(BlockDictionary<float>(C, D), C, D);
+  return {C, D};
+}
+Subject block_dictionary(Shape shape) {
+  const BlockDictionary<float> op = half_block_dictionary(shape);
+  return subject(op, op.codes(), op.dictionaries());
+}
+
+/// Of that shape in int8, whose codes round what they take.
+Subject block_dictionary_int8(Shape shape) {
+  const BlockDictionary<float> whole = half_block_dictionary(shape);
+  const auto C = whole.codes().get_if<SemiStructured<float>>()->stored_as(Storage::int8);
+  const BlockDictionary<float> op(C.with_activations(Activations::int8),
+                                  whole.dictionaries().stored_as(Storage::int8));
+  Subject result = subject(op, op.codes(), op.dictionaries());
+  result.rounding = rounding_of(Activations::int8);
+  return result;
 }
 
 /// The same, with 8 of every 16 of as many atoms as that leaves room for.
@@ -382,6 +397,7 @@ Goal bf16_bf16_goal(Shape shape, Index batch, double) {
   const bool has_bf16 = kernel::active<float>().dots == kernel::DotProducts::int8_bf16;
   return has_bf16 ? goal.of(shape, batch) : Goal{};
 }
+Goal no_goal(Shape, Index, double) { return {}; }
 Goal low_rank_int8_goal(Shape shape, Index batch, double) {
   return integer_dot_goal(shape, batch, {}, {8.8, 0, 6.2, 5.9, 5.9});
 }
@@ -417,6 +433,8 @@ const std::vector<Kernel>& kernels() {
       {"LowRank 50 %", low_rank, low_rank_goal},
       narrow_kernel("LowRank 50 %, int8, activations int8", "int8", low_rank_int8,
                     low_rank_int8_goal),
+      narrow_kernel("BlockDictionary 50 %, int8, activations int8", "int8", block_dictionary_int8,
+                    no_goal),
       {"Csr 90 % zeros", csr_90, csr_90_goal, "90 % zeros"},
       {"Csr 50 % zeros", csr_50, sparse_50_goal, "50 % zeros"},
       {"RowSparse 50 % zeros", row_sparse_50, sparse_50_goal, "50 % zeros"},

@@ -121,4 +121,11 @@ TEST_CASE("small 2:4 matrices are multiplied as dense ones", "[kernel][regime]")
   CHECK(!as_dense(8, false, 129, 128));
 }
 
+TEST_CASE("small blocks of narrow weights are held widened", "[kernel][regime]") {
+  CHECK(kernel::holds_widened(32, 32));
+  CHECK(kernel::holds_widened(4, 256));
+  CHECK(kernel::holds_widened(0, 0));
+  CHECK(!kernel::holds_widened(33, 32));
+}
+
 }  // namespace pleat::test

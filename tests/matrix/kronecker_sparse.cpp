@@ -10,6 +10,7 @@
 #include "support/scenarios.hpp"
 #include "support/tolerance.hpp"
 
+#include <cmath>
 #include <limits>
 #include <stdexcept>
 #include <string>
@@ -299,10 +300,18 @@ TEMPLATE_TEST_CASE("narrow Kronecker-sparse matrices come back, and are applied"
                    "[matrix][kronecker_sparse][storage]", float, double) {
   using T = TestType;
   Random random(87);
-  for (const Case& test : cases) {
+  // Small blocks on a diagonal are held widened, but not where f16 and int4 need a power of two.
+  std::vector<Case> some = cases;
+  for (const Case& large : std::vector<Case>{{{2, 33, 65, 1}, 5, 9},
+                                             {{3, 70, 40, 1}},
+                                             {{1, 70, 40, 3}, 4, 1},
+                                             {{2, 40, 30, 17}, 3, 2}})
+    some.push_back(large);
+  for (const Case& test : some) {
     const auto [pattern_of_one, count] = matrix_of<T>(test, random);
-    const Matrix<T> W = random.matrix<T>(test.rows(), test.cols())
-                            .cwiseProduct(pattern_of_one.cwiseAbs().cwiseMin(T(1)));
+    const T scale = random.integer(0, 1) == 0 ? T(1) : std::ldexp(T(1), -40);
+    const Matrix<T> W = scale * random.matrix<T>(test.rows(), test.cols())
+                                    .cwiseProduct(pattern_of_one.cwiseAbs().cwiseMin(T(1)));
     const KroneckerSparse<T> exact(W, test.pattern);
     for (const Storage storage : {Storage::bf16, Storage::f16, Storage::int8, Storage::int4,
                                   Storage::int2, Storage::int4_fitted}) {
@@ -340,14 +349,15 @@ TEMPLATE_TEST_CASE("narrow Kronecker-sparse matrices come back, and are applied"
         const T bound = T(8) * T(W.rows() + W.cols() + 8) * std::numeric_limits<T>::epsilon();
         Matrix<T> Y = Matrix<T>::Constant(W.rows(), batch, std::numeric_limits<T>::quiet_NaN());
         op.apply(X, Y);
-        CHECK((Y - dense * X).norm() <= bound * (1 + Y.norm()));
+        CHECK((Y - dense * X).norm() <= bound * (scale + Y.norm()));
         Matrix<T> split = base;
         op.apply_add(X, split, several);
-        CHECK((split - base - Y).norm() <= bound * (1 + split.norm()));
+        CHECK((split - base - Y).norm() <= bound * (scale + split.norm()));
         Matrix<T> transposed =
             Matrix<T>::Constant(W.cols(), batch, std::numeric_limits<T>::quiet_NaN());
         op.apply_transpose(base, transposed);
-        CHECK((transposed - dense.transpose() * base).norm() <= bound * (1 + transposed.norm()));
+        CHECK((transposed - dense.transpose() * base).norm() <=
+              bound * (scale + transposed.norm()));
       }
     }
   }

@@ -31,8 +31,8 @@ inline namespace PLEAT_ABI {
 /// the a d matrices). Cost of `apply`: twice as many flops a sample. Fast for d = 1 with b of 16 or
 /// more, and for d of 16 or more; for d between, and for d > 1 in narrow storage, samples are
 /// gathered and scattered. Memory holds more than is counted where sizes are no multiples of 16:
-/// matrices of 16 rows for d < 16, and 16 of them side by side else; and narrow matrices of up to
-/// 1024 values whose activations are native as they are besides, which is faster.
+/// matrices of 16 rows for d < 16, and 16 of them side by side else; and with d = 1 narrow ones of
+/// up to 1024 values whose activations are native as they are besides, which is faster.
 ///
 /// Source: Monarch (Dao et al., 2022); Kronecker-sparse factors (Gonon et al., 2024).
 template <Real T>
@@ -335,8 +335,8 @@ class KroneckerSparse : public OperatorBase<KroneckerSparse<T>, T> {
         in = Eigen::Map<const Matrix<T>, 0, Strides>(x, unit.cols, call.samples,
                                                      {X.outerStride(), d});
         if (add) out = target;
-        used_.multiply(call.i, call.u, unit, p, rows, call.samples, in.data(), unit.cols, out.data(),
-                       rows, add, memory);
+        used_.multiply(call.i, call.u, unit, p, rows, call.samples, in.data(), unit.cols,
+                       out.data(), rows, add, memory);
         target = out;
       }
     };

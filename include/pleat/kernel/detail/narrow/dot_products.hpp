@@ -142,7 +142,8 @@ struct PortableDots {
   static constexpr std::size_t value_bytes = P == Pair::int8_int16 ? 2 : 1;
 
   template <Pair P, std::size_t Part>
-  static Operand operand(const std::uint8_t* word, [[maybe_unused]] const std::uint8_t* panel) {
+  [[gnu::always_inline]] static Operand operand(const std::uint8_t* word,
+                                                [[maybe_unused]] const std::uint8_t* panel) {
     Operand result;
     for (std::size_t b = 0; b < 4; ++b)
       for (std::size_t i = 0; i < lanes; ++i) {
@@ -155,11 +156,12 @@ struct PortableDots {
     return result;
   }
   template <Pair P>
-  static Integers begin(std::int32_t) {
+  [[gnu::always_inline]] static Integers begin(std::int32_t) {
     return {};
   }
   template <Pair P>
-  static void dot(Integers& sum, const Operand& operand, const std::uint8_t* x) {
+  [[gnu::always_inline]] static void dot(Integers& sum, const Operand& operand,
+                                         const std::uint8_t* x) {
     constexpr std::size_t count = 4 / value_bytes<P>;
     for (std::size_t b = 0; b < count; ++b) {
       std::int32_t value;
@@ -174,22 +176,23 @@ struct PortableDots {
     }
   }
   template <Pair P>
-  static Floats end(const Integers& sum, std::int32_t) {
+  [[gnu::always_inline]] static Floats end(const Integers& sum, std::int32_t) {
     Floats result;
     for (std::size_t i = 0; i < lanes; ++i) result.lane[i] = static_cast<float>(sum.lane[i]);
     return result;
   }
 
-  static Floats load(const float* from) {
+  [[gnu::always_inline]] static Floats load(const float* from) {
     Floats result;
     __builtin_memcpy(result.lane, from, sizeof result.lane);
     return result;
   }
-  static void store(float* to, const Floats& value) {
+  [[gnu::always_inline]] static void store(float* to, const Floats& value) {
     __builtin_memcpy(to, value.lane, sizeof value.lane);
   }
   /// a (b s) + c, where s is one number.
-  static Floats multiply_add(const Floats& a, const Floats& b, float s, const Floats& c) {
+  [[gnu::always_inline]] static Floats multiply_add(const Floats& a, const Floats& b, float s,
+                                                    const Floats& c) {
     Floats result;
     for (std::size_t i = 0; i < lanes; ++i)
       result.lane[i] = a.lane[i] * (b.lane[i] * s) + c.lane[i];
@@ -197,7 +200,7 @@ struct PortableDots {
   }
 
   template <Pair P>
-  static Floats scales(const std::uint8_t* at, std::size_t) {
+  [[gnu::always_inline]] static Floats scales(const std::uint8_t* at, std::size_t) {
     Floats result;
     if constexpr (groups_of_line(P) == 2) {
       std::uint16_t half[lanes];
@@ -210,8 +213,8 @@ struct PortableDots {
   }
 
   template <Pair P>
-  static void round(const float* x, std::size_t count, std::uint8_t* to, float& scale,
-                    std::int32_t* offsets) {
+  [[gnu::always_inline]] static void round(const float* x, std::size_t count, std::uint8_t* to,
+                                           float& scale, std::int32_t* offsets) {
     round_plainly<P, P == Pair::int8_int16>(x, count, to, scale);
     for (std::size_t i = 0; i < groups_of_line(P); ++i) offsets[i] = 0;
   }

@@ -31,6 +31,11 @@ namespace detail {
   }
 }
 
+/// The name by which an instruction set, that of some dot products, has the plain loops: no two
+/// share a function.
+template <class Dots>
+struct PlainLoops {};
+
 /// What a trait of dot products has besides where weights are N of every M columns. The values of
 /// `lanes` rows of one step are words of 32 bits; the controls of the rows say which activations
 /// meet them. In steps of halves that is four of eight bytes (P is int8_int8, the activations
@@ -56,25 +61,26 @@ struct PickedDots : PortableDots {
   using Controls = const std::uint8_t*;
   using Window = const std::uint8_t*;
 
-  static Integers begin(const std::int32_t* at) {
+  [[gnu::always_inline]] static Integers begin(const std::int32_t* at) {
     Integers result;
     __builtin_memcpy(result.lane, at, sizeof result.lane);
     return result;
   }
-  static const std::uint8_t* values(const std::uint8_t* at) { return at; }
-  static Controls controls(const std::uint32_t* at) {
+  [[gnu::always_inline]] static const std::uint8_t* values(const std::uint8_t* at) { return at; }
+  [[gnu::always_inline]] static Controls controls(const std::uint32_t* at) {
     return reinterpret_cast<const std::uint8_t*>(at);
   }
-  static Window window(const std::uint8_t* at) { return at; }
-  static void pick_of(Integers& sum, const std::uint8_t* values, Controls controls, Window window) {
+  [[gnu::always_inline]] static Window window(const std::uint8_t* at) { return at; }
+  [[gnu::always_inline]] static void pick_of(Integers& sum, const std::uint8_t* values,
+                                             Controls controls, Window window) {
     for (std::size_t i = 0; i < lanes; ++i)
       for (std::size_t b = 0; b < 4; ++b) {
         const int value = values[4 * i + b];
         sum.lane[i] += (value < 128 ? value : value - 256) * window[controls[4 * i + b]];
       }
   }
-  static void round_line(const float* x, std::size_t count, std::size_t size, std::uint8_t* to,
-                         float& scale) {
+  [[gnu::always_inline]] static void round_line(const float* x, std::size_t count, std::size_t size,
+                                                std::uint8_t* to, float& scale) {
     round_line_plainly(x, count, size, to, scale);
   }
 };

@@ -286,15 +286,16 @@ struct SemiStructuredDot {
   [[gnu::always_inline]] static void visit(Format format, SemiStructuredPattern pattern,
                                            std::size_t cols, const With& with) {
     using Dots = PickedDots<PlainDots>;
+    using Portable = PickedDots<PlainLoops<PlainDots>>;
     if constexpr (PlainDots::kind == DotProducts::int8_bf16)
       if (format == Format::bf16)
         return some<Dots, Pair::bf16_bf16>(HalfSteps<Dots, Pair::bf16_bf16>{{cols}}, pattern, with);
     if constexpr (Dots::has_halves)
       if (has_half_steps(format, pattern))
         return some<Dots, Pair::int8_int8>(HalfSteps<Dots, Pair::int8_int8>{{cols}}, pattern, with);
-    if (picked_window(pattern) <= Dots::picks)
-      return some<Dots, Pair::int8_int8>(WindowSteps<Dots>::of(pattern, cols), pattern, with);
-    using Portable = PickedDots<PortableDots>;
+    if constexpr (has_byte_dots(PlainDots::kind))
+      if (picked_window(pattern) <= Dots::picks)
+        return some<Dots, Pair::int8_int8>(WindowSteps<Dots>::of(pattern, cols), pattern, with);
     some<Portable, Pair::int8_int8>(WindowSteps<Portable>::of(pattern, cols), pattern, with);
   }
   template <class Dots, Pair P, class Steps, class With>
