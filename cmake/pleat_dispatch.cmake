@@ -8,6 +8,13 @@
 # A level with dot products of its own is another one with those in the place of what that has: a
 # translation unit of these kernels alone.
 
+# g++ keeps the sums of a loop in registers once it has unrolled it, which it does at -O3 and no less:
+# at -O2 kernels of floats take two to three times as long.
+set(PLEAT_KERNEL_FLAGS "-O3"
+    CACHE STRING "What the kernels of pleat::dispatch are compiled with besides"
+)
+separate_arguments(kernel_flags NATIVE_COMMAND "${PLEAT_KERNEL_FLAGS}")
+
 set(PLEAT_KERNEL_OBJECTS)
 set(declarations)
 set(cases)
@@ -19,7 +26,8 @@ function(pleat_kernels LEVEL TEMPLATE ARCH DOTS)
   target_link_libraries(pleat_kernels_${LEVEL} PRIVATE pleat)
   # xsimd 8.1 does not compile without exceptions under clang.
   target_compile_options(
-    pleat_kernels_${LEVEL} PRIVATE ${ARGN} $<$<CXX_COMPILER_ID:GNU>:-fno-exceptions>
+    pleat_kernels_${LEVEL} PRIVATE ${kernel_flags} ${ARGN}
+                                   $<$<CXX_COMPILER_ID:GNU>:-fno-exceptions>
   )
   set_target_properties(
     pleat_kernels_${LEVEL} PROPERTIES POSITION_INDEPENDENT_CODE ON INTERPROCEDURAL_OPTIMIZATION OFF

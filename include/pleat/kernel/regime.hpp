@@ -50,12 +50,10 @@ enum class Regime {
                                                                               : Regime::blocked;
 }
 
-/// From here on a kernel of N of M transposes the samples: when they fill three vectors, and no
-/// less than make up for it; two where narrow values would be widened for every few samples that
-/// are read in place, where a group fills more than one register, and for other patterns than
-/// halves. Where there are registers enough, and an instruction picks the inputs of a group from
-/// one of them, the latter never do, but for groups of four; nor where so few are kept that sums
-/// are loaded and stored for little.
+/// From here on a kernel of N of M transposes the samples: when they fill two vectors, and no less
+/// than make up for it. Where there are registers enough, and an instruction picks the inputs of a
+/// group from one of them, patterns other than halves never do, but for groups of four; nor where
+/// so few are kept that sums are loaded and stored for little.
 [[nodiscard, gnu::always_inline]] constexpr Regime semi_structured_regime(
     VectorUnit unit, std::size_t scalar_bytes, SemiStructuredPattern pattern, bool permutes,
     bool narrow, std::size_t batch) noexcept {
@@ -65,8 +63,7 @@ enum class Regime {
   if (!is_half && permutes && !narrow && unit.registers == 32 &&
       ((one_register && pattern.group > 4) || is_sparse))
     return Regime::in_place;
-  const std::size_t full = !narrow && is_half && one_register ? 3 : 2;
-  const std::size_t least = full * unit.bytes / scalar_bytes;
+  const std::size_t least = 2 * unit.bytes / scalar_bytes;
   return batch < (least > 24 ? least : 24) ? Regime::in_place : Regime::blocked;
 }
 
