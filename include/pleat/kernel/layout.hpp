@@ -148,12 +148,13 @@ struct CodePlace {
 inline constexpr std::size_t picked_line_words = 16;
 
 /// Whether kept values meet rounded activations in steps of halves: of 2:4, and int8 of 4:8 in the
-/// same code. A word of values of a row is a step: of so many columns, of which half are kept.
+/// same code. A word of values of a row is a step.
 [[nodiscard, gnu::always_inline]] constexpr bool has_half_steps(
     Format format, SemiStructuredPattern pattern) noexcept {
   return 2 * pattern.kept == pattern.group &&
          (pattern.group == 4 || (pattern.group == 8 && format == Format::int8));
 }
+/// Columns of a step of halves.
 [[nodiscard, gnu::always_inline]] constexpr std::size_t picked_cols(Format format) noexcept {
   return 2 * word_cols(format);
 }

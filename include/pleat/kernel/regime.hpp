@@ -95,8 +95,8 @@ enum class Regime {
   return scalar_bytes == 4 && batch <= 8 ? Regime::in_place : Regime::blocked;
 }
 
-/// Whether narrow weights of a block of many, each a call of a kernel, are held as they are
-/// besides.
+/// Whether narrow weights of one block of many, each a call of a kernel, are held widened besides:
+/// a call would take longer to widen them than for all else.
 [[nodiscard]] constexpr bool holds_widened(std::size_t rows, std::size_t cols) noexcept {
   return rows * cols <= 1024;
 }
@@ -164,8 +164,7 @@ enum class SparseDot {
   dense,  ///< as a dense matrix in the same format, by `narrow_dot_apply`
 };
 
-/// A dense matrix serves where there are no instructions for kept values, or these would be no
-/// faster.
+/// A dense matrix serves where there are no instructions for kept values, and it has their scales.
 [[nodiscard]] constexpr SparseDot sparse_dot(DotProducts dots, std::size_t picks, Format format,
                                              SemiStructuredPattern pattern,
                                              Activations activations) noexcept {

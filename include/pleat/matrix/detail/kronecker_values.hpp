@@ -83,9 +83,8 @@ class KroneckerValues {
     return result;
   }
   [[nodiscard]] Activations activations() const noexcept { return narrow_.activations(); }
-  /// As kernels multiply them fastest: those of small blocks on a diagonal as they are, for a call
-  /// would take longer to widen them than for all else. With an exponent they may not fit the
-  /// scalar.
+  /// As kernels multiply them fastest: those of small blocks on a diagonal widened (see
+  /// `kernel::holds_widened`). With an exponent they may not fit the scalar.
   [[nodiscard]] KroneckerValues for_kernels() const {
     const bool is_small =
         layout_.pattern.d == 1 && kernel::holds_widened(static_cast<std::size_t>(layout_.height),
