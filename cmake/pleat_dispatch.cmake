@@ -8,8 +8,7 @@
 # A level with dot products of its own is another one with those in the place of what that has: a
 # translation unit of these kernels alone.
 
-# g++ keeps the sums of a loop in registers once it has unrolled it, which takes -O3: at -O2 kernels
-# of floats take two to three times as long.
+# A program that is built without optimization, to be debugged, has fast kernels still.
 set(PLEAT_KERNEL_FLAGS "-O3"
     CACHE STRING "What the kernels of pleat::dispatch are compiled with besides"
 )

@@ -2,8 +2,10 @@
 // Runs every hot kernel once for callgrind, which writes the number of its instructions under the
 // name of the case. A new case is one line in main.
 #include "pleat/kernel/active.hpp"
+#include "pleat/matrix/block_sparse.hpp"
 #include "pleat/matrix/csr.hpp"
 #include "pleat/matrix/dense.hpp"
+#include "pleat/matrix/hadamard.hpp"
 #include "pleat/matrix/kronecker_sparse.hpp"
 #include "pleat/matrix/row_sparse.hpp"
 #include "pleat/matrix/semi_structured.hpp"
@@ -54,7 +56,7 @@ void count(const std::string& name, const Op& op, std::initializer_list<Index> b
 void count_all() {
   // More columns than a block of the kernels has, and panels that are no multiple of a tile.
   const Matrix<float> W = matrix_of(272, 1040);
-  count("dense", Dense<float>(W), {1, 4, 16, 64});
+  count("dense", Dense<float>(W), {1, 4, 12, 16, 64});
   count("dense_bf16", Dense<float>(W, Storage::bf16), {1, 64});
   count("dense_f16", Dense<float>(W, Storage::f16), {1, 64});
   count("dense_int8", Dense<float>(W, Storage::int8), {1, 64});
@@ -70,12 +72,20 @@ void count_all() {
   const Matrix<float> S = matrix_of(272, 1040, two_of_four);
   count("semi_structured", SemiStructured<float>(S), {1, 4, 64});
   count("semi_structured_int8", SemiStructured<float>(S, Storage::int8), {1, 64});
+  const Matrix<float> S8 = matrix_of(272, 1040, [](Index i, Index j) { return (i + j) % 8 < 4; });
+  count("semi_structured_4_of_8", SemiStructured<float>(S8, {4, 8}), {1, 4, 64});
+  const Matrix<float> S6 =
+      matrix_of(272, 1040, [](Index i, Index j) { return (i + j % 32) % 32 < 6; });
+  count("semi_structured_6_of_32", SemiStructured<float>(S6, {6, 32}), {1, 4, 64});
   const auto one_of_eight = [](Index i, Index j) { return (3 * i + j) % 8 == 0; };
   const Matrix<float> R = matrix_of(272, 1040, one_of_eight);
   count("csr", Csr<float>(R), {1, 4, 64});
   count("row_sparse", RowSparse<float>(S, 520), {1, 64});
   const KroneckerPattern blocks{16, 16, 32, 1};
   count("kronecker_sparse_d_1", KroneckerSparse<float>(kronecker_matrix(blocks), blocks), {1, 16});
+  const auto kept_block = [](Index i, Index j) { return (i / 16 + j / 16) % 3 == 0; };
+  count("block_sparse", BlockSparse<float>(matrix_of(272, 1040, kept_block), 16, 16), {1, 4, 64});
+  count("hadamard", Hadamard<float>(1024), {1, 16});
   const KroneckerPattern lanes{2, 4, 8, 64};
   count("kronecker_sparse_d_64", KroneckerSparse<float>(kronecker_matrix(lanes), lanes), {1, 16});
 }

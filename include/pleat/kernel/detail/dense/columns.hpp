@@ -95,6 +95,7 @@ struct MaskColumns {
     std::uint64_t offset = 0;  // column of the lowest bit, in each byte
     std::size_t found = 0;
     for (std::size_t i = begin; i < end; ++i)
+#pragma GCC unroll 4
       for (std::size_t shift = 0; shift < mask_cols; shift += 8) {
         const std::uint32_t bits = masks[row * words + i] >> shift & 255U;
         const std::uint64_t eight = BitPositions<Arch>::table.positions[bits] + offset;

@@ -237,11 +237,14 @@ struct Dense : DenseTile<Arch, T> {
   static void transpose_tile(std::size_t rows, const T* panels, std::size_t panel_stride,
                              const T* y, T* x) {
     Batch sum[C];
+#pragma GCC unroll 16
     for (std::size_t c = 0; c < C; ++c) sum[c] = Batch(T(0));
     std::size_t r = 0;
     for (; r + panel_rows <= rows; r += panel_rows, panels += panel_stride)
+#pragma GCC unroll 16
       for (std::size_t v = 0; v < vectors; ++v) {
         const Batch yv = Batch::load_unaligned(y + r + v * lanes);
+#pragma GCC unroll 16
         for (std::size_t c = 0; c < C; ++c)
           sum[c] = MultiplyAdd<Arch, T>::of(
               Batch::load_aligned(panels + c * panel_rows + v * lanes), yv, sum[c]);
@@ -249,13 +252,16 @@ struct Dense : DenseTile<Arch, T> {
     if (r < rows) {
       T copy[panel_rows] = {};
       for (std::size_t i = 0; r + i < rows; ++i) copy[i] = y[r + i];
+#pragma GCC unroll 16
       for (std::size_t v = 0; v < vectors; ++v) {
         const Batch yv = Batch::load_unaligned(copy + v * lanes);
+#pragma GCC unroll 16
         for (std::size_t c = 0; c < C; ++c)
           sum[c] = MultiplyAdd<Arch, T>::of(
               Batch::load_aligned(panels + c * panel_rows + v * lanes), yv, sum[c]);
       }
     }
+#pragma GCC unroll 16
     for (std::size_t c = 0; c < C; ++c) {
       T lane[lanes];
       sum[c].store_unaligned(lane);

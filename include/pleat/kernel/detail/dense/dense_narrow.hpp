@@ -37,10 +37,14 @@ struct DenseNarrow {
     if constexpr (S < NarrowColumns<Arch, F>::step) {
       if (!All && S >= left) return;
       Batch w[P][vectors];
+#pragma GCC unroll 16
       for (std::size_t p = 0; p < P; ++p) steps[p].template column<S>(w[p]);
+#pragma GCC unroll 16
       for (std::size_t j = 0; j < N; ++j) {
         const Batch xj(x[j * ldx + S]);
+#pragma GCC unroll 16
         for (std::size_t p = 0; p < P; ++p)
+#pragma GCC unroll 16
           for (std::size_t v = 0; v < vectors; ++v)
             to[j][p][v] = MultiplyAdd<Arch, T>::of(w[p][v], xj, to[j][p][v]);
       }
@@ -54,8 +58,11 @@ struct DenseNarrow {
                    T* const* y, std::size_t ldy, bool add) {
     using Columns = NarrowColumns<Arch, F>;
     Batch sum[N][P][vectors];
+#pragma GCC unroll 16
     for (std::size_t j = 0; j < N; ++j)
+#pragma GCC unroll 16
       for (std::size_t p = 0; p < P; ++p)
+#pragma GCC unroll 16
         for (std::size_t v = 0; v < vectors; ++v)
           sum[j][p][v] = add ? Batch::load_unaligned(y[p] + j * ldy + v * lanes) : Batch(T(0));
     const std::uint8_t* at[P];
@@ -67,16 +74,20 @@ struct DenseNarrow {
       Batch scale[P][vectors];
       Batch part[N][P][vectors];
       const NarrowPlace place = narrow_place(F, begin);
+#pragma GCC unroll 16
       for (std::size_t p = 0; p < P; ++p) {
         if constexpr (group != 0) Columns::load_scales(panels[p] + place.scale, scale[p]);
         at[p] = panels[p] + place.word;
+#pragma GCC unroll 16
         for (std::size_t j = 0; j < N; ++j)
+#pragma GCC unroll 16
           for (std::size_t v = 0; v < vectors; ++v)
             part[j][p][v] = group == 0 ? sum[j][p][v] : Batch(T(0));
       }
       std::size_t k = begin;
       for (; k + Columns::step <= end; k += Columns::step) {
         typename Columns::Step steps[P];
+#pragma GCC unroll 16
         for (std::size_t p = 0; p < P; ++p) {
           steps[p].load(at[p], head);
           at[p] += Columns::step_bytes;
@@ -85,19 +96,26 @@ struct DenseNarrow {
       }
       if (k < end) {
         typename Columns::Step steps[P];
+#pragma GCC unroll 16
         for (std::size_t p = 0; p < P; ++p) steps[p].load(at[p], head);
         columns<F, P, N, false>(steps, end - k, x + k, ldx, part);
       }
+#pragma GCC unroll 16
       for (std::size_t p = 0; p < P; ++p)
+#pragma GCC unroll 16
         for (std::size_t j = 0; j < N; ++j)
+#pragma GCC unroll 16
           for (std::size_t v = 0; v < vectors; ++v) {
             if constexpr (group == 0) sum[j][p][v] = part[j][p][v];
             else sum[j][p][v] = MultiplyAdd<Arch, T>::of(part[j][p][v], scale[p][v], sum[j][p][v]);
           }
       begin = end;
     }
+#pragma GCC unroll 16
     for (std::size_t j = 0; j < N; ++j)
+#pragma GCC unroll 16
       for (std::size_t p = 0; p < P; ++p)
+#pragma GCC unroll 16
         for (std::size_t v = 0; v < vectors; ++v)
           sum[j][p][v].store_unaligned(y[p] + j * ldy + v * lanes);
   }
@@ -132,9 +150,11 @@ struct DenseNarrow {
       T copy[N * panel_rows] = {};
       T* whole = copy;
       if (add)
+#pragma GCC unroll 16
         for (std::size_t j = 0; j < N; ++j)
           for (std::size_t i = 0; i < height; ++i) copy[j * panel_rows + i] = target[j * ldy + i];
       tile<F, 1, N>(&panel, cols, x, ldx, &whole, panel_rows, add);
+#pragma GCC unroll 16
       for (std::size_t j = 0; j < N; ++j)
         for (std::size_t i = 0; i < height; ++i) target[j * ldy + i] = copy[j * panel_rows + i];
     }
@@ -157,6 +177,7 @@ struct DenseNarrow {
                     T* to) {
     using Columns = NarrowColumns<Arch, F>;
     constexpr bool scaled = Scaled && Columns::group != 0;
+#pragma GCC unroll 16
     for (std::size_t v = 0; v < Columns::vectors; ++v, to += Columns::lanes) {
       if constexpr (sizeof(T) == 4) {
         if constexpr (scaled) (w[v] * scale[v]).store_unaligned(to);
@@ -336,6 +357,7 @@ struct DenseNarrow {
           for (std::size_t s = 0; s < samples; ++s) {
             T copy[panel_rows] = {};
             for (std::size_t i = 0; i < height; ++i) copy[i] = y[(j + s) * ldy + r + i];
+#pragma GCC unroll 16
             for (std::size_t v = 0; v < vectors; ++v) {
               const Batch yv = Batch::load_unaligned(copy + v * lanes);
               for (std::size_t c = 0; c < count; ++c) {

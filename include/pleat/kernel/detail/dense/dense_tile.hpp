@@ -74,13 +74,19 @@ struct DenseTile {
     if constexpr (In == Inputs::packed_scaled)
       return scaled_tile<P, N>(panels, cols, x, y, ldy, add, ahead, scales);
     Batch sum[N][P][vectors];
+#pragma GCC unroll 16
     for (std::size_t j = 0; j < N; ++j)
+#pragma GCC unroll 16
       for (std::size_t p = 0; p < P; ++p)
+#pragma GCC unroll 16
         for (std::size_t v = 0; v < vectors; ++v)
           sum[j][p][v] = add ? Batch::load_unaligned(y[p] + j * ldy + v * lanes) : Batch(T(0));
     multiply<P, N, In>(panels, 0, cols, x, x_sample, ahead, sum);
+#pragma GCC unroll 16
     for (std::size_t j = 0; j < N; ++j)
+#pragma GCC unroll 16
       for (std::size_t p = 0; p < P; ++p)
+#pragma GCC unroll 16
         for (std::size_t v = 0; v < vectors; ++v)
           sum[j][p][v].store_unaligned(y[p] + j * ldy + v * lanes);
   }
@@ -91,8 +97,11 @@ struct DenseTile {
                                                  const T* x, T* const* y, std::size_t ldy, bool add,
                                                  const Ahead& ahead, const Scales& scales) {
     alignas(64) T total[N][P][panel_rows];
+#pragma GCC unroll 16
     for (std::size_t j = 0; j < N; ++j)
+#pragma GCC unroll 16
       for (std::size_t p = 0; p < P; ++p)
+#pragma GCC unroll 16
         for (std::size_t v = 0; v < vectors; ++v)
           (add ? Batch::load_unaligned(y[p] + j * ldy + v * lanes) : Batch(T(0)))
               .store_aligned(total[j][p] + v * lanes);
@@ -100,12 +109,18 @@ struct DenseTile {
     for (std::size_t begin = 0; begin < cols; begin += scales.group) {
       const std::size_t end = cols - begin < scales.group ? cols : begin + scales.group;
       Batch sum[N][P][vectors];
+#pragma GCC unroll 16
       for (std::size_t j = 0; j < N; ++j)
+#pragma GCC unroll 16
         for (std::size_t p = 0; p < P; ++p)
+#pragma GCC unroll 16
           for (std::size_t v = 0; v < vectors; ++v) sum[j][p][v] = Batch(T(0));
       multiply<P, N, Inputs::packed_scaled>(panels, begin, end, x, 0, ahead, sum);
+#pragma GCC unroll 16
       for (std::size_t j = 0; j < N; ++j)
+#pragma GCC unroll 16
         for (std::size_t p = 0; p < P; ++p)
+#pragma GCC unroll 16
           for (std::size_t v = 0; v < vectors; ++v) {
             T* const to = total[j][p] + v * lanes;
             MultiplyAdd<Arch, T>::of(sum[j][p][v],
@@ -115,8 +130,11 @@ struct DenseTile {
           }
       scale += tall;
     }
+#pragma GCC unroll 16
     for (std::size_t j = 0; j < N; ++j)
+#pragma GCC unroll 16
       for (std::size_t p = 0; p < P; ++p)
+#pragma GCC unroll 16
         for (std::size_t v = 0; v < vectors; ++v)
           Batch::load_aligned(total[j][p] + v * lanes).store_unaligned(y[p] + j * ldy + v * lanes);
   }
@@ -131,9 +149,11 @@ struct DenseTile {
     constexpr bool fetches = In == Inputs::packed_ahead || In == Inputs::packed_scaled;
     for (std::size_t k = first; k < last; ++k) {
       if constexpr (fetches)
+#pragma GCC unroll 16
         for (std::size_t p = 0; p < P; ++p)
           __builtin_prefetch(ahead.first + p * ahead.panel_bytes + k * ahead.column_bytes, 0, 2);
       if constexpr (In == Inputs::in_place && P == 4 && N >= 3)
+#pragma GCC unroll 16
         for (std::size_t p = 0; p < P; ++p) {  // of this panel, or what follows it, if it exists
           const auto address = reinterpret_cast<std::uintptr_t>(panels[p]) +
                                (k + fetch_distance) * panel_rows * sizeof(T);
@@ -149,12 +169,24 @@ struct DenseTile {
   [[gnu::always_inline]] static void column(const T* const* panels, std::size_t k, const T* x,
                                             std::size_t x_sample, Batch (&sum)[N][P][V]) {
     Batch w[P][V];
+#pragma GCC unroll 16
     for (std::size_t p = 0; p < P; ++p)
+#pragma GCC unroll 16
       for (std::size_t v = 0; v < V; ++v)
         w[p][v] = Batch::load_aligned(panels[p] + k * panel_rows + v * lanes);
+    const T* four = x;
+#pragma GCC unroll 16
     for (std::size_t j = 0; j < N; ++j) {
-      const Batch xj(x[j * x_sample]);
+      // A pointer for each sample would be more of them than there are registers.
+      if constexpr (N > 8)
+        if (j % 4 == 0) {
+          if (j > 0) four += 4 * x_sample;
+          __asm__("" : "+r"(four));
+        }
+      const Batch xj(N > 8 ? four[j % 4 * x_sample] : x[j * x_sample]);
+#pragma GCC unroll 16
       for (std::size_t p = 0; p < P; ++p)
+#pragma GCC unroll 16
         for (std::size_t v = 0; v < V; ++v)
           sum[j][p][v] = MultiplyAdd<Arch, T>::of(w[p][v], xj, sum[j][p][v]);
     }
@@ -170,10 +202,14 @@ struct DenseTile {
     static_assert(V == vectors || P == 1);
     const auto rows_of = [=](std::size_t p) { return p + 1 < P ? panel_rows : height; };
     const T* panel[P];
+#pragma GCC unroll 16
     for (std::size_t p = 0; p < P; ++p) panel[p] = panels + p * panel_stride;
     Batch sum[N][P][V];
+#pragma GCC unroll 16
     for (std::size_t j = 0; j < N; ++j)
+#pragma GCC unroll 16
       for (std::size_t p = 0; p < P; ++p)
+#pragma GCC unroll 16
         for (std::size_t v = 0; v < V; ++v)
           sum[j][p][v] = add ? PanelRows<Arch, T>::load(y + j * ldy + p * panel_rows, v, rows_of(p))
                              : Batch(T(0));
@@ -191,8 +227,11 @@ struct DenseTile {
         column(panel, k + 1, x + k + 1, x_sample, sum);
       }
     for (; k < cols; ++k) column(panel, k, x + k, x_sample, sum);
+#pragma GCC unroll 16
     for (std::size_t j = 0; j < N; ++j)
+#pragma GCC unroll 16
       for (std::size_t p = 0; p < P; ++p)
+#pragma GCC unroll 16
         for (std::size_t v = 0; v < V; ++v)
           PanelRows<Arch, T>::store(sum[j][p][v], y + j * ldy + p * panel_rows, v, rows_of(p));
   }

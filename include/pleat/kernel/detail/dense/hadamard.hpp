@@ -64,6 +64,7 @@ struct Hadamard {
   template <std::size_t Count, std::size_t Distance = 1>
   static void across(Batch (&v)[Count]) {
     if constexpr (Distance < Count) {
+#pragma GCC unroll 16
       for (std::size_t i = 0; i < Count; ++i) {
         if ((i & Distance) != 0) continue;
         const Batch sum = v[i] + v[i + Distance];
@@ -80,15 +81,18 @@ struct Hadamard {
   static void finish(Batch (&v)[Count], T* y, std::size_t i, std::size_t distance,
                      const Ends& ends) {
     if (ends.after != nullptr)
+#pragma GCC unroll 16
       for (std::size_t k = 0; k < Count; ++k)
         v[k] = v[k] * Batch::load_unaligned(ends.after + i + k * distance);
     const Batch scale(ends.scale);
     if (ends.add)
+#pragma GCC unroll 16
       for (std::size_t k = 0; k < Count; ++k) {
         T* const to = y + i + k * distance;
         MultiplyAdd<Arch, T>::of(v[k], scale, Batch::load_unaligned(to)).store_unaligned(to);
       }
     else
+#pragma GCC unroll 16
       for (std::size_t k = 0; k < Count; ++k) (v[k] * scale).store_unaligned(y + i + k * distance);
   }
 
@@ -99,14 +103,18 @@ struct Hadamard {
     std::size_t i = 0;
     for (; i + Count * lanes <= size; i += Count * lanes) {
       Batch v[Count];
+#pragma GCC unroll 16
       for (std::size_t k = 0; k < Count; ++k) v[k] = Batch::load_unaligned(x + i + k * lanes);
       if (ends.before != nullptr)
+#pragma GCC unroll 16
         for (std::size_t k = 0; k < Count; ++k)
           v[k] = v[k] * Batch::load_unaligned(ends.before + i + k * lanes);
+#pragma GCC unroll 16
       for (std::size_t k = 0; k < Count; ++k) v[k] = within<End>(v[k]);
       across<Count>(v);
       if constexpr (Last) finish<Count>(v, y, i, lanes, ends);
       else
+#pragma GCC unroll 16
         for (std::size_t k = 0; k < Count; ++k) v[k].store_unaligned(y + i + k * lanes);
     }
     if constexpr (End < lanes)
@@ -133,11 +141,13 @@ struct Hadamard {
     for (std::size_t first = 0; first < block; first += Count * distance)
       for (std::size_t i = first; i < first + distance; i += lanes) {
         Batch v[Count];
+#pragma GCC unroll 16
         for (std::size_t k = 0; k < Count; ++k)
           v[k] = Batch::load_unaligned(work + i + k * distance);
         across<Count>(v);
         if constexpr (Last) finish<Count>(v, y, i, distance, ends);
         else
+#pragma GCC unroll 16
           for (std::size_t k = 0; k < Count; ++k) v[k].store_unaligned(work + i + k * distance);
       }
   }

@@ -43,21 +43,28 @@ struct Interleaved {
     for (std::size_t v = 0; v < vectors; ++v) {
       T* const out = y + v * lanes;
       Batch sum[N][P];
+#pragma GCC unroll 16
       for (std::size_t j = 0; j < N; ++j)
+#pragma GCC unroll 16
         for (std::size_t p = 0; p < P; ++p)
           sum[j][p] = add ? Batch::load_unaligned(out + j * ldy + p * y_row) : Batch(T(0));
       const T* w = values + v * lanes;
       const T* in = x + v * lanes;
       for (std::size_t q = 0; q < depth; ++q, w += P * panel_rows, in += N * panel_rows) {
         Batch xq[N];
+#pragma GCC unroll 16
         for (std::size_t j = 0; j < N; ++j) xq[j] = Batch::load_aligned(in + j * panel_rows);
+#pragma GCC unroll 16
         for (std::size_t p = 0; p < P; ++p) {
           const Batch wp = Batch::load_aligned(w + p * panel_rows);
+#pragma GCC unroll 16
           for (std::size_t j = 0; j < N; ++j)
             sum[j][p] = MultiplyAdd<Arch, T>::of(wp, xq[j], sum[j][p]);
         }
       }
+#pragma GCC unroll 16
       for (std::size_t j = 0; j < N; ++j)
+#pragma GCC unroll 16
         for (std::size_t p = 0; p < P; ++p) sum[j][p].store_unaligned(out + j * ldy + p * y_row);
     }
   }
@@ -73,7 +80,9 @@ struct Interleaved {
     }
     T copy[N * P * panel_rows] = {};
     const auto each = [&](auto body) {
+#pragma GCC unroll 16
       for (std::size_t j = 0; j < N; ++j)
+#pragma GCC unroll 16
         for (std::size_t p = 0; p < P; ++p)
           for (std::size_t k = 0; k < least(width, size - p * distance); ++k)
             body(copy[(j * P + p) * panel_rows + k], y[j * ldy + p * distance + k]);
@@ -109,6 +118,7 @@ struct Interleaved {
         T* to = packed + (q * samples + j) * panel_rows;
         const std::size_t count = least(width, size - q * distance);
         if (count == panel_rows) {
+#pragma GCC unroll 16
           for (std::size_t v = 0; v < vectors; ++v)
             Batch::load_unaligned(from + v * lanes).store_aligned(to + v * lanes);
           continue;
@@ -153,10 +163,12 @@ struct Interleaved {
                              const T* y, std::size_t count, T* x, std::size_t ldx, bool add) {
     T copy[N * panel_rows] = {};
     if (add)
+#pragma GCC unroll 16
       for (std::size_t j = 0; j < N; ++j)
         for (std::size_t k = 0; k < count; ++k) copy[j * panel_rows + k] = x[j * ldx + k];
     for (std::size_t v = 0; v < vectors; ++v) {
       Batch sum[N];
+#pragma GCC unroll 16
       for (std::size_t j = 0; j < N; ++j)
         sum[j] = Batch::load_unaligned(copy + j * panel_rows + v * lanes);
       for (std::size_t p = 0; p < depth; p += strip_rows) {
@@ -165,13 +177,16 @@ struct Interleaved {
         const T* in = y + p * N * panel_rows + v * lanes;
         for (std::size_t i = 0; i < height; ++i) {
           const Batch wp = Batch::load_aligned(w + i * panel_rows);
+#pragma GCC unroll 16
           for (std::size_t j = 0; j < N; ++j)
             sum[j] = MultiplyAdd<Arch, T>::of(
                 wp, Batch::load_aligned(in + (i * N + j) * panel_rows), sum[j]);
         }
       }
+#pragma GCC unroll 16
       for (std::size_t j = 0; j < N; ++j) sum[j].store_unaligned(copy + j * panel_rows + v * lanes);
     }
+#pragma GCC unroll 16
     for (std::size_t j = 0; j < N; ++j)
       for (std::size_t k = 0; k < count; ++k) x[j * ldx + k] = copy[j * panel_rows + k];
   }

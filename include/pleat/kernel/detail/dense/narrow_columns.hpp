@@ -48,6 +48,7 @@ struct NarrowColumns {
     Raw odd[F == Format::levels ? vectors : 1];  // levels: of every second column
 
     void load(const std::uint8_t* at, [[maybe_unused]] const Head& head) {
+#pragma GCC unroll 16
       for (std::size_t v = 0; v < vectors; ++v) {
         if constexpr (F == Format::f16) raw[v] = Narrow<Arch>::f16(at + 2 * v * lanes);
         else raw[v] = Narrow<Arch>::words(at + 4 * v * lanes);
@@ -59,6 +60,7 @@ struct NarrowColumns {
     }
     template <std::size_t S>
     void column(Batch (&w)[vectors]) {
+#pragma GCC unroll 16
       for (std::size_t v = 0; v < vectors; ++v) {
         if constexpr (F == Format::levels)
           w[v] = Narrow<Arch>::template byte<S / 2>(S % 2 == 0 ? raw[v] : odd[v]);
@@ -74,6 +76,7 @@ struct NarrowColumns {
   };
 
   static void load_scales(const std::uint8_t* at, Batch (&scale)[vectors]) {
+#pragma GCC unroll 16
     for (std::size_t v = 0; v < vectors; ++v) {
       if constexpr (is_of_four_bits(F)) {
         scale[v] = Narrow<Arch>::f16(at + 2 * v * lanes);

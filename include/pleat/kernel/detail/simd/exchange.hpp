@@ -21,6 +21,7 @@ struct Exchange {
     alignas(sizeof(Batch)) T from[Batch::size];
     alignas(sizeof(Batch)) T to[Batch::size];
     values.store_aligned(from);
+#pragma GCC unroll 16
     for (std::size_t i = 0; i < Batch::size; ++i) to[i] = from[i ^ Distance];
     return Batch::load_aligned(to);
   }

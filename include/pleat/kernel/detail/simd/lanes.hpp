@@ -31,18 +31,21 @@ struct Lanes {
 
   static Codes load(const std::uint32_t* codes) {
     Codes result;
+#pragma GCC unroll 16
     for (std::size_t i = 0; i < size; ++i) result.lane[i] = codes[i];
     return result;
   }
   /// The next code of each lane.
   static Codes next(const Codes& codes) {
     Codes result;
+#pragma GCC unroll 16
     for (std::size_t i = 0; i < size; ++i) result.lane[i] = codes.lane[i] >> code_bits(M);
     return result;
   }
   static Inputs inputs(const T* x) { return x; }
   static Batch pick(Inputs x, const Codes& codes) {
     alignas(sizeof(Batch)) T lane[size];
+#pragma GCC unroll 16
     for (std::size_t i = 0; i < size; ++i) lane[i] = x[codes.lane[i] & (M - 1)];
     return Batch::load_aligned(lane);
   }
@@ -103,6 +106,7 @@ struct Lanes<xsimd::fma3<xsimd::avx2>, float, M> {
       return {{_mm256_broadcast_ps(reinterpret_cast<const __m128*>(x))}};
     } else {
       Inputs result;
+#pragma GCC unroll 16
       for (std::size_t i = 0; i < M / 8; ++i) result.value[i] = _mm256_loadu_ps(x + 8 * i);
       return result;
     }
@@ -143,6 +147,7 @@ requires(M <= 8) struct Lanes<xsimd::fma3<xsimd::avx2>, double, M> {
   static Codes next(Codes codes) { return _mm256_srli_epi64(codes, int{code_bits(M)}); }
   static Inputs inputs(const double* x) {
     Inputs result;
+#pragma GCC unroll 16
     for (std::size_t i = 0; i < M / 4; ++i)
       result.value[i] = _mm256_castpd_ps(_mm256_loadu_pd(x + 4 * i));
     return result;
@@ -214,6 +219,7 @@ struct Lanes<xsimd::avx512bw, double, M> {
       return {{_mm512_broadcast_f64x4(_mm256_loadu_pd(x))}};
     } else {
       Inputs result;
+#pragma GCC unroll 16
       for (std::size_t i = 0; i < M / 8; ++i) result.value[i] = _mm512_loadu_pd(x + 8 * i);
       return result;
     }
@@ -248,6 +254,7 @@ struct Lanes<xsimd::neon64, float, M> {
   static Codes next(Codes codes) { return vshrq_n_u32(codes, int{code_bits(M)}); }
   static Inputs inputs(const float* x) {
     Inputs result;
+#pragma GCC unroll 16
     for (std::size_t i = 0; i < M / 4; ++i)
       result.value[i] = vreinterpretq_u8_f32(vld1q_f32(x + 4 * i));
     return result;

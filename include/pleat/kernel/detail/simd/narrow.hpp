@@ -75,6 +75,7 @@ struct Narrow<xsimd::sse2> {
     _mm_store_si128(reinterpret_cast<__m128i*>(from), words);
     _mm_store_si128(reinterpret_cast<__m128i*>(level), table);
     alignas(16) std::uint8_t to[16];
+#pragma GCC unroll 16
     for (std::size_t k = 0; k < 16; ++k) to[k] = level[from[k] >> 4U * i & 15U];
     return _mm_load_si128(reinterpret_cast<const __m128i*>(to));
   }

@@ -12,20 +12,21 @@ inline namespace v0 {
 namespace detail {
 
 /// The first `count` lanes, 0 < count < size; the others are zero, and touch no memory. This is the
-/// portable form; instruction sets with masks have their own below.
+/// portable form; instruction sets with masks have their own below. Its loops are bounded by what
+/// g++ knows, or it warns of lanes that no count reaches.
 template <class Arch, class T>
 struct Partial {
   using Batch = xsimd::batch<T, Arch>;
 
   static Batch load(const T* from, std::size_t count) {
     alignas(sizeof(Batch)) T lane[Batch::size] = {};
-    for (std::size_t i = 0; i < count; ++i) lane[i] = from[i];
+    for (std::size_t i = 0; i < Batch::size && i < count; ++i) lane[i] = from[i];
     return Batch::load_aligned(lane);
   }
   static void store(const Batch& values, T* to, std::size_t count) {
     alignas(sizeof(Batch)) T lane[Batch::size];
     values.store_aligned(lane);
-    for (std::size_t i = 0; i < count; ++i) to[i] = lane[i];
+    for (std::size_t i = 0; i < Batch::size && i < count; ++i) to[i] = lane[i];
   }
 };
 

@@ -21,15 +21,20 @@ struct Transpose {
   /// bits of (vector, lane) by one; as many rotations as a lane has bits swap the two.
   static void block(const T* from, std::size_t ld_from, T* to, std::size_t ld_to) {
     Batch row[lanes];
+#pragma GCC unroll 16
     for (std::size_t j = 0; j < lanes; ++j) row[j] = Batch::load_unaligned(from + j * ld_from);
+#pragma GCC unroll 16
     for (std::size_t bit = 1; bit < lanes; bit *= 2) {
       Batch next[lanes];
+#pragma GCC unroll 16
       for (std::size_t j = 0; j < lanes / 2; ++j) {
         next[2 * j] = Interleave<Arch, T>::low(row[j], row[j + lanes / 2]);
         next[2 * j + 1] = Interleave<Arch, T>::high(row[j], row[j + lanes / 2]);
       }
+#pragma GCC unroll 16
       for (std::size_t j = 0; j < lanes; ++j) row[j] = next[j];
     }
+#pragma GCC unroll 16
     for (std::size_t i = 0; i < lanes; ++i) row[i].store_unaligned(to + i * ld_to);
   }
 

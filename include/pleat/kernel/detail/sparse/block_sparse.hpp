@@ -60,12 +60,16 @@ struct BlockSparse {
                                              std::size_t count, std::size_t stride,
                                              Batch (&sum)[G][N][V]) {
     for (std::size_t k = 0; k < count; ++k)
+#pragma GCC unroll 16
       for (std::size_t g = 0; g < G; ++g) {
         Batch weight[V];
+#pragma GCC unroll 16
         for (std::size_t v = 0; v < V; ++v) weight[v] = Batch::load_unaligned(w[g] + v * lanes);
         w[g] += stride;
+#pragma GCC unroll 16
         for (std::size_t j = 0; j < N; ++j) {
           const Batch xj(x[g][k * N + j]);
+#pragma GCC unroll 16
           for (std::size_t v = 0; v < V; ++v)
             sum[g][j][v] = MultiplyAdd<Arch, T>::of(weight[v], xj, sum[g][j][v]);
         }
@@ -80,9 +84,12 @@ struct BlockSparse {
     const std::size_t stride = G > 1 ? panel_rows : strips[0].pitch;
     const T* w[G];
     Batch sum[G][N][V];
+#pragma GCC unroll 16
     for (std::size_t g = 0; g < G; ++g) {
       w[g] = strips[g].values;
+#pragma GCC unroll 16
       for (std::size_t j = 0; j < N; ++j)
+#pragma GCC unroll 16
         for (std::size_t v = 0; v < V; ++v)
           sum[g][j][v] =
               add ? Batch::load_unaligned(strips[g].y + j * ldy + v * lanes) : Batch(T(0));
@@ -90,6 +97,7 @@ struct BlockSparse {
     for (std::size_t i = 0; i < blocks; ++i) {
       const T* x[G];
       std::size_t count = in.width;
+#pragma GCC unroll 16
       for (std::size_t g = 0; g < G; ++g) {
         const std::size_t at = (strips[g].column(i) - in.first) * in.width;
         if (G == 1 && in.cols - at < count) count = in.cols - at;
@@ -97,8 +105,11 @@ struct BlockSparse {
       }
       columns(w, x, count, stride, sum);
     }
+#pragma GCC unroll 16
     for (std::size_t g = 0; g < G; ++g)
+#pragma GCC unroll 16
       for (std::size_t j = 0; j < N; ++j)
+#pragma GCC unroll 16
         for (std::size_t v = 0; v < V; ++v)
           sum[g][j][v].store_unaligned(strips[g].y + j * ldy + v * lanes);
   }
@@ -298,6 +309,7 @@ struct BlockSparse {
     const bool whole = strip.height == panel_rows;
     Batch yv[vectors];
     if (whole)
+#pragma GCC unroll 16
       for (std::size_t v = 0; v < vectors; ++v) yv[v] = Batch::load_unaligned(y + v * lanes);
     const T* w = strip.values;
     for (std::size_t b = 0; b < strip.blocks; ++b) {

@@ -62,7 +62,9 @@ struct BlockSparseWide {
   [[gnu::noinline]] static void tile(const Strip& strip, std::size_t above, const Inputs& in,
                                      T* out) {
     Batch sum[tile_rows][S];
+#pragma GCC unroll 16
     for (std::size_t r = 0; r < tile_rows; ++r)
+#pragma GCC unroll 16
       for (std::size_t s = 0; s < S; ++s)
         sum[r][s] = Batch::load_aligned(out + (r * S + s) * lanes);
     const T* w = strip.values + above;
@@ -73,15 +75,20 @@ struct BlockSparseWide {
       const T* x = in.x + at * (S * lanes);
       for (std::size_t k = 0; k < count; ++k, w += stride, x += S * lanes) {
         Batch input[S];
+#pragma GCC unroll 16
         for (std::size_t s = 0; s < S; ++s) input[s] = Batch::load_aligned(x + s * lanes);
+#pragma GCC unroll 16
         for (std::size_t r = 0; r < tile_rows; ++r) {
           const Batch weight(w[r]);
+#pragma GCC unroll 16
           for (std::size_t s = 0; s < S; ++s)
             sum[r][s] = MultiplyAdd<Arch, T>::of(weight, input[s], sum[r][s]);
         }
       }
     }
+#pragma GCC unroll 16
     for (std::size_t r = 0; r < tile_rows; ++r)
+#pragma GCC unroll 16
       for (std::size_t s = 0; s < S; ++s) sum[r][s].store_aligned(out + (r * S + s) * lanes);
   }
 

@@ -56,11 +56,15 @@ struct SemiStructured {
     using Pick = Lanes<Arch, T, group>;
     const auto rows_of = [=](std::size_t p) { return p + 1 < P ? panel_rows : height; };
     Batch sum[N][P][vectors];
+#pragma GCC unroll 16
     for (std::size_t j = 0; j < N; ++j)
+#pragma GCC unroll 16
       for (std::size_t p = 0; p < P; ++p)
+#pragma GCC unroll 16
         for (std::size_t v = 0; v < vectors; ++v)
           sum[j][p][v] = add ? Rows::load(y[p] + j * ldy, v, rows_of(p)) : Batch(T(0));
     T last[N][group] = {};
+#pragma GCC unroll 16
     for (std::size_t j = 0; j < N; ++j)
       for (std::size_t k = cols / group * group; k < cols; ++k) last[j][k % group] = x[j * ldx + k];
 
@@ -73,24 +77,32 @@ struct SemiStructured {
     const std::uint32_t* word[P];
     typename Pick::Codes code[P][vectors];
     typename Pick::Inputs in[N];
+#pragma GCC unroll 16
     for (std::size_t p = 0; p < P; ++p) word[p] = codes[p];
     const auto next_block = [&](std::size_t b) {
+#pragma GCC unroll 16
       for (std::size_t p = 0; p < P; ++p)
         value[p] = values[p].block(b, values_of_block(b, count), widened[p]);
       at = 0;
     };
     const auto next_word = [&] {
+#pragma GCC unroll 16
       for (std::size_t p = 0; p < P; ++p, word[p - 1] += panel_rows)
+#pragma GCC unroll 16
         for (std::size_t v = 0; v < vectors; ++v) code[p][v] = Pick::load(word[p] + v * lanes);
     };
     const auto next_group = [&](std::size_t g) {
+#pragma GCC unroll 16
       for (std::size_t j = 0; j < N; ++j)
         in[j] = Pick::inputs((g + 1) * group <= cols ? x + j * ldx + g * group : last[j]);
     };
     const auto product = [&] {
+#pragma GCC unroll 16
       for (std::size_t p = 0; p < P; ++p)
+#pragma GCC unroll 16
         for (std::size_t v = 0; v < vectors; ++v) {
           const Batch w = Batch::load_aligned(value[p] + at + v * lanes);
+#pragma GCC unroll 16
           for (std::size_t j = 0; j < N; ++j)
             sum[j][p][v] = MultiplyAdd<Arch, T>::of(w, Pick::pick(in[j], code[p][v]), sum[j][p][v]);
           code[p][v] = Pick::next(code[p][v]);
@@ -111,6 +123,7 @@ struct SemiStructured {
             const std::size_t of_word = codes_of_word / half;
             for (const std::size_t end = g + (left < of_word ? left : of_word); g < end; ++g) {
               next_group(first + g);
+#pragma GCC unroll 4
               for (std::size_t k = 0; k < half; ++k) product();
             }
           }
@@ -154,8 +167,11 @@ struct SemiStructured {
         }
       }
     }
+#pragma GCC unroll 16
     for (std::size_t j = 0; j < N; ++j)
+#pragma GCC unroll 16
       for (std::size_t p = 0; p < P; ++p)
+#pragma GCC unroll 16
         for (std::size_t v = 0; v < vectors; ++v)
           Rows::store(sum[j][p][v], y[p] + j * ldy, v, rows_of(p));
   }
@@ -166,6 +182,7 @@ struct SemiStructured {
                     const std::uint32_t* const* codes, std::size_t cols, std::size_t height,
                     const T* x, std::size_t ldx, T* const* y, std::size_t ldy, bool add) {
     T* to[P];
+#pragma GCC unroll 16
     for (std::size_t p = 0; p < P; ++p) to[p] = y[p];
     for (std::size_t i = 0; i < whole + rest; ++i) {
       const std::size_t samples = i < whole ? N : N - 1;
@@ -173,6 +190,7 @@ struct SemiStructured {
       else if constexpr (N > 1)
         tile<P, N - 1>(pattern, values, codes, cols, height, x, ldx, to, ldy, add);
       x += samples * ldx;
+#pragma GCC unroll 16
       for (std::size_t p = 0; p < P; ++p) to[p] += samples * ldy;
     }
   }

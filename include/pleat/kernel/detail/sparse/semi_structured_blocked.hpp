@@ -124,14 +124,18 @@ struct SemiStructuredBlocked {
     for (std::size_t row = first; row < last; row += Q) {
       T* const to = panel + row * pitch;
       Batch sum[Q][R];
+#pragma GCC unroll 16
       for (std::size_t q = 0; q < Q; ++q)
+#pragma GCC unroll 16
         for (std::size_t v = 0; v < R; ++v)
           sum[q][v] = fresh ? Batch(T(0)) : Batch::load_aligned(to + q * pitch + v * lanes);
       // A line of memory is a value of all rows: each row fetches its share.
       if (part.next != nullptr) {
         for (std::size_t i = row; i < groups * kept; i += panel_rows)
+#pragma GCC unroll 16
           for (std::size_t q = 0; q < Q; ++q) __builtin_prefetch(part.next + (i + q) * panel_rows);
         for (std::size_t i = row; i < words; i += panel_rows)
+#pragma GCC unroll 16
           for (std::size_t q = 0; q < Q; ++q)
             __builtin_prefetch(part.next_codes + (i + q) * panel_rows);
       }
@@ -140,10 +144,12 @@ struct SemiStructuredBlocked {
       const std::uint32_t* from = part.codes + row;
       std::uint32_t word[Q];
       const auto next_word = [&] {
+#pragma GCC unroll 16
         for (std::size_t q = 0; q < Q; ++q) word[q] = from[q];
         from += panel_rows;
       };
       const auto product = [&] {
+#pragma GCC unroll 16
         for (std::size_t q = 0; q < Q; ++q) {
           const T* in = input + (word[q] & (group - 1)) * pitch;
           // One register, and not the sum of two in each of the addresses that follow, which would
@@ -151,6 +157,7 @@ struct SemiStructuredBlocked {
           __asm__("" : "+r"(in));
           word[q] >>= bits;
           const Batch wv(w[q]);
+#pragma GCC unroll 16
           for (std::size_t v = 0; v < R; ++v)
             sum[q][v] =
                 MultiplyAdd<Arch, T>::of(wv, Batch::load_aligned(in + v * lanes), sum[q][v]);
@@ -162,10 +169,12 @@ struct SemiStructuredBlocked {
         for (std::size_t g = 0; g < groups;) {
           next_word();
           if constexpr (!Pattern::halves)
+#pragma GCC unroll 16
             for (std::size_t q = 0; q < Q; ++q)
               word[q] >>= static_cast<unsigned>(before * kept) * bits;
           const std::size_t end = least(groups, g + together - before);
           for (before = 0; g < end; ++g, input += group * pitch)
+#pragma GCC unroll 2
             for (std::size_t i = 0; i < kept; ++i) product();
         }
       } else {
@@ -175,7 +184,9 @@ struct SemiStructuredBlocked {
             for (const std::size_t end = least(kept, i + codes_of_word); i < end; ++i) product();
           }
       }
+#pragma GCC unroll 16
       for (std::size_t q = 0; q < Q; ++q)
+#pragma GCC unroll 16
         for (std::size_t v = 0; v < R; ++v) sum[q][v].store_aligned(to + q * pitch + v * lanes);
     }
   }

@@ -75,9 +75,11 @@ struct Sparse {
     V sum[G][R];
     std::size_t entry[G];
     std::size_t end[G];
+#pragma GCC unroll 16
     for (std::size_t g = 0; g < G; ++g) {
       entry[g] = first_entry(matrix, row + g);
       end[g] = first_entry(matrix, row + g + 1);
+#pragma GCC unroll 16
       for (std::size_t v = 0; v < R; ++v) sum[g][v] = load<V>(panel + g * width + v * (width / R));
     }
     for (std::size_t k = 0; k < cols; k += Columns::span < cols - k ? Columns::span : cols - k) {
@@ -85,6 +87,7 @@ struct Sparse {
       const typename Columns::Position* position[G];
       std::size_t count[G];
       std::size_t common = ~std::size_t{0};
+#pragma GCC unroll 16
       for (std::size_t g = 0; g < G; ++g) {
         position[g] = columns.find(row + g, entry[g], end[g], k, memory[g], count[g]);
         common = count[g] < common ? count[g] : common;
@@ -92,17 +95,22 @@ struct Sparse {
       const auto step = [&](std::size_t g, std::size_t i) {
         const V weight(matrix.values[entry[g] + i]);
         const T* in = inputs + (k + position[g][i]) * width;
+#pragma GCC unroll 16
         for (std::size_t v = 0; v < R; ++v)
           sum[g][v] = MultiplyAdd<Arch, T>::of(weight, load<V>(in + v * (width / R)), sum[g][v]);
       };
       for (std::size_t i = 0; i < common; ++i)
+#pragma GCC unroll 16
         for (std::size_t g = 0; g < G; ++g) step(g, i);
+#pragma GCC unroll 16
       for (std::size_t g = 0; g < G; ++g) {
         for (std::size_t i = common; i < count[g]; ++i) step(g, i);
         entry[g] += count[g];
       }
     }
+#pragma GCC unroll 16
     for (std::size_t g = 0; g < G; ++g)
+#pragma GCC unroll 16
       for (std::size_t v = 0; v < R; ++v) store<V>(sum[g][v], panel + g * width + v * (width / R));
   }
 
@@ -137,6 +145,7 @@ struct Sparse {
         Batch::load_aligned(inputs + i).store_aligned(tile + i - k * width);
       for (std::size_t r = 0; r < rows; ++r) {
         Batch sum[R];
+#pragma GCC unroll 16
         for (std::size_t v = 0; v < R; ++v)
           sum[v] = Batch::load_aligned(panel + r * width + v * lanes);
         // Where a row goes on is far from where the row before did, which no hardware prefetches.
@@ -154,10 +163,12 @@ struct Sparse {
                                 [&](std::size_t i, std::size_t column) {
                                   const T* in = tile + (column - k) * width;
                                   const Batch weight(values[i]);
+#pragma GCC unroll 16
                                   for (std::size_t v = 0; v < R; ++v)
                                     sum[v] = MultiplyAdd<Arch, T>::of(
                                         weight, Batch::load_aligned(in + v * lanes), sum[v]);
                                 });
+#pragma GCC unroll 16
         for (std::size_t v = 0; v < R; ++v) sum[v].store_aligned(panel + r * width + v * lanes);
         recent = entry[r] - begin;
       }
