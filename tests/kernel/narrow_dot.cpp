@@ -2,6 +2,7 @@
 // Narrow weights times rounded activations: exact sums, one result for any batch, the bound on the
 // error, the largest numbers, and what is not finite.
 #include "pleat/kernel/active.hpp"
+#include "pleat/kernel/cpu.hpp"
 #include "pleat/kernel/regime.hpp"
 #include "pleat/matrix/dense.hpp"
 #include "pleat/matrix/hadamard.hpp"
@@ -325,6 +326,25 @@ TEST_CASE("rounded activations: what does not fit is refused, what is automatic 
   CHECK(for_large(DotProducts::int8_bf16, kernel::Format::f16) == Kernel::native);
   CHECK(automatic_activations(DotProducts::int8_bf16, kernel::Format::int8, 8, 8) ==
         Kernel::native);
+}
+
+TEST_CASE("rounded activations of bf16: automatic where this machine is fast with them",
+          "[narrow_dot]") {
+  using kernel::DotProducts;
+  for (const DotProducts dots : {DotProducts::none, DotProducts::int16, DotProducts::int8})
+    CHECK(kernel::worthwhile(dots) == dots);
+  const bool fast = kernel::worthwhile(DotProducts::int8_bf16) == DotProducts::int8_bf16;
+  if (!fast) CHECK(kernel::worthwhile(DotProducts::int8_bf16) == DotProducts::int8);
+  const bool has_products = kernel::active<float>().dots == DotProducts::int8_bf16;
+  const Activations expected = fast && has_products ? Activations::bf16 : Activations::native;
+  const Matrix<float> W = Random(7).matrix<float>(64, 128);
+  const Matrix<float> sparse = Matrix<float>::NullaryExpr(
+      64, 128, [&](Index i, Index j) { return j % 4 < 2 ? W(i, j) : 0.0F; });
+  CHECK(Dense<float>(W, Storage::bf16).with_activations(Activations::automatic).activations() ==
+        expected);
+  CHECK(SemiStructured<float>(sparse, Storage::bf16)
+            .with_activations(Activations::automatic)
+            .activations() == expected);
 }
 
 TEST_CASE("rounded activations: kept by files, and doubles take them as they are", "[narrow_dot]") {

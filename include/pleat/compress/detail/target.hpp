@@ -5,6 +5,7 @@
 #include "pleat/core/error.hpp"
 #include "pleat/core/scalar.hpp"
 #include "pleat/kernel/active.hpp"
+#include "pleat/kernel/cpu.hpp"
 
 #include <concepts>
 #include <cstddef>
@@ -35,11 +36,11 @@ template <Real T>
   return name;
 }
 
-/// The dot products of the instruction set that `Options::target` names, that in force if it is
-/// empty.
+/// The dot products of the instruction set that `Options::target` names; if it is empty, those of
+/// the one in force that this machine is fast with.
 template <Real T>
 [[nodiscard]] kernel::DotProducts target_dots(const std::string& target) {
-  if (target.empty()) return kernel::active<T>().dots;
+  if (target.empty()) return kernel::worthwhile(kernel::active<T>().dots);
   if (target == "avx512+vnni+bf16") return kernel::DotProducts::int8_bf16;
   if (target == "sse2") return kernel::DotProducts::none;
   return target == "avx512+vnni" || target == "avx2+vnni" || target == "neon64+dot+i8mm"

@@ -4,6 +4,7 @@
 
 #include "pleat/core/scalar.hpp"
 #include "pleat/kernel/active.hpp"
+#include "pleat/kernel/cpu.hpp"
 #include "pleat/kernel/regime.hpp"
 #include "pleat/matrix/detail/narrow/narrow_panels.hpp"
 #include "pleat/matrix/detail/narrow/power_of_two.hpp"
@@ -41,9 +42,9 @@ namespace detail {
 template <Real T>
 [[nodiscard]] Activations automatic_activations(Storage storage, Index rows, Index cols) {
   if (!std::same_as<T, float> || !is_narrow(storage)) return Activations::native;
-  return activations_of(kernel::automatic_activations(kernel::active<T>().dots, format_of(storage),
-                                                      static_cast<std::size_t>(rows),
-                                                      static_cast<std::size_t>(cols)));
+  return activations_of(kernel::automatic_activations(
+      kernel::worthwhile(kernel::active<T>().dots), format_of(storage),
+      static_cast<std::size_t>(rows), static_cast<std::size_t>(cols)));
 }
 
 /// Samples rounded to bf16, some at a time, for kernels that take them as they are.

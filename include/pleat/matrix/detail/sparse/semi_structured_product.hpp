@@ -7,6 +7,7 @@
 #include "pleat/core/parts.hpp"
 #include "pleat/core/scalar.hpp"
 #include "pleat/kernel/active.hpp"
+#include "pleat/kernel/cpu.hpp"
 #include "pleat/kernel/regime.hpp"
 #include "pleat/matrix/detail/aligned_array.hpp"
 #include "pleat/matrix/detail/narrow/narrow_panels.hpp"
@@ -66,7 +67,7 @@ template <Real T>
   if (!std::same_as<T, float> || !is_narrow(storage)) return Activations::native;
   const auto& table = kernel::active<T>();
   return activations_of(kernel::automatic_sparse_activations(
-      table.dots, table.picks, format_of(storage), kernel_pattern(pattern),
+      kernel::worthwhile(table.dots), table.picks, format_of(storage), kernel_pattern(pattern),
       static_cast<std::size_t>(rows), static_cast<std::size_t>(cols)));
 }
 
