@@ -44,8 +44,9 @@ Left out, and part of tests/run.sh --all:
     makers and kernels, tagged [slow]
   whether what must not compile does when the fault is taken out
   clang-tidy, every header alone and what the heaviest cost, instruction counts, a program without a
-    build system at -O3 -march=native or by pkg-config or FetchContent, one with functions of names
-    of pleat's, and whether benchmarks and the larger example compile
+    build system at -O3 -march=native or by pkg-config or FetchContent, one with targets, macros or
+    functions of its own that have names of pleat's or of what it needs, and whether benchmarks and
+    the larger example compile
 
 END
     ;;
