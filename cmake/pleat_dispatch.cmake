@@ -9,7 +9,7 @@
 # translation unit of these kernels alone.
 
 # A program that is built without optimization, to be debugged, has fast kernels still.
-set(PLEAT_KERNEL_FLAGS "-O3"
+set(PLEAT_KERNEL_FLAGS "-O2"
     CACHE STRING "What the kernels of pleat::dispatch are compiled with besides"
 )
 separate_arguments(kernel_flags NATIVE_COMMAND "${PLEAT_KERNEL_FLAGS}")
