@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # Builds and runs the tests. Installs what is missing.
 #
-#   tests/run.sh            every suite, with one compiler: some ten minutes on two cores
+#   tests/run.sh            every suite, with one compiler: nine to thirteen minutes on two cores
 #   tests/run.sh --quick    the same
 #   tests/run.sh --all      every compiler, sanitizer and check, one test each: an hour on two
 #                           cores, and up to 7 GB of memory
