@@ -24,10 +24,8 @@ namespace pleat::test {
 namespace {
 
 #ifdef PLEAT_TEST_REDUCED
-constexpr Storage storages_of_blocks[] = {Storage::bf16, Storage::int8, Storage::int4,
-                                          Storage::int3_fitted};
-constexpr std::pair<Index, Index> narrow_blocks[] = {{1, 1},   {16, 16}, {5, 3},
-                                                     {40, 65}, {1, 19},  {100, 300}};
+constexpr Storage storages_of_blocks[] = {Storage::bf16, Storage::int8, Storage::int3_fitted};
+constexpr std::pair<Index, Index> narrow_blocks[] = {{1, 19}, {16, 16}, {5, 3}, {100, 300}};
 #else
 constexpr Storage storages_of_blocks[] = {
     Storage::bf16, Storage::f16,         Storage::int8,        Storage::int4,       Storage::int3,

@@ -19,6 +19,14 @@
 namespace pleat::test {
 namespace {
 
+#ifdef PLEAT_TEST_REDUCED
+constexpr Storage storages_of_values[] = {Storage::bf16, Storage::f16, Storage::int8,
+                                          Storage::int4_fitted};
+#else
+constexpr Storage storages_of_values[] = {Storage::bf16, Storage::f16,  Storage::int8,
+                                          Storage::int4, Storage::int2, Storage::int4_fitted};
+#endif
+
 using Catch::Matchers::Contains;
 
 /// A pattern, and how many of its last rows and columns are cut off.
@@ -313,8 +321,7 @@ TEMPLATE_TEST_CASE("narrow Kronecker-sparse matrices come back, and are applied"
     const Matrix<T> W = scale * random.matrix<T>(test.rows(), test.cols())
                                     .cwiseProduct(pattern_of_one.cwiseAbs().cwiseMin(T(1)));
     const KroneckerSparse<T> exact(W, test.pattern);
-    for (const Storage storage : {Storage::bf16, Storage::f16, Storage::int8, Storage::int4,
-                                  Storage::int2, Storage::int4_fitted}) {
+    for (const Storage storage : storages_of_values) {
       CAPTURE(text(test), to_string(storage));
       const KroneckerSparse<T> op(W, test.pattern, storage);
       CHECK(op.storage() == storage);
