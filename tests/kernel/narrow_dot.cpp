@@ -332,11 +332,12 @@ TEST_CASE("rounded activations of bf16: automatic where this machine is fast wit
           "[narrow_dot]") {
   using kernel::DotProducts;
   for (const DotProducts dots : {DotProducts::none, DotProducts::int16, DotProducts::int8})
-    CHECK(kernel::worthwhile(dots) == dots);
-  const bool fast = kernel::worthwhile(DotProducts::int8_bf16) == DotProducts::int8_bf16;
-  if (!fast) CHECK(kernel::worthwhile(DotProducts::int8_bf16) == DotProducts::int8);
+    for (const bool intel : {false, true}) CHECK(kernel::worthwhile(dots, intel) == dots);
+  CHECK(kernel::worthwhile(DotProducts::int8_bf16, false) == DotProducts::int8_bf16);
+  CHECK(kernel::worthwhile(DotProducts::int8_bf16, true) == DotProducts::int8);
   const bool has_products = kernel::active<float>().dots == DotProducts::int8_bf16;
-  const Activations expected = fast && has_products ? Activations::bf16 : Activations::native;
+  const Activations expected =
+      has_products && !kernel::is_intel() ? Activations::bf16 : Activations::native;
   const Matrix<float> W = Random(7).matrix<float>(64, 128);
   const Matrix<float> sparse = Matrix<float>::NullaryExpr(
       64, 128, [&](Index i, Index j) { return j % 4 < 2 ? W(i, j) : 0.0F; });

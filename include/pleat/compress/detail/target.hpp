@@ -40,7 +40,7 @@ template <Real T>
 /// the one in force that this machine is fast with.
 template <Real T>
 [[nodiscard]] kernel::DotProducts target_dots(const std::string& target) {
-  if (target.empty()) return kernel::worthwhile(kernel::active<T>().dots);
+  if (target.empty()) return kernel::worthwhile(kernel::active<T>().dots, kernel::is_intel());
   if (target == "avx512+vnni+bf16") return kernel::DotProducts::int8_bf16;
   if (target == "sse2") return kernel::DotProducts::none;
   return target == "avx512+vnni" || target == "avx2+vnni" || target == "neon64+dot+i8mm"

@@ -9,9 +9,9 @@ inline namespace v0 {
 namespace detail {
 
 // Compilers keep an array of sums in registers only where every loop over it is unrolled. At -O2
-// g++ unrolls none, and clang none of the largest, so all loops over registers in the kernels say
-// `#pragma GCC unroll 16`: no tile has more of one kind. Kernels of floats take two to three times
-// as long without.
+// g++ unrolls none, and clang none of the largest, so all loops over registers in the kernels of
+// floats say `#pragma GCC unroll 16`: no tile has more of one kind. Without, these kernels take two
+// to three times as long.
 
 /// Rounds once where the instruction set can. xsimd 8.1 does so for AVX2 and NEON, but for AVX-512
 /// it multiplies, then adds, and leaves it to the compiler to fuse the two, which may differ from

@@ -43,7 +43,7 @@ template <Real T>
 [[nodiscard]] Activations automatic_activations(Storage storage, Index rows, Index cols) {
   if (!std::same_as<T, float> || !is_narrow(storage)) return Activations::native;
   return activations_of(kernel::automatic_activations(
-      kernel::worthwhile(kernel::active<T>().dots), format_of(storage),
+      kernel::worthwhile(kernel::active<T>().dots, kernel::is_intel()), format_of(storage),
       static_cast<std::size_t>(rows), static_cast<std::size_t>(cols)));
 }
 

@@ -67,8 +67,8 @@ template <Real T>
   if (!std::same_as<T, float> || !is_narrow(storage)) return Activations::native;
   const auto& table = kernel::active<T>();
   return activations_of(kernel::automatic_sparse_activations(
-      kernel::worthwhile(table.dots), table.picks, format_of(storage), kernel_pattern(pattern),
-      static_cast<std::size_t>(rows), static_cast<std::size_t>(cols)));
+      kernel::worthwhile(table.dots, kernel::is_intel()), table.picks, format_of(storage),
+      kernel_pattern(pattern), static_cast<std::size_t>(rows), static_cast<std::size_t>(cols)));
 }
 
 /// Whether kept values meet their activations by a kernel of their own.
