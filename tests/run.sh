@@ -38,10 +38,10 @@ case $preset in
 
 Left out, and part of tests/run.sh --all:
   other compilers and flags: g++, the address, undefined-behaviour and thread sanitizers with
-    fuzzing, -O3 -march=native, -ffast-math, aarch64 in an emulator, and conformance with its
+    fuzzing, -march=native, -ffast-math, aarch64 in an emulator, and conformance with its
     kernels compiled into the test (here they are those of pleat::dispatch)
-  some shapes and samples of the conformance suite and of the kernels, and the longest cases of
-    makers and kernels, tagged [slow]
+  some shapes and samples of the conformance suite and of the kernels, doubles where a brick is
+    tested alone, and the longest cases of makers and kernels, tagged [slow]
   whether what must not compile does when the fault is taken out
   clang-tidy, every header alone and what the heaviest cost, instruction counts, a program without a
     build system at -O3 -march=native or by pkg-config or FetchContent, one with targets, macros or

@@ -60,7 +60,8 @@ Parts block_parts(const std::vector<float>& values, const std::vector<std::uint1
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("kept blocks come back as they were", "[matrix][block_sparse]", float, double) {
+TEMPLATE_TEST_CASE("kept blocks come back as they were", "[matrix][block_sparse]",
+                   PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(601);
   for (const Index rows : {0, 1, 5, 16, 47})
@@ -100,7 +101,7 @@ TEMPLATE_TEST_CASE("kept blocks come back as they were", "[matrix][block_sparse]
 }
 
 TEMPLATE_TEST_CASE("more blocks side by side than 16 bits can count", "[matrix][block_sparse]",
-                   float, double) {
+                   PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(602);
   for (const Index cols : {65536, 65537, 70000}) {
@@ -125,7 +126,7 @@ TEMPLATE_TEST_CASE("more blocks side by side than 16 bits can count", "[matrix][
 }
 
 TEMPLATE_TEST_CASE("products with kept blocks are exact on whole numbers", "[matrix][block_sparse]",
-                   float, double) {
+                   PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(603);
   for (const Index rows : {1, 17, 64, 150})
@@ -160,7 +161,7 @@ TEMPLATE_TEST_CASE("products with kept blocks are exact on whole numbers", "[mat
 }
 
 TEMPLATE_TEST_CASE("products with kept blocks past the packed columns and samples",
-                   "[matrix][block_sparse]", float, double) {
+                   "[matrix][block_sparse]", PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(604);
   for (const auto& size : {std::pair<Index, Index>{16, 16}, {16, 1}, {32, 7}, {9, 1100}})
@@ -177,7 +178,7 @@ TEMPLATE_TEST_CASE("products with kept blocks past the packed columns and sample
     }
 }
 
-TEMPLATE_TEST_CASE("all blocks are what Dense is", "[matrix][block_sparse]", float, double) {
+TEMPLATE_TEST_CASE("all blocks are what Dense is", "[matrix][block_sparse]", PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(605);
   for (const auto& size : {std::pair<Index, Index>{16, 16}, {16, 1}, {32, 32}, {8, 8}, {5, 3}}) {
@@ -197,7 +198,7 @@ TEMPLATE_TEST_CASE("all blocks are what Dense is", "[matrix][block_sparse]", flo
 }
 
 TEMPLATE_TEST_CASE("products with kept blocks depend on neither batch nor tasks",
-                   "[matrix][block_sparse]", float, double) {
+                   "[matrix][block_sparse]", PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(606);
   for (const auto& size : {std::pair<Index, Index>{16, 16}, {16, 1}, {48, 5}, {7, 3}}) {
@@ -235,8 +236,8 @@ TEMPLATE_TEST_CASE("products with kept blocks depend on neither batch nor tasks"
   }
 }
 
-TEMPLATE_TEST_CASE("products with kept blocks stay within X and Y", "[matrix][block_sparse]", float,
-                   double) {
+TEMPLATE_TEST_CASE("products with kept blocks stay within X and Y", "[matrix][block_sparse]",
+                   PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(607);
   for (const Index rows : {3, 16, 21, 70})

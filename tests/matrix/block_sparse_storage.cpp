@@ -66,7 +66,7 @@ bool same_tensors(const Parts& a, const Parts& b) {
 }  // namespace
 
 TEMPLATE_TEST_CASE("narrow kept blocks are those of dense rows", "[matrix][block_sparse][storage]",
-                   float, double) {
+                   PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(641);
   for (const Storage storage : storages_of_blocks)
@@ -133,7 +133,7 @@ TEMPLATE_TEST_CASE("narrow kept blocks are those of dense rows", "[matrix][block
 }
 
 TEMPLATE_TEST_CASE("products of narrow kept blocks are those of the widened ones",
-                   "[matrix][block_sparse][storage]", float, double) {
+                   "[matrix][block_sparse][storage]", PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(642);
   for (const Storage storage : storages_of_blocks)
@@ -173,7 +173,7 @@ TEMPLATE_TEST_CASE("products of narrow kept blocks are those of the widened ones
 }
 
 TEMPLATE_TEST_CASE("products of narrow kept blocks past the packed columns and samples",
-                   "[matrix][block_sparse][storage]", float, double) {
+                   "[matrix][block_sparse][storage]", PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(643);
   for (const Storage storage : {Storage::f16, Storage::int8, Storage::int3_fitted})
@@ -203,7 +203,7 @@ TEMPLATE_TEST_CASE("products of narrow kept blocks past the packed columns and s
 }
 
 TEMPLATE_TEST_CASE("products of narrow kept blocks stay within X and Y",
-                   "[matrix][block_sparse][storage]", float, double) {
+                   "[matrix][block_sparse][storage]", PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(644);
   for (const Storage storage : {Storage::bf16, Storage::int8, Storage::int4})
@@ -228,7 +228,7 @@ TEMPLATE_TEST_CASE("products of narrow kept blocks stay within X and Y",
 }
 
 TEMPLATE_TEST_CASE("narrow kept blocks of any size are near a power of two",
-                   "[matrix][block_sparse][storage]", float, double) {
+                   "[matrix][block_sparse][storage]", PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(645);
   const Matrix<T> W = random.matrix<T>(40, 70);

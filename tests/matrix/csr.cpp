@@ -41,7 +41,7 @@ Parts parts_of(const std::vector<float>& values, const std::vector<std::uint16_t
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("compressed rows come back as they were", "[matrix][csr]", float, double) {
+TEMPLATE_TEST_CASE("compressed rows come back as they were", "[matrix][csr]", PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(71);
   for (const Index rows : {0, 1, 3, 16, 41})
@@ -68,7 +68,7 @@ TEMPLATE_TEST_CASE("compressed rows come back as they were", "[matrix][csr]", fl
   CHECK(Csr<T>(Matrix<T>::Constant(1, 1, -T(0))).nonzeros() == 0);
 }
 
-TEMPLATE_TEST_CASE("more columns than 16 bits can count", "[matrix][csr]", float, double) {
+TEMPLATE_TEST_CASE("more columns than 16 bits can count", "[matrix][csr]", PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(72);
   for (const Index cols : {65535, 65536, 65537, 70000}) {
@@ -90,7 +90,7 @@ TEMPLATE_TEST_CASE("more columns than 16 bits can count", "[matrix][csr]", float
 }
 
 TEMPLATE_TEST_CASE("products with compressed rows are exact on whole numbers", "[matrix][csr]",
-                   float, double) {
+                   PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(73);
   for (const Index rows : {1, 3, 17, 70, 300})
@@ -120,7 +120,7 @@ TEMPLATE_TEST_CASE("products with compressed rows are exact on whole numbers", "
 }
 
 TEMPLATE_TEST_CASE("products with compressed rows depend on neither batch nor tasks",
-                   "[matrix][csr]", float, double) {
+                   "[matrix][csr]", PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(74);
   Matrix<T> W = random.matrix<T>(203, 517);
@@ -156,8 +156,8 @@ TEMPLATE_TEST_CASE("products with compressed rows depend on neither batch nor ta
   CHECK(most == 7);
 }
 
-TEMPLATE_TEST_CASE("products with compressed rows stay within X and Y", "[matrix][csr]", float,
-                   double) {
+TEMPLATE_TEST_CASE("products with compressed rows stay within X and Y", "[matrix][csr]",
+                   PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(75);
   for (const Index rows : {3, 16, 21})

@@ -16,7 +16,7 @@
 
 namespace pleat::test {
 
-TEMPLATE_TEST_CASE("to_dense is bit for bit what was given", "[matrix]", float, double) {
+TEMPLATE_TEST_CASE("to_dense is bit for bit what was given", "[matrix]", PLEAT_TEST_SCALARS) {
   using T = TestType;
   for (const auto& list : {std::vector<Scenario>(scenarios.begin(), scenarios.end()),
                            std::vector<Scenario>(empty_scenarios.begin(), empty_scenarios.end())})
@@ -33,7 +33,7 @@ TEMPLATE_TEST_CASE("to_dense is bit for bit what was given", "[matrix]", float, 
     }
 }
 
-TEMPLATE_TEST_CASE("every bit of a value is kept", "[matrix]", float, double) {
+TEMPLATE_TEST_CASE("every bit of a value is kept", "[matrix]", PLEAT_TEST_SCALARS) {
   using T = TestType;
   using limits = std::numeric_limits<T>;
   Matrix<T> W(3, 3);
@@ -43,7 +43,8 @@ TEMPLATE_TEST_CASE("every bit of a value is kept", "[matrix]", float, double) {
   CHECK(difference(Dense<T>::from_parts(Dense<T>(W).parts()).to_dense(), W) == "");
 }
 
-TEMPLATE_TEST_CASE("a dense brick is made of any Eigen expression", "[matrix]", float, double) {
+TEMPLATE_TEST_CASE("a dense brick is made of any Eigen expression", "[matrix]",
+                   PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(72);
   const Matrix<T> W = random.matrix<T>(21, 18);
@@ -102,7 +103,7 @@ TEST_CASE("the parts of a dense brick are one tensor, which is checked", "[matri
 }
 
 TEMPLATE_TEST_CASE("infinity times a weight is infinity of its sign, and NaN times 0", "[matrix]",
-                   float, double) {
+                   PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(73);
   Matrix<T> W = random.matrix<T>(37, 11);

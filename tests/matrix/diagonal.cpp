@@ -16,8 +16,8 @@
 
 namespace pleat::test {
 
-TEMPLATE_TEST_CASE("diagonal matrices come back as they were", "[matrix][diagonal]", float,
-                   double) {
+TEMPLATE_TEST_CASE("diagonal matrices come back as they were", "[matrix][diagonal]",
+                   PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(71);
   CHECK(Diagonal<T>().rows() == 0);
@@ -73,7 +73,7 @@ TEST_CASE("parts that are no diagonal are refused", "[matrix][diagonal]") {
 }
 
 TEMPLATE_TEST_CASE("diagonal products are exact on whole numbers, within X and Y",
-                   "[matrix][diagonal]", float, double) {
+                   "[matrix][diagonal]", PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(72);
   for (const Index size : {1, 7, 16, 17, 33, 101})
@@ -108,7 +108,7 @@ TEMPLATE_TEST_CASE("diagonal products are exact on whole numbers, within X and Y
 }
 
 TEMPLATE_TEST_CASE("diagonal products do not depend on the number of tasks, nor on neighbours",
-                   "[matrix][diagonal]", float, double) {
+                   "[matrix][diagonal]", PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(73);
   const Diagonal<T> op(Vector<T>(random.matrix<T>(5003, 1)));

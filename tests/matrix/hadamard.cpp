@@ -62,8 +62,8 @@ constexpr Index hadamard_blocks[] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 4096};
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("Hadamard matrices are what their definition says", "[matrix][hadamard]", float,
-                   double) {
+TEMPLATE_TEST_CASE("Hadamard matrices are what their definition says", "[matrix][hadamard]",
+                   PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(131);
   CHECK(Hadamard<T>().rows() == 0);
@@ -103,7 +103,7 @@ TEMPLATE_TEST_CASE("Hadamard matrices are what their definition says", "[matrix]
 }
 
 TEMPLATE_TEST_CASE("Hadamard products are exact on whole numbers, within X and Y",
-                   "[matrix][hadamard]", float, double) {
+                   "[matrix][hadamard]", PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(132);
   // The root of a power of four is a power of two.
@@ -157,8 +157,8 @@ TEMPLATE_TEST_CASE("Hadamard products are exact on whole numbers, within X and Y
     }
 }
 
-TEMPLATE_TEST_CASE("Hadamard products round as often as they add", "[matrix][hadamard]", float,
-                   double) {
+TEMPLATE_TEST_CASE("Hadamard products round as often as they add", "[matrix][hadamard]",
+                   PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(133);
   for (const auto& [n, block] :
@@ -183,7 +183,7 @@ TEMPLATE_TEST_CASE("Hadamard products round as often as they add", "[matrix][had
 }
 
 TEMPLATE_TEST_CASE("Hadamard products do not depend on the number of tasks, nor on neighbours",
-                   "[matrix][hadamard]", float, double) {
+                   "[matrix][hadamard]", PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(134);
   // Many samples are shared out; of few, the blocks are.
@@ -215,8 +215,8 @@ TEMPLATE_TEST_CASE("Hadamard products do not depend on the number of tasks, nor 
   }
 }
 
-TEMPLATE_TEST_CASE("what is not finite reaches its block and no other", "[matrix][hadamard]", float,
-                   double) {
+TEMPLATE_TEST_CASE("what is not finite reaches its block and no other", "[matrix][hadamard]",
+                   PLEAT_TEST_SCALARS) {
   using T = TestType;
   for (const Index block : {1, 2, 8, 32, 256}) {
     CAPTURE(block);

@@ -104,7 +104,7 @@ std::string text(const Case& test) {
 }  // namespace
 
 TEMPLATE_TEST_CASE("Kronecker-sparse matrices come back as they were", "[matrix][kronecker_sparse]",
-                   float, double) {
+                   PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(81);
   CHECK(KroneckerSparse<T>().rows() == 0);
@@ -127,7 +127,7 @@ TEMPLATE_TEST_CASE("Kronecker-sparse matrices come back as they were", "[matrix]
 }
 
 TEMPLATE_TEST_CASE("values are given, and stored, in the order of i, k, p and q",
-                   "[matrix][kronecker_sparse]", float, double) {
+                   "[matrix][kronecker_sparse]", PLEAT_TEST_SCALARS) {
   using T = TestType;
   for (const Case& test : cases) {
     const auto& [a, b, c, d] = test.pattern;
@@ -268,7 +268,7 @@ TEST_CASE("parts that are no Kronecker-sparse matrix are refused", "[matrix][kro
 }
 
 TEMPLATE_TEST_CASE("Kronecker-sparse products are exact on whole numbers",
-                   "[matrix][kronecker_sparse]", float, double) {
+                   "[matrix][kronecker_sparse]", PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(82);
   for (const Case& test : cases) {
@@ -305,7 +305,7 @@ TEMPLATE_TEST_CASE("Kronecker-sparse products are exact on whole numbers",
 }
 
 TEMPLATE_TEST_CASE("narrow Kronecker-sparse matrices come back, and are applied",
-                   "[matrix][kronecker_sparse][storage]", float, double) {
+                   "[matrix][kronecker_sparse][storage]", PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(87);
   // Small blocks on a diagonal are held widened, but not where f16 and int4 need a power of two.
@@ -405,7 +405,7 @@ TEST_CASE("narrow Kronecker-sparse values that cannot be are refused by name and
 }
 
 TEMPLATE_TEST_CASE("Kronecker-sparse kernels stay within X and Y", "[matrix][kronecker_sparse]",
-                   float, double) {
+                   PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(83);
   for (const Case& test : cases) {
@@ -430,7 +430,7 @@ TEMPLATE_TEST_CASE("Kronecker-sparse kernels stay within X and Y", "[matrix][kro
 }
 
 TEMPLATE_TEST_CASE("Kronecker-sparse products are one sum, whatever the batch and the tasks",
-                   "[matrix][kronecker_sparse]", float, double) {
+                   "[matrix][kronecker_sparse]", PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(84);
   for (const Case& test : std::vector<Case>{

@@ -38,7 +38,8 @@ Matrix<T> matrix_of(const std::vector<Index>& indices) {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("permutations come back as they were", "[matrix][permutation]", float, double) {
+TEMPLATE_TEST_CASE("permutations come back as they were", "[matrix][permutation]",
+                   PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(74);
   CHECK(Permutation<T>().rows() == 0);
@@ -135,7 +136,7 @@ TEST_CASE("parts that are no permutation are refused", "[matrix][permutation]") 
 }
 
 TEMPLATE_TEST_CASE("permuted samples are exact, within X and Y, for any number of tasks",
-                   "[matrix][permutation]", float, double) {
+                   "[matrix][permutation]", PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(76);
   for (const Index size : {1, 7, 16, 17, 33, 101, 5003})

@@ -25,7 +25,7 @@ std::vector<Index> entries_for(Index cols) {
 }  // namespace
 
 TEMPLATE_TEST_CASE("rows of equally many entries come back as they were", "[matrix][row_sparse]",
-                   float, double) {
+                   PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(81);
   for (const Index rows : {0, 1, 3, 16, 41})
@@ -114,7 +114,7 @@ TEST_CASE("entries are taken as they are given, zeros among them", "[matrix][row
 }
 
 TEMPLATE_TEST_CASE("products with rows of equally many entries are exact on whole numbers",
-                   "[matrix][row_sparse]", float, double) {
+                   "[matrix][row_sparse]", PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(82);
   for (const Index rows : {1, 3, 17, 70, 300})
@@ -144,7 +144,7 @@ TEMPLATE_TEST_CASE("products with rows of equally many entries are exact on whol
 }
 
 TEMPLATE_TEST_CASE("masks and indices give the bits that compressed rows give",
-                   "[matrix][row_sparse]", float, double) {
+                   "[matrix][row_sparse]", PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(83);
   constexpr Index rows = 75;
@@ -170,7 +170,7 @@ TEMPLATE_TEST_CASE("masks and indices give the bits that compressed rows give",
 }
 
 TEMPLATE_TEST_CASE("products with rows of equally many entries stay within X and Y",
-                   "[matrix][row_sparse]", float, double) {
+                   "[matrix][row_sparse]", PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(84);
   for (const Index rows : {3, 16, 21})

@@ -44,8 +44,8 @@ constexpr Index widths[] = {0, 1, 2, 3, 4, 5, 7, 8, 31, 32, 33, 63, 64, 65, 66, 
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("N:M matrices come back as they were", "[matrix][semi_structured]", float,
-                   double) {
+TEMPLATE_TEST_CASE("N:M matrices come back as they were", "[matrix][semi_structured]",
+                   PLEAT_TEST_SCALARS) {
   Random random(61);
   for (const SparsePattern pattern : patterns)
     for (const Index rows : {0, 1, 15, 17, 40})
@@ -223,8 +223,8 @@ TEST_CASE("parts that are no 2:4 matrix are refused", "[matrix][semi_structured]
   refused(parts);
 }
 
-TEMPLATE_TEST_CASE("N:M products are exact on whole numbers", "[matrix][semi_structured]", float,
-                   double) {
+TEMPLATE_TEST_CASE("N:M products are exact on whole numbers", "[matrix][semi_structured]",
+                   PLEAT_TEST_SCALARS) {
   Random random(62);
   for (const SparsePattern pattern : patterns) {
     const bool all = pattern == SparsePattern{2, 4};
@@ -262,7 +262,7 @@ TEMPLATE_TEST_CASE("N:M products are exact on whole numbers", "[matrix][semi_str
 }
 
 TEMPLATE_TEST_CASE("what N:M makes of a sample is the same to the bit in any batch",
-                   "[matrix][semi_structured]", float, double) {
+                   "[matrix][semi_structured]", PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(65);
   // Words of codes of several groups and of a part of one; of 1:32, tiles that begin within one.
@@ -287,7 +287,8 @@ TEMPLATE_TEST_CASE("what N:M makes of a sample is the same to the bit in any bat
     }
 }
 
-TEMPLATE_TEST_CASE("N:M kernels stay within X and Y", "[matrix][semi_structured]", float, double) {
+TEMPLATE_TEST_CASE("N:M kernels stay within X and Y", "[matrix][semi_structured]",
+                   PLEAT_TEST_SCALARS) {
   Random random(63);
   for (const SparsePattern pattern : patterns)
     for (const Index rows : {3, 21, 150})
@@ -310,7 +311,7 @@ TEMPLATE_TEST_CASE("N:M kernels stay within X and Y", "[matrix][semi_structured]
 }
 
 TEMPLATE_TEST_CASE("narrow N:M products are those of what is stored", "[matrix][semi_structured]",
-                   float, double) {
+                   PLEAT_TEST_SCALARS) {
   Random random(64);
   for (const SparsePattern pattern : patterns)
     for (const Storage storage :

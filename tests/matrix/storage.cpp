@@ -76,7 +76,8 @@ constexpr std::array fitted_storages{Storage::int4_fitted, Storage::int3_fitted,
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("values go to the nearest of the storage", "[matrix][storage]", float, double) {
+TEMPLATE_TEST_CASE("values go to the nearest of the storage", "[matrix][storage]",
+                   PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(81);
   const Matrix<T> W = random.matrix<T>(19, 150);
@@ -106,7 +107,7 @@ TEMPLATE_TEST_CASE("values go to the nearest of the storage", "[matrix][storage]
   CHECK((stored<T>(W, Storage::int2) - W).norm() / W.norm() < 0.32);
 }
 
-TEMPLATE_TEST_CASE("what a storage holds it gives back", "[matrix][storage]", float, double) {
+TEMPLATE_TEST_CASE("what a storage holds it gives back", "[matrix][storage]", PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(82);
   for (const Storage storage : narrow_storages)
@@ -179,8 +180,8 @@ TEST_CASE("weights without a meaning are those of no weights", "[matrix][storage
   CHECK(detail::group_scale(Storage::int2, values.data(), 0).scale == 1);
 }
 
-TEMPLATE_TEST_CASE("integers times a scale stay what they are", "[matrix][storage]", float,
-                   double) {
+TEMPLATE_TEST_CASE("integers times a scale stay what they are", "[matrix][storage]",
+                   PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(90);
   for (const Storage storage : few_bits) {
@@ -367,7 +368,8 @@ TEST_CASE("the integers of a row lie one after another in a file, the lowest bit
   check(Storage::int2, {1, -2, 0, -1, 1}, {0x63, 0x03});
 }
 
-TEMPLATE_TEST_CASE("every 16-bit number is widened as it is", "[matrix][storage]", float, double) {
+TEMPLATE_TEST_CASE("every 16-bit number is widened as it is", "[matrix][storage]",
+                   PLEAT_TEST_SCALARS) {
   using T = TestType;
   for (const bool is_half : {false, true}) {
     Matrix<T> W(256, 256);
@@ -554,7 +556,7 @@ TEST_CASE("parts of narrow storage that do not fit are refused", "[matrix][stora
 }
 
 TEMPLATE_TEST_CASE("2:4 in narrow storage keeps its pattern, and comes back", "[matrix][storage]",
-                   float, double) {
+                   PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(84);
   for (const Storage storage : narrow_storages)
@@ -596,7 +598,7 @@ TEMPLATE_TEST_CASE("2:4 in narrow storage keeps its pattern, and comes back", "[
 }
 
 TEMPLATE_TEST_CASE("2:4 with fewer codes than its shape has is refused in any storage",
-                   "[matrix][storage]", float, double) {
+                   "[matrix][storage]", PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(87);
   Matrix<T> W = random.matrix<T>(3, 9);
@@ -619,7 +621,7 @@ TEMPLATE_TEST_CASE("2:4 with fewer codes than its shape has is refused in any st
 }
 
 TEMPLATE_TEST_CASE("what is stored is applied, around blocks of columns, rows and samples",
-                   "[matrix][storage]", float, double) {
+                   "[matrix][storage]", PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(86);
   for (const Index cols : {0, 1, 8, 31, 65, 511, 513, 1023, 1024, 1025, 1100})
@@ -651,7 +653,7 @@ TEMPLATE_TEST_CASE("what is stored is applied, around blocks of columns, rows an
 }
 
 TEMPLATE_TEST_CASE("several tasks have scratch of their own, whatever the sizes",
-                   "[matrix][storage]", float, double) {
+                   "[matrix][storage]", PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(85);
   int most = 0;
@@ -765,7 +767,7 @@ void check_rotated(const Op& core, Index block) {
 }  // namespace
 
 TEMPLATE_TEST_CASE("a rotated brick is its core times the rotation", "[matrix][storage][rotation]",
-                   float, double) {
+                   PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(87);
   for (const auto& [m, n, block] : {std::tuple<Index, Index, Index>{1, 1, 1},

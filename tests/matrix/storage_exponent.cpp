@@ -128,16 +128,16 @@ void check_applied(const Op& op, double unit, Random& random) {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("rounding is blind to the scale of a matrix", "[matrix][storage]", float,
-                   double) {
+TEMPLATE_TEST_CASE("rounding is blind to the scale of a matrix", "[matrix][storage]",
+                   PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(91);
   check_blind<Dense<T>>(random.matrix<T>(17, 133));
   check_blind<SemiStructured<T>>(two_of_four(random.matrix<T>(17, 133)));
 }
 
-TEMPLATE_TEST_CASE("matrices far from 1 are applied as they are stored", "[matrix][storage]", float,
-                   double) {
+TEMPLATE_TEST_CASE("matrices far from 1 are applied as they are stored", "[matrix][storage]",
+                   PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(92);
   for (const auto& [rows, cols] : {std::pair{1, 1}, {33, 70}, {50, 1030}})
@@ -153,7 +153,7 @@ TEMPLATE_TEST_CASE("matrices far from 1 are applied as they are stored", "[matri
 }
 
 TEMPLATE_TEST_CASE("exponents come back, and those that no number has are refused",
-                   "[matrix][storage]", float, double) {
+                   "[matrix][storage]", PLEAT_TEST_SCALARS) {
   using T = TestType;
   Random random(93);
   const Matrix<T> W = two_of_four<T>(random.matrix<T>(5, 70) * T(1e-9));
@@ -194,7 +194,7 @@ TEMPLATE_TEST_CASE("exponents come back, and those that no number has are refuse
 }
 
 TEMPLATE_TEST_CASE("what is stored does not depend on how the processor takes subnormal floats",
-                   "[matrix][storage]", float, double) {
+                   "[matrix][storage]", PLEAT_TEST_SCALARS) {
   using T = TestType;
   {
     const FlushToZero mode;

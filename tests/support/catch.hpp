@@ -7,3 +7,11 @@
 #else
 #include <catch2/catch.hpp>
 #endif
+
+// The scalars of tests of bricks. Where tests are reduced, doubles are left to the conformance
+// suite, which asks every brick in both, and to the kernels' own.
+#ifdef PLEAT_TEST_REDUCED
+#define PLEAT_TEST_SCALARS float
+#else
+#define PLEAT_TEST_SCALARS float, double
+#endif
