@@ -14,7 +14,32 @@ set(PLEAT_KERNEL_FLAGS "-O2"
 )
 separate_arguments(kernel_flags NATIVE_COMMAND "${PLEAT_KERNEL_FLAGS}")
 
+# A program that is compiled for AVX-512, say, never runs where AVX2 would be the best: tables that
+# its flags make useless are left out, which takes half of the time.
+option(PLEAT_DISPATCH_ALL
+       "In pleat::dispatch, also kernels for older CPUs than CMAKE_CXX_FLAGS allow" OFF
+)
+include(CheckCXXSourceCompiles)
+
+# pleat_compiled_for(<variable> <macros>...): whether the compiler's flags imply instructions.
+function(pleat_compiled_for VARIABLE)
+  if(PLEAT_DISPATCH_ALL)
+    set(${VARIABLE} OFF PARENT_SCOPE)
+    return()
+  endif()
+  list(TRANSFORM ARGN REPLACE "(.+)" "!defined(__\\1__)")
+  list(JOIN ARGN " || " missing)
+  set(CMAKE_REQUIRED_QUIET ON)
+  set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
+  # Asked anew each time, for the flags may be others.
+  unset(PLEAT_COMPILED_FOR CACHE)
+  check_cxx_source_compiles("#if ${missing}\n#error\n#endif\nint here;" PLEAT_COMPILED_FOR)
+  set(${VARIABLE} "${PLEAT_COMPILED_FOR}" PARENT_SCOPE)
+  unset(PLEAT_COMPILED_FOR CACHE)
+endfunction()
+
 set(PLEAT_KERNEL_OBJECTS)
+set(PLEAT_TABLES)
 set(declarations)
 set(cases)
 
@@ -45,36 +70,44 @@ function(pleat_kernels LEVEL TEMPLATE ARCH DOTS)
 endfunction()
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
-  set(PLEAT_BASELINE sse2)
-  set(PLEAT_TABLES sse2 fma3+avx2 avx2+vnni avx512 avx512+vnni avx512+vnni+bf16)
+  pleat_compiled_for(for_avx2 AVX2 FMA F16C)
+  pleat_compiled_for(for_avx512 AVX2 FMA F16C AVX512F AVX512CD AVX512DQ AVX512BW)
   set(avx2 -mavx2 -mfma -mf16c)
   set(avx512 ${avx2} -mavx512f -mavx512cd -mavx512dq -mavx512bw -mavx512vl)
-  pleat_kernels(baseline kernels_arch xsimd::sse2 PortableDots)
-  pleat_kernels(
-    fma3_avx2 kernels_arch xsimd::fma3<xsimd::avx2> Avx2Dots<xsimd::fma3<xsimd::avx2>> ${avx2}
-  )
+  if(NOT for_avx2)
+    list(APPEND PLEAT_TABLES sse2)
+    pleat_kernels(baseline kernels_arch xsimd::sse2 PortableDots)
+  endif()
+  if(NOT for_avx512)
+    list(APPEND PLEAT_TABLES fma3+avx2 avx2+vnni)
+    pleat_kernels(
+      fma3_avx2 kernels_arch xsimd::fma3<xsimd::avx2> Avx2Dots<xsimd::fma3<xsimd::avx2>> ${avx2}
+    )
+    # The same instructions in two encodings: few CPUs have both.
+    pleat_kernels(
+      avx2_vnni kernels_dots xsimd::fma3<xsimd::avx2> Vnni256Dots<256> ${avx2} -mavxvnni
+    )
+    pleat_kernels(
+      avx2_vnni_vl kernels_dots xsimd::fma3<xsimd::avx2> Vnni256Dots<512> ${avx512} -mavx512vnni
+      -mprefer-vector-width=256
+    )
+  endif()
+  list(APPEND PLEAT_TABLES avx512 avx512+vnni avx512+vnni+bf16)
   pleat_kernels(avx512 kernels_arch xsimd::avx512bw Avx2Dots<xsimd::avx512bw> ${avx512})
-  # The same instructions in two encodings: few CPUs have both.
-  pleat_kernels(
-    avx2_vnni kernels_dots xsimd::fma3<xsimd::avx2> Vnni256Dots<256> ${avx2} -mavxvnni
-  )
-  pleat_kernels(
-    avx2_vnni_vl kernels_dots xsimd::fma3<xsimd::avx2> Vnni256Dots<512> ${avx512} -mavx512vnni
-    -mprefer-vector-width=256
-  )
   pleat_kernels(avx512_vnni kernels_dots xsimd::avx512bw Vnni512Dots<false> ${avx512} -mavx512vnni)
   pleat_kernels(
     avx512_vnni_bf16 kernels_dots xsimd::avx512bw Vnni512Dots<true> ${avx512} -mavx512vnni
     -mavx512bf16 -mavx512vbmi
   )
 else()
-  set(PLEAT_BASELINE neon64)
-  set(PLEAT_TABLES neon64 neon64+dot+i8mm)
+  list(APPEND PLEAT_TABLES neon64 neon64+dot+i8mm)
   pleat_kernels(baseline kernels_arch xsimd::neon64 NeonDots<false>)
   pleat_kernels(
     neon64_dot_i8mm kernels_dots xsimd::neon64 NeonDots<true> -march=armv8.2-a+dotprod+i8mm
   )
 endif()
+
+list(GET PLEAT_TABLES 0 PLEAT_BASELINE)
 
 string(STRIP "${declarations}" DECLARATIONS)
 string(REGEX REPLACE "\n$" "" CASES "${cases}")

@@ -61,8 +61,10 @@ TEST_CASE("the tables of this machine", "[dispatch]") {
   CHECK(names.size() == kernel::available<float>().count);
   CHECK(names.count(kernel::active<float>().arch) == 1);
   const auto tables = kernel::available<double>();
+#ifndef __AVX2__  // else that of the compiler's flags is the least
   const std::string baseline = tables.first[tables.count - 1]->arch;
   CHECK((baseline == "sse2" || baseline == "neon64"));
+#endif
   CHECK(tables.count == kernel::available<float>().count);
 }
 
