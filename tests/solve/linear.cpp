@@ -3,6 +3,7 @@
 // systems by Cholesky factors in blocks.
 #include "pleat/core/threads.hpp"
 #include "pleat/solve/linear/cholesky_solver.hpp"
+#include "pleat/solve/linear/definite_root.hpp"
 #include "pleat/solve/linear/leading_eigenpairs.hpp"
 #include "pleat/solve/linear/multiply.hpp"
 #include "support/catch.hpp"
@@ -123,6 +124,36 @@ TEST_CASE("what is not positive definite has no such factor", "[linear]") {
         solver.solve_in_place(B);
         CHECK((B.array() == 2.0).all());
       }
+}
+
+TEST_CASE("systems of a Gram matrix that may be singular", "[linear]") {
+  Random random(115);
+  for (const Index n : {1, 9, 200}) {
+    const Matrix<double> A = random.matrix<double>(n, n);
+    const Matrix<double> G = A * A.transpose() + Matrix<double>::Identity(n, n);
+    const Matrix<double> B = random.matrix<double>(n, 5);
+    CHECK((G * detail::DefiniteSolver<>(G).solve(B) - B).norm() <= 1e-5 * B.norm());
+  }
+  // Of rank 60, with inputs of very different sizes and one that is dead: what lies in the range
+  // comes back, for each input in its own size.
+  Matrix<double> X = random.matrix<double>(150, 60);
+  X.row(2) *= 1e-5;
+  X.row(7) *= 1e5;
+  X.row(4).setZero();
+  const Matrix<double> G = X * X.transpose();
+  const Matrix<double> solved = detail::DefiniteSolver<>(G).solve(X);
+  CHECK(solved.row(4).isZero(0));
+  const Matrix<double> back = G * solved;
+  for (Index i = 0; i < 150; ++i)
+    CHECK((back - X).row(i).norm() <= 1e-5 * (X.row(i).norm() + 1e-300));
+  // Not semidefinite, as no sum of squares is but by rounding.
+  Matrix<double> bad = Matrix<double>::Constant(3, 3, -0.9);
+  bad.diagonal().setOnes();
+  const Matrix<double> inverse = detail::definite_root(bad).inverse;
+  CHECK(detail::DefiniteSolver<>(bad).solve(Matrix<double>::Identity(3, 3)) == inverse);
+  CHECK(detail::DefiniteSolver<>(Matrix<double>::Zero(3, 3))
+            .solve(Matrix<double>::Ones(3, 2))
+            .isZero(0));
 }
 
 }  // namespace pleat::test

@@ -169,7 +169,7 @@ struct Compressor<Blast<T>> {
     /// What was given; else 30 sweeps, and fewer where those would take minutes.
     [[nodiscard]] Index sweeps(const Shape& shape) const {
       if (iterations_ > 0) return iterations_;
-      const double most = G_.size() > 0 ? 1.3e12 : 5e11;
+      const double most = G_.size() > 0 ? 1.2e12 : 3e11;
       return static_cast<Index>(std::clamp(most / work(shape), 3.0, 30.0));
     }
     /// Multiply-adds of a sweep, about.
@@ -179,7 +179,7 @@ struct Compressor<Blast<T>> {
       const double b1 = size(shape.row_blocks);
       const double b2 = size(shape.column_blocks);
       const double n = size(n_);
-      const double of_all = 4 * size(m_) * n * r + 2 * (b1 + b2) * r * r * r;
+      const double of_all = (4 * size(m_) * n + (size(m_) + n) * r + (b1 + b2) * r * r / 6) * r;
       if (G_.size() == 0) return of_all;
       return of_all + 2 * size(m_) * n * n + n * r * (n + b2 * r / 2) + 13 * b1 * b2 * b2 * r * r;
     }

@@ -33,9 +33,9 @@ namespace detail {
 /// sweep that does not lower it is undone: the result is never further than the start, which is the
 /// best of low rank.
 ///
-/// Cost of a sweep: 4 m n r multiply-adds, and about 2 (b1 + b2) r^3 for the inverses; with a G
-/// also 2 m n^2 + n r (n + b2 r / 2) + 13 b1 b2^2 r^2. Memory: some four matrices like W, b2 m r,
-/// and with a G b2^2 r^2.
+/// Cost of a sweep: 4 m n r multiply-adds, (m + n) r^2 and (b1 + b2) r^3 / 6 for the systems; with
+/// a G also 2 m n^2 + n r (n + b2 r / 2) + 13 b1 b2^2 r^2. Memory: some four matrices like W, b2 m
+/// r, and with a G b2^2 r^2.
 ///
 /// Source: C. Lee et al. 2024 descend by preconditioned gradients from a random start without a
 /// metric; exact steps in a metric, from low rank, are ours.
@@ -106,7 +106,7 @@ class BlastSolver {
       for (Index i = begin; i < end; ++i)
         UU[at(i)] = outer_gram(factors_.U.middleRows(row(i), height(i)).transpose());
     });
-    std::vector<Matrix<double>> inverses(at(b2));
+    std::vector<DefiniteSolver<>> systems(at(b2));
     parallel_ranges(b2, [&](Index begin, Index end) {
       for (Index j = begin; j < end; ++j) {
         Matrix<double> N = Matrix<double>::Zero(shape_.rank, shape_.rank);
@@ -114,14 +114,13 @@ class BlastSolver {
           const auto s = factors_.s[at(i)].col(j);
           N += s.asDiagonal() * UU[at(i)] * s.asDiagonal();
         }
-        inverses[at(j)] = definite_root(N).inverse;
+        systems[at(j)] = DefiniteSolver<>(N);
       }
     });
     for (Index j = 0; j < b2; ++j) {
       if (width(j) == 0) continue;
       const Matrix<double> Ubar = scaled_left(j);
-      Matrix<double> change = multiply(
-          inverses[at(j)],
+      Matrix<double> change = systems[at(j)].solve(
           multiply(Ubar.transpose(), Matrix<double>(image().middleCols(col(j), width(j)))));
       if (G_.size() > 0) change = multiply(change, inverses_[at(j)]);
       factors_.V.middleRows(col(j), width(j)) += change.transpose();
@@ -226,7 +225,8 @@ class BlastSolver {
         Matrix<double> gradient = Matrix<double>::Zero(U.rows(), U.cols());
         for (Index j = 0; j < s[own].cols(); ++j)
           gradient += images[at(j)].middleRows(row(i), height(i)) * s[own].col(j).asDiagonal();
-        const Matrix<double> change = multiply(gradient, definite_root(grams[own]).inverse);
+        const Matrix<double> change =
+            DefiniteSolver<>(grams[own]).solve(gradient.transpose()).transpose();
         U += change;
         if (coupling) changes[own] = multiply(U.transpose(), change);
       });
