@@ -71,8 +71,8 @@ class Effect {
 
  private:
   std::vector<Layer> layers_;
-  std::vector<Eigen::VectorXf> values_;  // the outputs of each
-  pleat::Workspace workspace_;           // serial; one a thread
+  std::vector<Eigen::VectorXf> values_{};  // the outputs of each
+  pleat::Workspace workspace_{};           // serial; one a thread
 };
 
 /// A weight with two values in every four columns.

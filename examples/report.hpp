@@ -45,19 +45,19 @@ class Progress {
 #else
   bool terminal_ = isatty(STDERR_FILENO) != 0;
 #endif
-  std::chrono::steady_clock::time_point last_;
+  std::chrono::steady_clock::time_point last_{};
 };
 
 /// One encoder, measured.
 struct Row {
-  std::string structure;
-  std::size_t bytes = 0;        // of the ten linear layers
-  std::vector<double> cosines;  // to the dense embedding, one a sentence
-  double fitted_error = 0;      // of the outputs of a layer, on the inputs it was fitted to; or -1
-  double crossed_error = -1;    // what cross-validation expects on others, if it was asked; or -1
-  double unseen_error = 0;      // what it is on those of the held-out sentences; or -1
-  double milliseconds = 0;      // per sentence
-  double times_dense = 1;       // that, as a multiple of the dense time
+  std::string structure{};
+  std::size_t bytes = 0;          // of the ten linear layers
+  std::vector<double> cosines{};  // to the dense embedding, one a sentence
+  double fitted_error = 0;    // of the outputs of a layer, on the inputs it was fitted to; or -1
+  double crossed_error = -1;  // what cross-validation expects on others, if it was asked; or -1
+  double unseen_error = 0;    // what it is on those of the held-out sentences; or -1
+  double milliseconds = 0;    // per sentence
+  double times_dense = 1;     // that, as a multiple of the dense time
 
   [[nodiscard]] double mean_cosine() const {
     double sum = 0;

@@ -102,13 +102,13 @@ const std::vector<Method>& all_methods() {
 
 /// What the command line says.
 struct Settings {
-  std::filesystem::path model;
+  std::filesystem::path model{};
   std::filesystem::path sentences =
       std::filesystem::path(__FILE__).parent_path() / "data/sentences.safetensors";
   std::filesystem::path output = "sentence_encoder.safetensors";
-  std::vector<double> keep;             // empty: what each structure is tried at
-  std::vector<std::string> structures;  // empty: the usual ones
-  bool all = false;                     // every structure, at every size that it is tried at
+  std::vector<double> keep{};             // empty: what each structure is tried at
+  std::vector<std::string> structures{};  // empty: the usual ones
+  bool all = false;                       // every structure, at every size that it is tried at
 };
 
 /// Whether a method is tried at all,

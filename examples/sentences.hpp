@@ -39,7 +39,7 @@ class Sentences {
 
  private:
   std::vector<std::int32_t> ids_;
-  std::vector<std::size_t> offsets_;
+  std::vector<std::size_t> offsets_{};
 };
 
 /// Everything in examples/data/sentences.safetensors.

@@ -282,12 +282,12 @@ class UnitMaker {
   const PairOptions& options_;
   StopMonitor stop_;
   ProgressReport report_;
-  Matrix<double> W_;  // scaled
+  Matrix<double> W_{};  // scaled
   double unit_ = 1;
-  Matrix<double> V_;  // with the outputs weighted
+  Matrix<double> V_{};  // with the outputs weighted
   double dependent_ = 0;
-  Matrix<double> C_;  // scaled and shrunk; empty for the identity
-  std::unique_ptr<GreedyUnits<>> greedy_;
+  Matrix<double> C_{};  // scaled and shrunk; empty for the identity
+  std::unique_ptr<GreedyUnits<>> greedy_{};
 };
 
 }  // namespace detail

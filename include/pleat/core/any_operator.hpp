@@ -150,7 +150,7 @@ class AnyOperator : public OperatorBase<AnyOperator<T>, T> {
     Op op;
   };
 
-  std::shared_ptr<const Interface> held_;
+  std::shared_ptr<const Interface> held_{};
   Index rows_ = 0;
   Index cols_ = 0;
 };

@@ -193,10 +193,10 @@ struct Tensor {
 ///
 /// `from_parts` trusts nothing: shapes, indices, masks and codes are checked before they are used.
 struct Parts {
-  std::string structure;                          // the operator's name: "LowRank"
-  std::map<std::string, std::string> attributes;  // numbers that no tensor's shape tells
-  std::map<std::string, Tensor> tensors;
-  std::map<std::string, Parts> children;  // the operators that this one is composed of
+  std::string structure{};                          // the operator's name: "LowRank"
+  std::map<std::string, std::string> attributes{};  // numbers that no tensor's shape tells
+  std::map<std::string, Tensor> tensors{};
+  std::map<std::string, Parts> children{};  // the operators that this one is composed of
 
   /// The tensor called `name`; throws `std::invalid_argument` where there is none.
   [[nodiscard]] const Tensor& tensor(const std::string& name) const {

@@ -14,7 +14,7 @@ inline namespace PLEAT_ABI {
 /// to `iterations`, `loss` is the relative error of the best result so far (1 where none exists
 /// yet; of a low rank that is iterated for, that of its subspace, which is some dimensions larger).
 struct Progress {
-  std::string_view phase;
+  std::string_view phase{};
   Index iteration = 0;
   Index iterations = 0;
   double loss = 1;

@@ -32,9 +32,9 @@ namespace detail {
 
 /// What the header of a .npy file says.
 struct NpyHeader {
-  std::string descr;
+  std::string descr{};
   bool fortran_order = false;
-  std::vector<std::uint64_t> shape;
+  std::vector<std::uint64_t> shape{};
   std::uint64_t descr_at = 0;  ///< in the file
   std::uint64_t shape_at = 0;
 };

@@ -364,9 +364,9 @@ class Safetensors {
     }
   }
 
-  std::shared_ptr<detail::Source> source_;
-  Entries entries_;
-  std::map<std::string, std::string> metadata_;
+  std::shared_ptr<detail::Source> source_{};
+  Entries entries_{};
+  std::map<std::string, std::string> metadata_{};
 };
 
 }  // namespace PLEAT_ABI

@@ -116,14 +116,14 @@ struct Compressor<Armor<T>> {
   struct Problem {
     detail::PatternChoice core;
     Matrix<double> Wt;
-    detail::InputMetric metric;
-    Vector<double> of_rows;  // What = diag(of_rows) (A S B) diag(of_cols)
-    Vector<double> of_cols;
-    Matrix<double> start;      // S^T
-    Matrix<double> swept;      // another, SparseGPT's, where there is a calibration
-    bool wide = false;         // then nothing is n x n
-    bool measured = false;     // results, by `relative_error`
-    SemiStructured<T> pruned;  // `start` of W itself, as it is stored: what is to be bettered
+    detail::InputMetric metric{};
+    Vector<double> of_rows{};  // What = diag(of_rows) (A S B) diag(of_cols)
+    Vector<double> of_cols{};
+    Matrix<double> start{};      // S^T
+    Matrix<double> swept{};      // another, SparseGPT's, where there is a calibration
+    bool wide = false;           // then nothing is n x n
+    bool measured = false;       // results, by `relative_error`
+    SemiStructured<T> pruned{};  // `start` of W itself, as it is stored: what is to be bettered
 
     Problem(const ConstMatrixRef<T>& W, const Calibration<T>& calibration, const Options& options,
             const detail::PatternChoice& pattern, detail::ProgressReport& report)

@@ -300,12 +300,12 @@ struct Compressor<Blast<T>> {
     std::uint64_t seed_;
     const Calibration<T>& calibration_;
     detail::StopMonitor stop_;
-    Matrix<double> weight_;  // scaled, its rows weighted
+    Matrix<double> weight_{};  // scaled, its rows weighted
     double scale_ = 1;
-    Vector<double> row_roots_;
-    Matrix<double> G_;            // shrunk; empty for the identity
-    Calibration<double> metric_;  // the same
-    std::unique_ptr<detail::LowRankSolver<>> low_rank_;
+    Vector<double> row_roots_{};
+    Matrix<double> G_{};            // shrunk; empty for the identity
+    Calibration<double> metric_{};  // the same
+    std::unique_ptr<detail::LowRankSolver<>> low_rank_{};
   };
 };
 

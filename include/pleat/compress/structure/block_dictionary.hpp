@@ -321,11 +321,11 @@ struct Compressor<BlockDictionary<T>> {
     std::optional<Calibration<T>> steady_;
     const Calibration<T>& calibration_;  // what is fitted to
     detail::StopMonitor stop_;
-    Matrix<double> Wt_;  // scaled
+    Matrix<double> Wt_{};  // scaled
     double scale_ = 1;
-    Matrix<double> G_;  // scaled; empty for the identity
+    Matrix<double> G_{};  // scaled; empty for the identity
     bool shrunk_ = false;
-    Vector<double> weights_;
+    Vector<double> weights_{};
   };
 };
 

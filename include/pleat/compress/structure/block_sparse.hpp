@@ -280,13 +280,13 @@ struct Compressor<BlockSparse<T>> {
     const Calibration<T>& calibration_;  // what is fitted to
     detail::StopMonitor stop_;
     detail::ProgressReport report_;
-    Matrix<double> weight_;  // scaled, its rows weighted
+    Matrix<double> weight_{};  // scaled, its rows weighted
     double scale_ = 1;
-    Vector<double> row_roots_;
-    Matrix<double> G_;         // scaled and shrunk; empty for none
-    Matrix<double> rounding_;  // the same for rounding alone
-    detail::BlockOrder by_size_;
-    detail::BlockOrder order_;
+    Vector<double> row_roots_{};
+    Matrix<double> G_{};         // scaled and shrunk; empty for none
+    Matrix<double> rounding_{};  // the same for rounding alone
+    detail::BlockOrder by_size_{};
+    detail::BlockOrder order_{};
     bool prepared_ = false;
   };
 };

@@ -382,12 +382,12 @@ struct Compressor<Kronecker<T>> {
     const Options& options_;
     detail::StopMonitor stop_;
     detail::ProgressReport report_;
-    std::vector<KroneckerShape> shapes_;  // of one term
-    std::vector<detail::KroneckerCandidate> candidates_;
-    Matrix<double> W_;  // scaled
+    std::vector<KroneckerShape> shapes_{};  // of one term
+    std::vector<detail::KroneckerCandidate> candidates_{};
+    Matrix<double> W_{};  // scaled
     double scale_ = 1;
-    Matrix<double> G_;      // shrunk; empty for the identity
-    Vector<double> roots_;  // of the weights of rows; empty for ones
+    Matrix<double> G_{};      // shrunk; empty for the identity
+    Vector<double> roots_{};  // of the weights of rows; empty for ones
     bool calibrated_ = false;
   };
 };

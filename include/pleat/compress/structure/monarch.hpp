@@ -353,13 +353,13 @@ struct Compressor<Monarch<T>> {
     std::optional<Calibration<T>> steady_;
     const Calibration<T>& calibration_;  // what is fitted to
     detail::StopMonitor stop_;
-    Matrix<double> weight_;  // scaled, its rows weighted
+    Matrix<double> weight_{};  // scaled, its rows weighted
     double scale_ = 1;
-    Vector<double> row_roots_;
-    Matrix<double> G_;  // scaled; empty for the identity
+    Vector<double> row_roots_{};
+    Matrix<double> G_{};  // scaled; empty for the identity
     bool shrunk_ = false;
-    std::optional<detail::MonarchSpectra<>> spectra_;
-    std::optional<Solver> whole_;  // the trial of one block and one class, which is no sample
+    std::optional<detail::MonarchSpectra<>> spectra_{};
+    std::optional<Solver> whole_{};  // the trial of one block and one class, which is no sample
   };
 };
 

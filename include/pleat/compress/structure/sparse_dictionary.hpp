@@ -334,11 +334,11 @@ struct Compressor<SparseDictionary<T>> {
     std::optional<Calibration<T>> steady_;
     const Calibration<T>& calibration_;  // what is fitted to
     detail::StopMonitor stop_;
-    Matrix<double> weight_;  // scaled
+    Matrix<double> weight_{};  // scaled
     double scale_ = 1;
-    Vector<double> row_scale_;
+    Vector<double> row_scale_{};
     double shrinkage_ = 0;
-    std::optional<detail::SparseDictionarySolver<>> solver_;
+    std::optional<detail::SparseDictionarySolver<>> solver_{};
   };
 };
 

@@ -349,10 +349,10 @@ struct Compressor<SparseLowRank<T>> {
     const Calibration<T>& calibration_;  // what is fitted to
     std::optional<detail::WideMetric<>> wide_;
     detail::StopMonitor stop_;
-    Matrix<double> Wt_;  // scaled, rows by the roots of their weights
+    Matrix<double> Wt_{};  // scaled, rows by the roots of their weights
     double unit_ = 1;
-    Vector<double> row_scale_;
-    Matrix<double> H_;  // scaled, shrunk; empty for the identity
+    Vector<double> row_scale_{};
+    Matrix<double> H_{};  // scaled, shrunk; empty for the identity
     double shrinkage_ = 0;
     bool ready_ = false;
   };

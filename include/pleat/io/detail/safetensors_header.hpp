@@ -71,7 +71,7 @@ inline constexpr std::array<ElementType, 22> element_types{{
 /// header.
 struct TensorInfo {
   std::size_t element = 0;  ///< position in `element_types`
-  std::vector<std::int64_t> shape;
+  std::vector<std::int64_t> shape{};
   std::uint64_t begin = 0;
   std::uint64_t end = 0;
 };
@@ -251,12 +251,12 @@ class SafetensorsHandler {
 
   SafetensorsHeader& header_;
   JsonTokens tokens_;
-  std::string problem_;
-  std::optional<std::uint64_t> parse_error_;
+  std::string problem_{};
+  std::optional<std::uint64_t> parse_error_{};
   Place place_ = Place::document;
-  std::string key_;
-  std::string name_;
-  TensorInfo info_;
+  std::string key_{};
+  std::string name_{};
+  TensorInfo info_{};
   std::array<bool, 3> fields_{};
   int offsets_ = 0;
   bool has_metadata_ = false;

@@ -72,7 +72,7 @@ class Source {
   }
 
  private:
-  std::mutex mutex_;
+  std::mutex mutex_{};
   std::unique_ptr<std::istream> stream_;
   std::string file_;
   std::uint64_t size_ = 0;
@@ -112,7 +112,7 @@ class TemporaryFile {
   }
 
  private:
-  std::filesystem::path path_;
+  std::filesystem::path path_{};
 };
 
 /// The file that a path names, or would name if it existed: all symbolic links followed. Throws

@@ -60,8 +60,8 @@ class InputMetric {
   }
 
  private:
-  Matrix<double> gram_;
-  Vector<double> weights_;
+  Matrix<double> gram_{};
+  Vector<double> weights_{};
 };
 
 /// Columns whose products with K are put off, and made together.

@@ -115,9 +115,9 @@ class ArmorPruner {
   SparsePattern pattern_;
   ArmorReach reach_;
   double damping_;
-  Matrix<double> roots_;              // U, with U^T U = (B (G + damping) B^T)^-1
-  Matrix<double> wanted_;             // (A^-1 W B^-1)^T, less what earlier rows have made up for
-  std::vector<Dense<double>> later_;  // of U^T: what columns of a chunk owe to those after it
+  Matrix<double> roots_{};              // U, with U^T U = (B (G + damping) B^T)^-1
+  Matrix<double> wanted_{};             // (A^-1 W B^-1)^T, less what earlier rows have made up for
+  std::vector<Dense<double>> later_{};  // of U^T: what columns of a chunk owe to those after it
 };
 
 }  // namespace detail

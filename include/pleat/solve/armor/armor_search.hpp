@@ -33,8 +33,8 @@ struct NoWag {
   }
 
   Matrix<double> Wt;  // (Wbar)^T
-  Vector<double> of_cols;
-  Vector<double> of_rows;
+  Vector<double> of_cols{};
+  Vector<double> of_rows{};
 };
 
 /// The energies of the inputs as NoWag takes them: of inputs that were never seen, the mean of the

@@ -316,13 +316,13 @@ class ArmorSolver {
   ArmorFactors factors_;
   std::function<bool()> proceed_;
   ArmorReach reach_;
-  Matrix<double> WGt_;                   // (W G)^T
-  double total_ = 0;                     // tr(W G W^T)
-  Matrix<double> Vt_;                    // (W G B^T)^T
-  Matrix<double> Ut_;                    // (S K)^T
-  std::vector<Dense<double>> chunks_;    // of 64 columns of K = B G B^T
-  std::vector<Matrix<double>> squares_;  // of 64 rows of these, on the diagonal
-  std::vector<GroupChoices<>> groups_;   // of these
+  Matrix<double> WGt_{};                   // (W G)^T
+  double total_ = 0;                       // tr(W G W^T)
+  Matrix<double> Vt_{};                    // (W G B^T)^T
+  Matrix<double> Ut_{};                    // (S K)^T
+  std::vector<Dense<double>> chunks_{};    // of 64 columns of K = B G B^T
+  std::vector<Matrix<double>> squares_{};  // of 64 rows of these, on the diagonal
+  std::vector<GroupChoices<>> groups_{};   // of these
 };
 
 }  // namespace detail

@@ -225,8 +225,8 @@ class BlockDictionarySolver {
   Vector<double> weights_;
   DictionaryShape shape_;
   Monitor monitor_;
-  std::vector<Block> blocks_;
-  Matrix<double> image_;  // G (W - What)^T
+  std::vector<Block> blocks_{};
+  Matrix<double> image_{};  // G (W - What)^T
 };
 
 }  // namespace detail

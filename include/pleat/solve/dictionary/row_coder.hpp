@@ -249,7 +249,7 @@ class RowCoder {
   Eigen::Matrix<double, Atoms, 1> correlation_;
   Vector<double> loadings_;
   std::vector<std::int32_t> taken_;
-  std::vector<std::int32_t> old_;
+  std::vector<std::int32_t> old_{};
   OfAtom least_;  // what must be left of the diagonal of A for an atom to be of use
   Index count_ = 0;
   double gain_ = 0;

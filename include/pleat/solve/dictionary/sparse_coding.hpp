@@ -45,8 +45,8 @@ struct SparseCodes {
     return product;
   }
 
-  Matrix<double> values;
-  Eigen::Matrix<std::int32_t, Eigen::Dynamic, Eigen::Dynamic> atoms;
+  Matrix<double> values{};
+  Eigen::Matrix<std::int32_t, Eigen::Dynamic, Eigen::Dynamic> atoms{};
 };
 
 /// Codes of all rows that are at least as good as those given, from A and P = D G W^T: k x m. On

@@ -28,8 +28,8 @@ namespace detail {
 
 /// C^T, k x m, and D, k x n.
 struct CodedDictionary {
-  Matrix<double> Ct;
-  Matrix<double> D;
+  Matrix<double> Ct{};
+  Matrix<double> D{};
 };
 
 /// Minimises || (W - C D) S ||_F over dictionaries D, k x n, and codes C, m x k, of which each row
@@ -206,10 +206,10 @@ class SparseDictionarySolver {
   Matrix<double> Wt_;
   MetricRoot<> root_;
   std::uint64_t seed_;
-  Matrix<double> Zt_;     // (W S)^T
-  Dense<double> packed_;  // the same, for products with it on the left
+  Matrix<double> Zt_{};     // (W S)^T
+  Dense<double> packed_{};  // the same, for products with it on the left
   double energy_ = 0;
-  Matrix<double> directions_;
+  Matrix<double> directions_{};
 };
 
 }  // namespace detail

@@ -18,9 +18,9 @@ namespace detail {
 
 /// U: m x r, V: n x r, and for each row of blocks the s_ij as columns of an r x b2 matrix.
 struct BlastFactors {
-  Matrix<double> U;
-  Matrix<double> V;
-  std::vector<Matrix<double>> s;
+  Matrix<double> U{};
+  Matrix<double> V{};
+  std::vector<Matrix<double>> s{};
 };
 
 /// T_jk = V_j^T G_jk V_k, r x r, of all columns of blocks; without a G those of j = k alone, the
@@ -164,9 +164,9 @@ class BlastMoments {
 
   Index rank_;
   Index blocks_;
-  Index each_;         // T_jk for each j: b2 of them, or 1
-  Matrix<double> T_;   // T_jk[a, b] at row j r + a and column b times `each_` and k
-  Matrices inverses_;  // b2 x b2, for each a
+  Index each_;           // T_jk for each j: b2 of them, or 1
+  Matrix<double> T_{};   // T_jk[a, b] at row j r + a and column b times `each_` and k
+  Matrices inverses_{};  // b2 x b2, for each a
 };
 
 }  // namespace detail

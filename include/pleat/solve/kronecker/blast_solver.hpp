@@ -249,10 +249,10 @@ class BlastSolver {
   const Matrix<double>& G_;
   BlastShape shape_;
   Monitor monitor_;
-  std::vector<Matrix<double>> inverses_;  // of the G_jj
-  BlastFactors factors_;
-  Matrix<double> E_;      // W - What
-  Matrix<double> image_;  // E G, where there is a G
+  std::vector<Matrix<double>> inverses_{};  // of the G_jj
+  BlastFactors factors_{};
+  Matrix<double> E_{};      // W - What
+  Matrix<double> image_{};  // E G, where there is a G
   double loss_ = 0;
   double whole_ = 0;
 };

@@ -329,14 +329,14 @@ class KroneckerSolver {
 
   KroneckerShape shape_;
   LowRankMethod method_;
-  Calibration<double> none_;
+  Calibration<double> none_{};
   const Matrix<double>* G_;
-  Matrix<double> padded_;       // G, where columns were added
-  Matrix<double> W_;            // with rows weighted, and columns added
-  Vector<double> left_roots_;   // of the weights of rows, m1
-  Vector<double> right_roots_;  // and m2
-  Dense<double> target_;        // the rearranged W G
-  KroneckerTerms singular_;     // of W, once they were asked for
+  Matrix<double> padded_{};       // G, where columns were added
+  Matrix<double> W_{};            // with rows weighted, and columns added
+  Vector<double> left_roots_{};   // of the weights of rows, m1
+  Vector<double> right_roots_{};  // and m2
+  Dense<double> target_{};        // the rearranged W G
+  KroneckerTerms singular_{};     // of W, once they were asked for
   double energy_ = 0;
 };
 

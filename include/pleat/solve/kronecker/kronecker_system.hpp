@@ -19,8 +19,8 @@ namespace detail {
 
 /// Entry (i, j) of A_r is at i + m1 j in column r of A, m1 n1 x R; of B_r likewise.
 struct KroneckerTerms {
-  Matrix<double> A;
-  Matrix<double> B;
+  Matrix<double> A{};
+  Matrix<double> B{};
 };
 
 /// W as the matrix, m1 n1 x m2 n2, for which a Kronecker product A (x) B is vec(A) vec(B)^T; zeros

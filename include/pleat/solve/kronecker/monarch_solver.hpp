@@ -79,10 +79,10 @@ class MonarchSolver {
   };
   /// The rows of a class, q x n, and its factors: L, q x K t, and for each block R, t x p.
   struct Class {
-    Matrix<double> W;
-    Matrix<double> L;
-    std::vector<Matrix<double>> R;
-    Matrix<double> image;  // (W - What) G
+    Matrix<double> W{};
+    Matrix<double> L{};
+    std::vector<Matrix<double>> R{};
+    Matrix<double> image{};  // (W - What) G
     double loss = 0;
     double whole = 0;  // of What = 0
   };
@@ -350,8 +350,8 @@ class MonarchSolver {
   MonarchShape shape_;
   std::uint64_t seed_;
   Monitor monitor_;
-  std::vector<Block> blocks_;
-  std::vector<Class> classes_;
+  std::vector<Block> blocks_{};
+  std::vector<Class> classes_{};
 };
 
 }  // namespace detail

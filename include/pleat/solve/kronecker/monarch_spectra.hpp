@@ -144,7 +144,7 @@ class MonarchSpectra {
   const Matrix<double>& W_;
   const Matrix<double>& G_;
   std::uint64_t seed_;
-  std::map<std::pair<Index, Index>, Vector<double>> losses_;
+  std::map<std::pair<Index, Index>, Vector<double>> losses_{};
 };
 
 }  // namespace detail

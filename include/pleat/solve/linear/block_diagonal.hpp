@@ -83,7 +83,7 @@ class BlockDiagonal {
  private:
   Index size_ = 0;
   Index block_ = 1;
-  std::vector<Matrix<double>> blocks_;
+  std::vector<Matrix<double>> blocks_{};
 };
 
 }  // namespace detail

@@ -90,7 +90,7 @@ class CholeskySolver {
   };
 
   Index size_ = 0;
-  std::vector<Block> blocks_;
+  std::vector<Block> blocks_{};
 };
 
 }  // namespace detail

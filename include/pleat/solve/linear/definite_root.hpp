@@ -29,9 +29,9 @@ struct UnitDiagonal {
     C.diagonal().setConstant(1 + ridge);
   }
 
-  Matrix<double> C;
-  Vector<double> lengths;   // D
-  Vector<double> inverses;  // of D, and 0 where it is below 1e-15 of its largest
+  Matrix<double> C{};
+  Vector<double> lengths;     // D
+  Vector<double> inverses{};  // of D, and 0 where it is below 1e-15 of its largest
 };
 
 struct DefiniteRoot {
@@ -79,9 +79,9 @@ class DefiniteSolver {
   }
 
  private:
-  CholeskySolver<> cholesky_;
-  Vector<double> inverses_;
-  Matrix<double> inverse_;  // where rounding, or what was given, is not positive definite
+  CholeskySolver<> cholesky_{};
+  Vector<double> inverses_{};
+  Matrix<double> inverse_{};  // where rounding, or what was given, is not positive definite
 };
 
 }  // namespace detail

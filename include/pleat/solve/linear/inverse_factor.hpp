@@ -66,7 +66,7 @@ template <class = void>
 
 /// U, upper triangular with U^T U = (H + damping I)^-1.
 struct InverseFactor {
-  Matrix<double> U;
+  Matrix<double> U{};
   double damping = 0;
   bool diagonal = false;  // of the diagonal of H alone: nothing else was positive definite
 };

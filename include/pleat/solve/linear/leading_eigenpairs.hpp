@@ -55,8 +55,8 @@ template <class = void>
 
 /// Eigenvalues, descending and not negative, with eigenvectors in the columns.
 struct Eigenpairs {
-  Vector<double> values;
-  Matrix<double> vectors;
+  Vector<double> values{};
+  Matrix<double> vectors{};
 };
 
 /// Keeps the first `count` pairs whose eigenvalue stands out from the rounding of the whole, so far

@@ -89,8 +89,8 @@ class ProgressReport {
 
   Monitor monitor_;
   double total_ = 1;
-  Progress now_;
-  std::chrono::steady_clock::time_point told_;
+  Progress now_{};
+  std::chrono::steady_clock::time_point told_{};
   bool stopped_ = false;
 };
 

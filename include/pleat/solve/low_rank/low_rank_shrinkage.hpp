@@ -20,8 +20,8 @@ namespace detail {
 /// W G_a W^T, of a calibration's Gram matrix, in two parts: W G W^T and W diag(G) W^T; of inputs
 /// divided by `unit`. Where samples are held, from them: no n x n matrix.
 struct OutputMoment {
-  Matrix<double> whole;
-  Matrix<double> diagonal;
+  Matrix<double> whole{};
+  Matrix<double> diagonal{};
 
   [[nodiscard]] Matrix<double> shrunk(double a) const {
     return a == 0 ? whole : Matrix<double>((1 - a) * whole + a * diagonal);

@@ -142,8 +142,8 @@ class LowRankSolver {
   [[nodiscard]] double energy() const { return trace_ * scale_ * scale_; }
 
   struct Factors {
-    Matrix<double> U;  // m x r
-    Matrix<double> V;  // r x n
+    Matrix<double> U{};  // m x r
+    Matrix<double> V{};  // r x n
   };
 
   /// The optimal factors of this rank, 1 <= rank <= min(m, n). The largest entries of both are of
@@ -292,17 +292,17 @@ class LowRankSolver {
   Matrix<double> W_;  // scaled
   std::function<Factors(const Matrix<double>& residual, Index rank, bool calibrated)> again_;
   double scale_ = 1;
-  Matrix<double> root_;        // P^(1/2); empty for the identity
-  Matrix<double> K_;           // the Gram matrix that is decomposed
-  Matrix<double> M_;           // where K is M^T M
-  Matrix<double> unweighted_;  // W G W^T where outputs are weighted
-  bool right_ = false;         // K = W^T W
+  Matrix<double> root_{};        // P^(1/2); empty for the identity
+  Matrix<double> K_{};           // the Gram matrix that is decomposed
+  Matrix<double> M_{};           // where K is M^T M
+  Matrix<double> unweighted_{};  // W G W^T where outputs are weighted
+  bool right_ = false;           // K = W^T W
   double trace_ = 0;
   double gram_trace_ = 1;   // of G, scaled
-  Eigenpairs pairs_;        // all, where they are known
-  Eigenpairs iterated_;     // the leading ones,
+  Eigenpairs pairs_{};      // all, where they are known
+  Eigenpairs iterated_{};   // the leading ones,
   Index iterated_for_ = 0;  // of so many at most
-  Vector<double> spectrum_;
+  Vector<double> spectrum_{};
 };
 
 }  // namespace detail

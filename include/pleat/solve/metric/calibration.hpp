@@ -287,10 +287,10 @@ class Calibration : detail::SampleSums<T> {
     other_fold_.swap(other.other_fold_);
   }
 
-  std::optional<double> shrinkage_;
-  std::shared_ptr<const Calibration> other_fold_;  // where this is one of two
-  Vector<double> row_weights_;
-  Matrix<double> output_metric_;
+  std::optional<double> shrinkage_{};
+  std::shared_ptr<const Calibration> other_fold_{};  // where this is one of two
+  Vector<double> row_weights_{};
+  Matrix<double> output_metric_{};
 };
 
 }  // namespace PLEAT_ABI

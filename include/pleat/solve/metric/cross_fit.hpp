@@ -118,12 +118,12 @@ class CrossFit {
 
   double relative_;
   double unit_ = 1;
-  Matrix<double> samples_;  // X', while they are held
-  Vector<double> roots_;    // d^(1/2)
-  Vector<double> inverse_;  // d^(-1/2), and 0 where d is
-  Matrix<double> K_;        // Y^T Y where samples are held, else C
-  Matrix<double> target_;   // W Delta where samples are held, else W D
-  double rest_ = 0;         // tr(W Q W^T), where they are not
+  Matrix<double> samples_{};  // X', while they are held
+  Vector<double> roots_{};    // d^(1/2)
+  Vector<double> inverse_{};  // d^(-1/2), and 0 where d is
+  Matrix<double> K_{};        // Y^T Y where samples are held, else C
+  Matrix<double> target_{};   // W Delta where samples are held, else W D
+  double rest_ = 0;           // tr(W Q W^T), where they are not
 };
 
 /// The a of `CrossFit` for W: the change fitted to one fold, judged by the other, for at most 128

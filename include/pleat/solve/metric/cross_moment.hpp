@@ -22,8 +22,8 @@ namespace detail {
 /// difference of large sums. Both are empty while nothing differs.
 template <class = void>
 struct CrossMoment {
-  Matrix<double> D;
-  Matrix<double> Q;
+  Matrix<double> D{};
+  Matrix<double> Q{};
 
   [[nodiscard]] bool empty() const noexcept { return D.size() == 0; }
 

@@ -100,8 +100,8 @@ class MetricRoot {
     return square_root(G);
   }
 
-  Matrix<double> L_;  // n x k; empty for none
-  Vector<double> d_;  // and n columns more, of a diagonal; empty for none
+  Matrix<double> L_{};  // n x k; empty for none
+  Vector<double> d_{};  // and n columns more, of a diagonal; empty for none
 };
 
 }  // namespace detail

@@ -23,9 +23,9 @@ class SampleSums {
  protected:
   /// The first of the two folds; the second is what it has not.
   struct Fold {
-    Matrix<double> gram;
+    Matrix<double> gram{};
     Index samples = 0;
-    CrossMoment<> cross;
+    CrossMoment<> cross{};
   };
 
   /// Adds samples, and what they were before, if they come in pairs.
@@ -185,19 +185,19 @@ class SampleSums {
 
   Index inputs_ = 0;
   Index samples_ = 0;
-  Matrix<double> gram_;  // of the samples that are no longer held; empty if none were let go
-  Fold first_;           // of these, what the first fold has
+  Matrix<double> gram_{};  // of the samples that are no longer held; empty if none were let go
+  Fold first_{};           // of these, what the first fold has
   bool folds_known_ = false;
   // The square roots, so that they do not overflow, of the sums over samples and i != j of x_i^2
   // x_j^2, and over samples and i of x_i^4.
   double quartic_ = 0;
   double fourth_ = 0;
-  Matrix<T> held_;
+  Matrix<T> held_{};
   Index held_count_ = 0;
-  bool paired_ = false;  // then samples are x',
-  Matrix<T> originals_;  // this has x beside each that is held,
-  CrossMoment<> cross_;  // and this is of those that are not
-  Vector<double> sum_;
+  bool paired_ = false;    // then samples are x',
+  Matrix<T> originals_{};  // this has x beside each that is held,
+  CrossMoment<> cross_{};  // and this is of those that are not
+  Vector<double> sum_{};
   bool mean_known_ = true;
 };
 

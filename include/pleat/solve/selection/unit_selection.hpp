@@ -217,9 +217,9 @@ class GreedyUnits {
   Vector<double> squares_;  // || P_:j ||^2
   Matrix<double> recent_;   // the g of the steps since
   Index first_ = 0;
-  Matrix<double> Ft_;  // F^T: a row a step
+  Matrix<double> Ft_{};  // F^T: a row a step
   std::vector<bool> taken_;
-  std::vector<Index> order_;
+  std::vector<Index> order_{};
   double total_ = 0;
   double loss_ = 0;
   bool exhausted_ = false;

@@ -229,8 +229,8 @@ class GroupChoices {
 
  private:
   Index group_;
-  std::vector<PairChoice<>> pairs_;
-  std::vector<SwapChoice<>> swaps_;
+  std::vector<PairChoice<>> pairs_{};
+  std::vector<SwapChoice<>> swaps_{};
 };
 
 /// Improves S, an N:M stand-in for W with M a divisor of 128, in the metric H by sweeps over its

@@ -20,7 +20,7 @@ namespace detail {
 
 /// One way to spend the bytes: a sparse part, how its places are stored, and a rank.
 struct SparseLowRankSize {
-  SparseRule rule;
+  SparseRule rule{};
   Places places = Places::codes;
   Index rank = 0;
 };
@@ -144,7 +144,7 @@ class SparseLowRankSizes {
   Index m_;
   Index n_;
   const Options& options_;
-  std::vector<SparsePattern> patterns_;  // from the sparsest up
+  std::vector<SparsePattern> patterns_{};  // from the sparsest up
 };
 
 }  // namespace detail
