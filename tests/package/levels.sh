@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# levels.sh <project> <directory> <compiler>: pleat::dispatch has the kernels that the compiler's
-# flags leave a use for, whatever they were when the same directory was configured before.
+# levels.sh <project> <directory> <generator> <compiler>: pleat::dispatch has the kernels that the
+# compiler's flags leave a use for, whatever they were when the directory was configured before.
 set -euo pipefail
-project=$1 directory=$2 compiler=$3
+project=$1 directory=$2 generator=$3 compiler=$4
 
 [[ $(uname -m) == x86_64 ]] || { echo "Skipped: these are levels of x86-64"; exit 0; }
 
 failures=0
 check() { # <flags> <all of them, ON or OFF> <the sources of tables of kernels>
-  cmake -S "$project" -B "$directory" -DCMAKE_CXX_COMPILER="$compiler" -DCMAKE_CXX_FLAGS="$1" \
-    -DPLEAT_DISPATCH_ALL="$2" -DPLEAT_BUILD_TESTS=OFF -DPLEAT_BUILD_EXAMPLES=OFF \
-    -DPLEAT_BUILD_BENCHMARKS=OFF >"$directory.log" || { cat "$directory.log"; exit 1; }
+  cmake -S "$project" -B "$directory" -G "$generator" -DCMAKE_CXX_COMPILER="$compiler" \
+    -DCMAKE_CXX_FLAGS="$1" -DPLEAT_DISPATCH_ALL="$2" -DPLEAT_BUILD_TESTS=OFF \
+    -DPLEAT_BUILD_EXAMPLES=OFF -DPLEAT_BUILD_BENCHMARKS=OFF >"$directory.log" ||
+    { cat "$directory.log"; exit 1; }
   local levels
   levels=$(sed -nE 's/^PLEAT_LEVEL\((\w+)\)$/\1/p' "$directory/kernels_select.cpp" | xargs)
   if [[ $levels != "$3" ]]; then

@@ -227,8 +227,8 @@ class ProductMaker {
   const Calibration<T>& calibration_;
   const ProductOptions& options_;
   StopMonitor stop_;
-  Matrix<double> A_;  // W2, scaled
-  Matrix<double> B_;  // W1, scaled
+  Matrix<double> A_{};  // W2, scaled
+  Matrix<double> B_{};  // W1, scaled
   double scale_ = 1;
 };
 

@@ -53,8 +53,8 @@ namespace detail {
 /// The stack of matrices of one width, and where each begins.
 template <Real T>
 struct Stack {
-  Matrix<T> W;
-  std::vector<Index> first_rows;
+  Matrix<T> W{};
+  std::vector<Index> first_rows{};
 
   template <class Matrices>
   Stack(const char* call, const Matrices& matrices) {

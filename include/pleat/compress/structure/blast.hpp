@@ -169,7 +169,7 @@ struct Compressor<Blast<T>> {
     /// What was given; else 30 sweeps, and fewer where those would take minutes.
     [[nodiscard]] Index sweeps(const Shape& shape) const {
       if (iterations_ > 0) return iterations_;
-      const double most = G_.size() > 0 ? 1.2e12 : 3e11;
+      const double most = G_.size() > 0 ? 1.2e12 : 3.1e11;
       return static_cast<Index>(std::clamp(most / work(shape), 3.0, 30.0));
     }
     /// Multiply-adds of a sweep, about.

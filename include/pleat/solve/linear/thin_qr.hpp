@@ -15,8 +15,8 @@ namespace detail {
 /// A = Q R with Q: m x k of orthonormal columns, R: k x n upper triangular (trapezoidal where n >
 /// m), and k = min(m, n).
 struct ThinQr {
-  Matrix<double> Q;
-  Matrix<double> R;
+  Matrix<double> Q{};
+  Matrix<double> R{};
 };
 
 /// Of any A, whatever its rank: where columns depend on others, Q has columns that A does not have,

@@ -62,8 +62,8 @@ class FactoredWeight {
 
  private:
   int exponent_;
-  Matrix<double> Q_;
-  Matrix<double> E_;
+  Matrix<double> Q_{};
+  Matrix<double> E_{};
 };
 
 /// How far other products are from A = U V, relative to it, in the metric of a calibration:
@@ -127,11 +127,11 @@ class ProductDistance {
   int exponent_;
   Matrix<double> U_;
   Matrix<double> V_;
-  Dense<double> metric_;  // X^T, or G; empty for the identity
+  Dense<double> metric_{};  // X^T, or G; empty for the identity
   bool held_ = false;
   bool blind_ = false;  // all inputs were 0
-  Vector<double> weights_;
-  Matrix<double> P_;  // both empty for the identity
+  Vector<double> weights_{};
+  Matrix<double> P_{};  // both empty for the identity
 };
 
 }  // namespace detail

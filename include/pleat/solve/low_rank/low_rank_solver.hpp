@@ -26,7 +26,7 @@ struct LowRankMethod {
   Index oversampling = 0;
   Index power_iterations = 6;
   std::uint64_t seed = 0;
-  Monitor monitor;
+  Monitor monitor{};
 };
 
 /// Minimises || P^(1/2) (W - U V) S ||_F, S S^T = (1 - a) G + a diag(G) with a the shrinkage, over

@@ -57,8 +57,8 @@ class ProductMetric {
 
 /// Factors U: m x r and V: r x n.
 struct ProductFactors {
-  Matrix<double> U;
-  Matrix<double> V;
+  Matrix<double> U{};
+  Matrix<double> V{};
 };
 
 /// The U V of this rank, at most d, closest to A B, A: m x d and B: d x n, in the metric.

@@ -93,7 +93,7 @@ class SharedSpectrum {
 
   double energy_ = 0;
   double dropped_ = 0;
-  Matrix<double> B_;
+  Matrix<double> B_{};
 };
 
 }  // namespace detail

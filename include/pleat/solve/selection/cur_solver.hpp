@@ -52,8 +52,8 @@ class CurSolver {
   [[nodiscard]] const Vector<double>& spectrum() { return leading_.spectrum(); }
 
   struct Choice {
-    std::vector<Index> columns;
-    std::vector<Index> rows;
+    std::vector<Index> columns{};
+    std::vector<Index> rows{};
   };
   /// c columns and r rows, in the order of their choice.
   [[nodiscard]] Choice choose(Index c, Index r, CurSelection selection) {
@@ -162,7 +162,7 @@ class CurSolver {
   MetricRoot<> outputs_;
   Matrix<double> PW_;
   Matrix<double> M_;
-  Calibration<double> plain_;  // none
+  Calibration<double> plain_{};  // none
   LowRankSolver<> leading_;
 };
 
